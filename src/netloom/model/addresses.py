@@ -1,0 +1,96 @@
+"""Addresses, prefixes and MACs: `ipaddress` objects inside, text at the edge.
+
+One code path carries both families; what needs to know asks `.version`.  `Address`, `Prefix` and `Interface` are unions for
+the type checker.  At run time they are virtual base classes, because msgspec allows one custom type in a field.
+"""
+
+from __future__ import annotations
+
+import abc
+import ipaddress
+from typing import TYPE_CHECKING, NewType, TypeAlias
+
+if TYPE_CHECKING:
+    Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+    Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+    Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+else:
+
+    class Address(abc.ABC):
+        """IPv4Address or IPv6Address."""
+
+    class Prefix(abc.ABC):
+        """IPv4Network or IPv6Network, without host bits."""
+
+    class Interface(abc.ABC):
+        """IPv4Interface or IPv6Interface: an address with the length of its network."""
+
+    Address.register(ipaddress.IPv4Address)
+    Address.register(ipaddress.IPv6Address)
+    Prefix.register(ipaddress.IPv4Network)
+    Prefix.register(ipaddress.IPv6Network)
+    # IPv4Interface is a subclass of IPv4Address; as a field's type it stands for itself only.
+    Interface.register(ipaddress.IPv4Interface)
+    Interface.register(ipaddress.IPv6Interface)
+
+Mac = NewType("Mac", str)
+"""Lower case, colons: `0a:58:0a:f4:00:02`."""
+
+
+def parse_address(text: str) -> Address:
+    address = ipaddress.ip_address(text)
+    if address.version == 6 and address.scope_id:
+        raise ValueError(f"{text!r} has a zone; write the address alone")
+    return address
+
+
+def parse_prefix(text: str) -> Prefix:
+    """An exact prefix.  Host bits are an error that names the prefix that was probably meant."""
+    if "/" not in text:
+        raise ValueError(f"{text!r} has no prefix length; write for example {text}/24")
+    network = ipaddress.ip_network(text, strict=False)
+    if str(network) != str(ipaddress.ip_interface(text)):
+        raise ValueError(f"{text!r} has host bits set; did you mean {network}?")
+    return network
+
+
+def parse_interface(text: str) -> Interface:
+    if "/" not in text:
+        raise ValueError(f"{text!r} has no prefix length; write for example {text}/24")
+    return ipaddress.ip_interface(text)
+
+
+def parse_mac(text: str) -> Mac:
+    """A unicast MAC of six octets, colons or dashes."""
+    octets = text.lower().replace("-", ":").split(":")
+    if len(octets) != 6 or not all(len(o) == 2 and set(o) <= set("0123456789abcdef") for o in octets):
+        raise ValueError(f"{text!r} is not a MAC address")
+    if int(octets[0], 16) & 1:
+        raise ValueError(f"{text!r} is a group address; an interface needs a unicast MAC")
+    if octets == ["00"] * 6:
+        raise ValueError(f"{text!r} is all zeros")
+    return Mac(":".join(octets))
+
+
+def mac_bytes(mac: Mac) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def mac_text(packed: bytes) -> Mac:
+    return Mac(packed.hex(":"))
+
+
+def link_local(mac: Mac) -> ipaddress.IPv6Address:
+    """The link-local address that a MAC stands for (RFC 4291, appendix A: modified EUI-64)."""
+    m = mac_bytes(mac)
+    return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes((m[0] ^ 2, m[1], m[2], 0xFF, 0xFE, *m[3:])))
+
+
+def host_prefix(address: Address) -> Prefix:
+    """The /32 or /128 of one address."""
+    return ipaddress.ip_network(address)
+
+
+def contains(outer: Prefix, inner: Prefix) -> bool:
+    """Whether `inner` lies in `outer`; prefixes of different families never do."""
+    return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]  # same family: asked just before

@@ -1,0 +1,89 @@
+"""Attachments: which sandbox on this node holds which interface and addresses.  This node's journal is their authority.
+
+PENDING   intent is journalled; the kernel may hold none, some or all of it
+READY     everything is in place and answered
+LEAVING   DEL came; what is left is being taken away
+(gone)    the addresses cool down before they are given out again
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from netloom.model.addresses import Address, Interface, Mac
+
+
+class AttachmentKey(NamedTuple):
+    """The only identity of an attachment.  The pod's name is an attribute: a sandbox made anew has the same one."""
+
+    network: str
+    container_id: str
+    interface: str
+
+
+class NetnsId(NamedTuple):
+    """Identity of a network namespace: device and inode of its nsfs file.  Paths and PIDs are used again; this is not while it lives."""
+
+    device: int
+    inode: int
+
+    def __str__(self) -> str:
+        return f"{self.device}:{self.inode}"
+
+
+class Wiring(enum.Enum):
+    ROUTED = "routed"
+    BRIDGE = "bridge"
+
+
+class State(enum.Enum):
+    PENDING = "pending"
+    READY = "ready"
+    LEAVING = "leaving"
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """`sequence` grows with every ADD on this node: a pass never removes what is newer than its input, a release that names
+    an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows."""
+
+    key: AttachmentKey
+    sequence: int
+    state: State
+    netns: NetnsId
+    host_interface: str
+    mac: Mac
+    host_mac: Mac
+    mtu: int
+    addresses: tuple[Interface, ...]
+    wiring: Wiring = Wiring.ROUTED
+    bridge: str | None = None
+    gateways: tuple[Address, ...] = ()
+    namespace: str = "default"
+    pod: str = ""
+    labels: Mapping[str, str] = {}
+
+    @property
+    def alias(self) -> str:
+        return link_alias(self)
+
+
+PREFIX = "loom"
+"""Every interface of ours starts with this; the kernel's rules close it for whatever is not known yet."""
+
+
+def host_interface_name(key: AttachmentKey) -> str:
+    """`loom` and 11 hex digits, 15 in all: unique per attachment, and the same whenever it is asked for."""
+    return PREFIX + hashlib.sha1("\0".join(key).encode(), usedforsecurity=False).hexdigest()[:11]
+
+
+ALIAS_LIMIT = 255  # IFALIASZ (linux/if.h) counts the final NUL
+
+
+def link_alias(attachment: Attachment) -> str:
+    """`netloom NETWORK CONTAINER IFNAME ADDRESS...`: enough to rebuild the attachment when the journal is lost."""
+    return " ".join(("netloom", *attachment.key, *(str(a) for a in attachment.addresses)))[:ALIAS_LIMIT]

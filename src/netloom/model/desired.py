@@ -1,0 +1,129 @@
+"""Desired: what one node's kernel should hold, keyed by what the kernel keys by.
+
+Each table is a mapping, so a difference is two set operations (`reconcile.diff`).  Interfaces are named by name here; a
+driver resolves them to indexes when it writes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from netloom.model.addresses import Address, Interface, Mac, Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """A VXLAN device without learning: it sends where the FDB says.  `local` is the outer source, `parent` its interface."""
+
+    mac: Mac
+    mtu: int
+    vni: int
+    port: int
+    local: Address
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    mac: Mac
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """The host's end of a pod's interface.  Only ADD makes one; a pass repairs its attributes or takes it away.
+
+    `alias` (≤ 255 bytes) tells whose it is, even with the journal lost.  `bridge` is the bridge whose port it is, hairpin on.
+    """
+
+    mac: Mac
+    mtu: int
+    alias: str
+    bridge: str | None = None
+
+
+Link = Vxlan | Bridge | Veth
+
+
+class AddressKey(NamedTuple):
+    device: str
+    address: Interface
+
+
+class RouteKind(enum.Enum):
+    UNICAST = 1  # RTN_UNICAST
+    BLACKHOLE = 6  # RTN_BLACKHOLE
+
+
+class RouteKey(NamedTuple):
+    """What the kernel's main table is keyed by.  For IPv6 the kernel has no metric 0: use 1024, its default."""
+
+    prefix: Prefix
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`gateway` None: the destination is on the link itself.  `onlink`: the kernel need not know how to reach the gateway.
+    `source`: preferred source address of the host's own packets.  `device` is empty for a blackhole."""
+
+    device: str = ""
+    gateway: Address | None = None
+    onlink: bool = False
+    source: Address | None = None
+    kind: RouteKind = RouteKind.UNICAST
+
+
+class NeighbourKey(NamedTuple):
+    device: str
+    address: Address
+
+
+class FdbKey(NamedTuple):
+    device: str
+    mac: Mac
+
+
+class Source(NamedTuple):
+    """What a pod may send from: this interface, this MAC, this address.  Everything else from `loom*` is dropped."""
+
+    interface: str
+    mac: Mac
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The nft ruleset as data.
+
+    sources:    what each pod may send from (anti-spoofing)
+    pools:      all pools: traffic to them is never masqueraded, and forwarding is accepted for them
+    masquerade: pools whose traffic to elsewhere takes the node's address
+    vteps:      underlay addresses that may send us VXLAN
+    vxlan_port: UDP port of VXLAN, 0 where none is used: from pods it is dropped
+    bridges:    our bridges: their ports are filtered in the bridge family too
+    """
+
+    sources: frozenset[Source] = frozenset()
+    pools: frozenset[Prefix] = frozenset()
+    masquerade: frozenset[Prefix] = frozenset()
+    vteps: frozenset[Address] = frozenset()
+    vxlan_port: int = 0
+    bridges: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One node's wanted state.  `problems` are what could not be computed, in words: that part stays closed."""
+
+    links: Mapping[str, Link] = field(default_factory=dict)
+    addresses: Mapping[AddressKey, None] = field(default_factory=dict)
+    routes: Mapping[RouteKey, Route] = field(default_factory=dict)
+    neighbours: Mapping[NeighbourKey, Mac] = field(default_factory=dict)
+    fdb: Mapping[FdbKey, Address] = field(default_factory=dict)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    filter: Filter = Filter()
+    problems: tuple[str, ...] = ()

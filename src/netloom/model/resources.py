@@ -1,0 +1,268 @@
+"""Resources: what people and nodes declare, as frozen values in the shape of Kubernetes objects.
+
+    apiVersion: netloom.io/v1
+    kind: IPPool
+    metadata: {name: default}
+    spec: {cidr: 10.244.0.0/16, encapsulation: VXLAN, natOutgoing: true}
+
+The same structs are the manifest, the record in the datastore and the value inside; decoding is strict (unknown field,
+wrong type, missing field) and each struct checks its own values, so whoever holds a resource may trust it.  What one
+resource cannot know alone (pools that overlap) is checked by `manifest.check_against`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from netloom.model.addresses import (
+    Address,
+    Interface,
+    Mac,
+    Prefix,
+    contains,
+    parse_address,
+    parse_interface,
+    parse_prefix,
+)
+from netloom.model.selectors import parse_selector
+from netloom.model.validation import check_interface_name, check_labels, check_mac, check_name, check_object_name
+
+API_VERSION: Literal["netloom.io/v1"] = "netloom.io/v1"
+EMPTY: Mapping[str, str] = {}
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
+    name: str
+    namespace: str | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        check_object_name(self.name)
+        if self.namespace is not None:
+            check_name(self.namespace, "metadata.namespace")
+        check_labels(self.labels)
+
+
+class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="kind", kw_only=True):
+    """What all kinds share.  `kind` is the struct's tag; `key` is unique in a datastore."""
+
+    NAMESPACED: ClassVar[bool] = False
+    PLURAL: ClassVar[str] = ""
+
+    api_version: Literal["netloom.io/v1"] = API_VERSION
+    metadata: Metadata
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def key(self) -> str:
+        """The name inside its kind: `name`, or `namespace/name` where the kind lives in namespaces."""
+        return f"{self.metadata.namespace}/{self.metadata.name}" if self.NAMESPACED else self.metadata.name
+
+    def __post_init__(self) -> None:
+        if self.NAMESPACED and self.metadata.namespace is None:
+            raise ValueError(f"metadata.namespace: a {self.kind} lives in a namespace")
+        if not self.NAMESPACED and self.metadata.namespace is not None:
+            raise ValueError(f"metadata.namespace: a {self.kind} does not live in a namespace")
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True, kw_only=True):
+    pass
+
+
+class Encapsulation(enum.Enum):
+    """How a pool's packets cross from node to node.  CrossSubnet: plain routes between neighbours, a tunnel beyond."""
+
+    NONE = "None"
+    VXLAN = "VXLAN"
+    VXLAN_CROSS_SUBNET = "VXLANCrossSubnet"
+
+
+class NodeSpec(Spec, frozen=True, kw_only=True):
+    """What a node tells the others of itself.
+
+    `id` is the node's incarnation (a UUID): a node deleted and made again under the same name is another node.
+    `addresses`: its underlay addresses with their networks, at most one per family.  `tunnel_addresses`: its own side of a
+    tunnel, out of its own blocks.  `vtep_mac` survives reboots.  `mtu`: of the uplink, in bytes, 0 if not known.
+    """
+
+    id: str = ""
+    addresses: tuple[Interface, ...] = ()
+    tunnel_addresses: tuple[Address, ...] = ()
+    vtep_mac: Mac | None = None
+    mtu: int = 0
+
+    def __post_init__(self) -> None:
+        for field, values in (("addresses", self.addresses), ("tunnelAddresses", self.tunnel_addresses)):
+            if len({a.version for a in values}) != len(values):
+                raise ValueError(f"spec.{field}: at most one address per family")
+        if self.vtep_mac is not None:
+            check_mac(self.vtep_mac, "spec.vtepMac")
+
+    def address(self, version: int) -> Interface | None:
+        return next((a for a in self.addresses if a.version == version), None)
+
+    def tunnel_address(self, version: int) -> Address | None:
+        return next((a for a in self.tunnel_addresses if a.version == version), None)
+
+
+class Node(Resource, frozen=True, kw_only=True, tag="Node"):
+    PLURAL = "nodes"
+    spec: NodeSpec = NodeSpec()
+
+
+class Namespace(Resource, frozen=True, kw_only=True, tag="Namespace"):
+    """A namespace's labels, for namespaceSelector; it has no spec."""
+
+    PLURAL = "namespaces"
+
+
+BLOCK_SIZES: Mapping[int, range] = {4: range(20, 33), 6: range(116, 129)}
+DEFAULT_BLOCK_SIZE: Mapping[int, int] = {4: 26, 6: 122}
+
+
+class IPPoolSpec(Spec, frozen=True, kw_only=True):
+    cidr: Prefix
+    block_size: int = 0
+    encapsulation: Encapsulation = Encapsulation.NONE
+    nat_outgoing: bool = False
+    node_selector: str = "all()"
+    namespace_selector: str = "all()"
+    disabled: bool = False
+
+    def __post_init__(self) -> None:
+        version = self.cidr.version
+        if self.block_size == 0:
+            msgspec.structs.force_setattr(self, "block_size", max(DEFAULT_BLOCK_SIZE[version], self.cidr.prefixlen))
+        if self.block_size not in BLOCK_SIZES[version]:
+            allowed = BLOCK_SIZES[version]
+            raise ValueError(
+                f"spec.blockSize: {self.block_size} is out of range; IPv{version} takes {allowed.start} to {allowed.stop - 1}"
+            )
+        if self.block_size < self.cidr.prefixlen:
+            raise ValueError(f"spec.blockSize: a /{self.block_size} block does not fit into {self.cidr}")
+        if self.cidr.is_multicast or self.cidr.is_loopback or self.cidr.is_link_local:
+            raise ValueError(f"spec.cidr: {self.cidr} is not for pods (multicast, loopback or link-local)")
+        for field, text in (("nodeSelector", self.node_selector), ("namespaceSelector", self.namespace_selector)):
+            try:
+                parse_selector(text)
+            except ValueError as e:
+                raise ValueError(f"spec.{field}: {e}") from e
+
+
+class IPPool(Resource, frozen=True, kw_only=True, tag="IPPool"):
+    PLURAL = "ippools"
+    spec: IPPoolSpec
+
+
+class Claim(Spec, frozen=True, kw_only=True):
+    """`cidr` belongs to the node with this name and incarnation."""
+
+    cidr: Prefix
+    node: str
+    node_id: str
+
+
+class IPBlockSpec(Spec, frozen=True, kw_only=True):
+    """All claims inside one aligned slot of a pool.  One record, hence one compare-and-swap: overlapping claims cannot both succeed."""
+
+    cidr: Prefix
+    claims: tuple[Claim, ...] = ()
+
+    def __post_init__(self) -> None:
+        for i, claim in enumerate(self.claims):
+            if not contains(self.cidr, claim.cidr):
+                raise ValueError(f"spec.claims[{i}].cidr: {claim.cidr} is outside the block {self.cidr}")
+            for other in self.claims[:i]:
+                if claim.cidr.overlaps(other.cidr):
+                    raise ValueError(f"spec.claims[{i}].cidr: {claim.cidr} overlaps {other.cidr} of {other.node}")
+
+
+class IPBlock(Resource, frozen=True, kw_only=True, tag="IPBlock"):
+    PLURAL = "ipblocks"
+    spec: IPBlockSpec
+
+
+class IPReservationSpec(Spec, frozen=True, kw_only=True):
+    reserved_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="reservedCIDRs")
+
+
+class IPReservation(Resource, frozen=True, kw_only=True, tag="IPReservation"):
+    """Addresses that are never given out unless asked for by name."""
+
+    PLURAL = "ipreservations"
+    spec: IPReservationSpec
+
+
+class EndpointSpec(Spec, frozen=True, kw_only=True):
+    """One interface of one sandbox.  `netns` is the identity of its namespace, `device:inode` of nsfs, never a path or PID."""
+
+    node: str
+    network: str
+    container_id: str = msgspec.field(name="containerID")
+    interface: str
+    host_interface: str
+    pod: str = ""
+    addresses: tuple[Address, ...] = ()
+    mac: Mac
+    netns: str = ""
+
+    def __post_init__(self) -> None:
+        check_interface_name(self.interface)
+        check_interface_name(self.host_interface)
+        check_mac(self.mac, "spec.mac")
+
+
+class Endpoint(Resource, frozen=True, kw_only=True, tag="Endpoint"):
+    """`metadata.name` is the host interface's name, which is unique per attachment; labels are the pod's."""
+
+    NAMESPACED = True
+    PLURAL = "endpoints"
+    spec: EndpointSpec
+
+
+AnyResource = Node | Namespace | IPPool | IPBlock | IPReservation | Endpoint
+KINDS: Mapping[str, type[Resource]] = {k.__name__: k for k in (Node, Namespace, IPPool, IPBlock, IPReservation, Endpoint)}
+
+_PARSERS: Mapping[Any, Any] = {Address: parse_address, Prefix: parse_prefix, Interface: parse_interface}
+
+
+def dec_hook(kind: Any, value: Any) -> Any:  # Any: msgspec hands over types and raw JSON values
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return _PARSERS[kind](value)
+
+
+_decoder: msgspec.json.Decoder[AnyResource] = msgspec.json.Decoder(AnyResource, dec_hook=dec_hook)
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def decode(data: bytes) -> AnyResource:
+    """JSON → resource.  Raises msgspec.ValidationError (with the field's path) or msgspec.DecodeError."""
+    return _decoder.decode(data)
+
+
+def encode(resource: Resource) -> bytes:
+    """Resource → JSON; `decode(encode(r)) == r`."""
+    return _encoder.encode(resource)
+
+
+def convert(value: object) -> AnyResource:
+    """Plain dicts and lists (from YAML) → resource, as strict as `decode`."""
+    resource: AnyResource = msgspec.convert(value, AnyResource, dec_hook=dec_hook)
+    return resource
+
+
+def builtins(resource: Resource) -> Any:  # Any: JSON-like values for printing
+    return msgspec.to_builtins(resource, enc_hook=str)

@@ -1,0 +1,60 @@
+"""The one validator: names, labels, interface names, MACs.  Whatever comes from a datastore, a runtime or a pod passes here.
+
+Each check raises ValueError that says what was wrong with what, and returns nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from netloom.model.addresses import parse_mac
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}\Z")
+
+# The kernel's dev_valid_name() (net/core/dev.c): at most 15 bytes, no slash, colon or white space, not "." or "..".
+_INTERFACE_NAME = re.compile(r"(?!\.{1,2}\Z)[!-9;-~]{1,15}\Z")
+
+
+def check_name(text: str, what: str) -> None:
+    """RFC 1123 label: a Kubernetes namespace."""
+    if not _NAME.match(text):
+        raise ValueError(f"{what}: {text!r} is not a name (lower case letters, digits and '-', at most 63)")
+
+
+def check_object_name(text: str) -> None:
+    """RFC 1123 subdomain: the name of an object."""
+    if not _OBJECT_NAME.match(text):
+        raise ValueError(f"metadata.name: {text!r} is not a name (lower case letters, digits, '-' and '.', at most 253)")
+
+
+def check_labels(labels: Mapping[str, str], what: str = "metadata.labels") -> None:
+    for key, value in labels.items():
+        domain, slash, name = key.rpartition("/")
+        if (slash and not _OBJECT_NAME.match(domain)) or not _LABEL_NAME.match(name):
+            raise ValueError(f"{what}: {key!r} is not a label key")
+        if not _LABEL_VALUE.match(value):
+            raise ValueError(f"{what}[{key}]: {value!r} is not a label value")
+
+
+def check_interface_name(text: str) -> None:
+    if not _INTERFACE_NAME.match(text) or "/" in text:
+        raise ValueError(f"{text!r} is not an interface name (1 to 15 characters, no '/', ':' or white space)")
+
+
+def check_container_id(text: str) -> None:
+    """CNI SPEC 1.1.0, parameters: alphanumeric first, then alphanumerics, '_', '.', '-'."""
+    if not _CONTAINER_ID.match(text):
+        raise ValueError(f"{text[:80]!r} is not a container ID")
+
+
+def check_mac(text: str, what: str) -> None:
+    try:
+        if parse_mac(text) != text:
+            raise ValueError(f"{text!r} is not written in lower case with colons")
+    except ValueError as e:
+        raise ValueError(f"{what}: {e}") from e
