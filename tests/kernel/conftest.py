@@ -1,0 +1,31 @@
+"""Kernel tests run in namespaces of their own; the host's network is never touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from netloom.dataplane import netns
+
+
+@pytest.fixture
+def node() -> Iterator[int]:
+    """The test's thread is inside a fresh network namespace; the value is its descriptor."""
+    fd = netns.create()
+    try:
+        with netns.entered(fd):
+            yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def pod() -> Iterator[int]:
+    """A second fresh namespace, by descriptor."""
+    fd = netns.create()
+    try:
+        yield fd
+    finally:
+        os.close(fd)
