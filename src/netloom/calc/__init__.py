@@ -1,0 +1,31 @@
+"""The calculation: `desired(snapshot, attachments, host)` says what this node's kernel should hold.
+
+Pure: no clock, socket, log or environment, and nothing remembered.  A node's state has three parts: its pods (`pods`),
+the other nodes (`remote`, by each pool's encapsulation), and the rules around them (`rules`).  What cannot be computed is
+left out, which leaves it closed, and is said in `Desired.problems`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netloom.calc.pods import pod
+from netloom.calc.remote import remote
+from netloom.calc.rules import rules, sysctls
+from netloom.calc.tables import Tables
+from netloom.model.attachments import Attachment, State
+from netloom.model.desired import Desired
+from netloom.model.host import Host
+from netloom.model.snapshot import Snapshot
+
+__all__ = ["desired", "pod"]
+
+
+def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> Desired:
+    tables = Tables()
+    present = [a for a in attachments if a.state is not State.LEAVING]
+    for attachment in present:
+        tables.add(pod(attachment))
+    tables.add(remote(snapshot, host))
+    tables.sysctls |= sysctls(snapshot, host)
+    return tables.desired(rules(snapshot, present, host))

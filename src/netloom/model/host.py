@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from netloom.model.addresses import Address, Interface, Mac
+from netloom.model.addresses import Address, Interface, Mac, Prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +19,31 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This node: its name and incarnation, uplinks, VTEP MAC, and the VXLAN parameters that all nodes share."""
+    """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
+    not the datastore's word), its own addresses inside them, and the VXLAN parameters that all nodes share."""
 
     node: str
     node_id: str
+    addresses: tuple[Interface, ...] = ()
     uplinks: Mapping[str, Uplink] = field(default_factory=dict)
     vtep_mac: Mac | None = None
+    blocks: tuple[Prefix, ...] = ()
+    tunnel_addresses: tuple[Address, ...] = ()
+    mtu: int = 0
     vni: int = 4096
     port: int = 4789
+
+    def address(self, version: int) -> Interface | None:
+        return next((a for a in self.addresses if a.version == version), None)
 
     def uplink_of(self, address: Address) -> Uplink | None:
         """The uplink that holds `address` itself."""
         return next((u for u in self.uplinks.values() if any(a.ip == address for a in u.addresses)), None)
 
-    def neighbour(self, address: Address) -> tuple[Uplink, Interface] | None:
-        """The uplink on whose link `address` lies, and our own address there; None if a router stands between."""
+    def uplink_towards(self, address: Address) -> Uplink | None:
+        """The uplink on whose link `address` lies; None if a router stands between."""
         for uplink in self.uplinks.values():
             for own in uplink.addresses:
-                if own.version == address.version and address in own.network and own.network.num_addresses > 1:
-                    return uplink, own
+                if own.version == address.version and own.ip != address and address in own.network:
+                    return uplink
         return None

@@ -1,0 +1,88 @@
+"""VXLAN: pods' packets in UDP (RFC 7348), over one device that learns nothing.
+
+    route       10.244.1.0/26 via 10.244.1.0 dev loom.vxlan onlink       where: the peer's own address in its block
+    neighbour   10.244.1.0 lladdr VTEP-MAC                              which MAC that is
+    FDB         VTEP-MAC dst 192.0.2.12                                 which node has that MAC
+
+IPv6 prefixes go via the link-local address that the peer's VTEP MAC stands for, so they need nothing of IPv6 on the underlay.
+Outer packets are of one family per cluster node: IPv4 where the node has an IPv4 address, else IPv6.  The VTEP MAC survives a
+reboot, so peers' entries never go stale by one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from netloom.calc.encap.peer import Peer
+from netloom.calc.tables import Tables
+from netloom.model.addresses import Address, Interface, link_local
+from netloom.model.desired import AddressKey, FdbKey, NeighbourKey, Route, RouteKey, Vxlan
+from netloom.model.host import Host
+
+DEVICE = "loom.vxlan"
+_OVERHEAD = {4: 50, 6: 70}  # outer Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8
+
+
+def outer(host: Host) -> Interface | None:
+    """This node's address on outer packets."""
+    return host.address(4) or host.address(6)
+
+
+def overhead(host: Host) -> int:
+    address = outer(host)
+    return _OVERHEAD[address.version if address else 4]
+
+
+def local(host: Host) -> Tables:
+    address = outer(host)
+    if address is None or host.vtep_mac is None:
+        return Tables(problems=["this node has no underlay address: VXLAN cannot send"])
+    uplink = host.uplink_of(address.ip)
+    if uplink is None:
+        return Tables(problems=[f"no interface holds this node's address {address.ip}: VXLAN cannot send"])
+    tables = Tables(
+        links={
+            DEVICE: Vxlan(
+                mac=host.vtep_mac,
+                mtu=uplink.mtu - _OVERHEAD[address.version],
+                vni=host.vni,
+                port=host.port,
+                local=address.ip,
+                parent=uplink.name,
+            )
+        },
+        sysctls={
+            f"net/ipv4/conf/{DEVICE}/rp_filter": "2",
+            f"net/ipv6/conf/{DEVICE}/accept_ra": "0",
+            f"net/ipv6/conf/{DEVICE}/disable_ipv6": "0",
+        },
+    )
+    for own in (*host.tunnel_addresses, link_local(host.vtep_mac)):
+        length = 64 if own.is_link_local else own.max_prefixlen
+        tables.addresses[AddressKey(DEVICE, ipaddress.ip_interface(f"{own}/{length}"))] = None
+    return tables
+
+
+def peer(host: Host, peer: Peer) -> Tables:
+    own = outer(host)
+    destination = peer.address(own.version) if own else None
+    if own is None or destination is None or peer.vtep_mac is None:
+        wanted = f"IPv{own.version} address" if own else "underlay"
+        return Tables(problems=[f"node {peer.name} has no {wanted} or VTEP MAC: VXLAN cannot reach it"])
+    gateway = _gateway(peer)
+    if gateway is None:
+        return Tables(problems=[f"node {peer.name} has not published a tunnel address: VXLAN cannot reach its pods"])
+    version = peer.prefixes[0].version
+    source = next((a for a in host.tunnel_addresses if a.version == version), None)
+    route = Route(device=DEVICE, gateway=gateway, onlink=True, source=source)
+    return Tables(
+        routes={RouteKey(prefix, peer.metric): route for prefix in peer.prefixes},
+        neighbours={NeighbourKey(DEVICE, gateway): peer.vtep_mac},
+        fdb={FdbKey(DEVICE, peer.vtep_mac): destination},
+    )
+
+
+def _gateway(peer: Peer) -> Address | None:
+    if peer.prefixes[0].version == 6:
+        return link_local(peer.vtep_mac) if peer.vtep_mac else None
+    return peer.tunnel_address(4)

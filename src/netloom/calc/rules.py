@@ -1,0 +1,43 @@
+"""The rules around the pods: who may send from what, what is masqueraded, who may send us VXLAN, and the sysctls they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netloom.calc.encap import ENCAPS, vxlan
+from netloom.model.attachments import Attachment
+from netloom.model.desired import Filter, Source
+from netloom.model.host import Host
+from netloom.model.snapshot import Snapshot
+
+
+def sources(attachment: Attachment) -> frozenset[Source]:
+    """What one pod may send from."""
+    return frozenset(Source(attachment.host_interface, attachment.mac, address.ip) for address in attachment.addresses)
+
+
+def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> Filter:
+    attachments = tuple(attachments)
+    tunnels = any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in snapshot.pools.values())
+    return Filter(
+        sources=frozenset().union(*(sources(a) for a in attachments)),
+        pools=frozenset(pool.spec.cidr for pool in snapshot.pools.values()),
+        masquerade=frozenset(pool.spec.cidr for pool in snapshot.pools.values() if pool.spec.nat_outgoing),
+        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if tunnels else frozenset(),
+        vxlan_port=host.port if tunnels else 0,
+        bridges=frozenset(a.bridge for a in attachments if a.bridge),
+    )
+
+
+def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:
+    """Forwarding in each family that has a pool; loose reverse path checks where a tunnel makes paths asymmetric."""
+    versions = {pool.spec.cidr.version for pool in snapshot.pools.values()} | {block.version for block in host.blocks}
+    found: dict[str, str] = {}
+    if 4 in versions:
+        found["net/ipv4/ip_forward"] = "1"
+    if 6 in versions:
+        found["net/ipv6/conf/all/forwarding"] = "1"
+    for uplink in host.uplinks.values():
+        if any(uplink.addresses[i].ip == own.ip for own in host.addresses for i in range(len(uplink.addresses))):
+            found[f"net/ipv4/conf/{uplink.name}/rp_filter"] = "2"
+    return found

@@ -1,0 +1,40 @@
+"""Tables: parts of a Desired, being put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netloom.model.addresses import Address, Mac
+from netloom.model.desired import AddressKey, Desired, FdbKey, Filter, Link, NeighbourKey, Route, RouteKey
+
+
+@dataclass(slots=True)
+class Tables:
+    links: dict[str, Link] = field(default_factory=dict)
+    addresses: dict[AddressKey, None] = field(default_factory=dict)
+    routes: dict[RouteKey, Route] = field(default_factory=dict)
+    neighbours: dict[NeighbourKey, Mac] = field(default_factory=dict)
+    fdb: dict[FdbKey, Address] = field(default_factory=dict)
+    sysctls: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, part: Tables) -> None:
+        self.links |= part.links
+        self.addresses |= part.addresses
+        self.routes |= part.routes
+        self.neighbours |= part.neighbours
+        self.fdb |= part.fdb
+        self.sysctls |= part.sysctls
+        self.problems += part.problems
+
+    def desired(self, filter_: Filter) -> Desired:
+        return Desired(
+            links=self.links,
+            addresses=self.addresses,
+            routes=self.routes,
+            neighbours=self.neighbours,
+            fdb=self.fdb,
+            sysctls=self.sysctls,
+            filter=filter_,
+            problems=tuple(self.problems),
+        )

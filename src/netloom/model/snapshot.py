@@ -1,0 +1,46 @@
+"""Snapshot: the cluster as one immutable value, as of one revision of the datastore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from netloom.model.resources import AnyResource, IPBlock, IPPool, IPReservation, Namespace, Node
+
+_TABLES = {"Node": "nodes", "IPPool": "pools", "IPBlock": "blocks", "IPReservation": "reservations", "Namespace": "namespaces"}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`complete`: the datastore said "this is all" in this life of the agent.  Without it nothing may be removed.
+
+    Endpoints are not held: a node routes to blocks, and its own pods are in its journal.
+    """
+
+    revision: int = 0
+    complete: bool = False
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    pools: Mapping[str, IPPool] = field(default_factory=dict)
+    blocks: Mapping[str, IPBlock] = field(default_factory=dict)
+    reservations: Mapping[str, IPReservation] = field(default_factory=dict)
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+
+    def updated(self, revision: int, changes: Iterable[tuple[str, str, AnyResource | None]]) -> Snapshot:
+        """With each (kind, key, resource) put in place; None takes it away.  Kinds that are not held are passed over."""
+        tables: dict[str, Any] = {}  # Any: each table holds its own kind
+        for kind, key, resource in changes:
+            name = _TABLES.get(kind)
+            if name is None:
+                continue
+            if name not in tables:
+                tables[name] = dict(getattr(self, name))
+            if resource is None:
+                tables[name].pop(key, None)
+            else:
+                tables[name][key] = resource
+        return replace(self, revision=revision, **tables)
+
+    @classmethod
+    def of(cls, revision: int, resources: Iterable[AnyResource], *, complete: bool = True) -> Snapshot:
+        return cls(complete=complete).updated(revision, ((r.kind, r.key, r) for r in resources))
