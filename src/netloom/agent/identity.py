@@ -1,0 +1,65 @@
+"""Who this node is: an incarnation (UUID) and a VTEP MAC, made once and kept in STATE_DIR/node.json.
+
+The MAC must survive a reboot, since every peer has it in permanent entries; it is derived from the incarnation, so a node that
+is made anew under its old name is another one to its peers.  `boot_id` tells one boot from the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+
+import msgspec
+
+from netloom.errors import ConfigError
+from netloom.model.addresses import Mac, mac_text
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+
+    @property
+    def vtep_mac(self) -> Mac:
+        """Locally administered (0x66, as Calico's), then five octets of the incarnation's hash."""
+        return mac_text(b"\x66" + hashlib.sha1(self.id.encode(), usedforsecurity=False).digest()[:5])
+
+
+def load_identity(state_dir: str) -> Identity:
+    """Reads the node's identity, or makes and keeps it.  Raises ConfigError where the directory cannot be used."""
+    path = f"{state_dir}/node.json"
+    try:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Identity)
+    except FileNotFoundError:
+        identity = Identity(str(uuid.uuid4()))
+        write_durably(path, msgspec.json.encode(identity))
+        return identity
+    except (OSError, msgspec.MsgspecError) as e:
+        hint = "restore the file, or remove it to start as a new node"
+        raise ConfigError(f"the node's identity cannot be read: {e}", where=path, hint=hint) from e
+
+
+def write_durably(path: str, data: bytes) -> None:
+    """All of the data under this name after a crash, or all of what was there before."""
+    temporary = f"{path}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def boot_id() -> str:
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()

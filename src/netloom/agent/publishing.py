@@ -1,0 +1,95 @@
+"""Publishing: a thread that makes the datastore say what this node is and which pods it has.
+
+The journal is the authority for local pods; the datastore gets a copy, later, and no pod waits for it.  Level-triggered: the
+wanted resources are put in place as a whole, compared with what is known to be there, and written until they agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from netloom.datastore import Datastore
+from netloom.errors import Conflict, DatastoreError, NotFound
+from netloom.model.resources import AnyResource, Endpoint
+
+log = logging.getLogger(__name__)
+
+_RETRY = 1.0
+Key = tuple[str, str]
+
+
+class Publisher:
+    """Writes Endpoints of one node, and whatever else `want` names (its Node)."""
+
+    def __init__(self, datastore: Datastore, node: str) -> None:
+        self._datastore, self._node = datastore, node
+        self._want: Mapping[Key, AnyResource] = {}
+        self._have: dict[Key, AnyResource] | None = None
+        self._changed = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="publishing", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def want(self, resources: Mapping[Key, AnyResource]) -> None:
+        self._want = resources
+        self._changed.set()
+
+    def forget(self) -> None:
+        """What is there is not known any more (another store, a list of our own objects that others changed)."""
+        self._have = None
+        self._changed.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._changed.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._changed.wait()
+            self._changed.clear()
+            try:
+                self._publish()
+            except DatastoreError as e:
+                log.debug("publishing waits: %s", e)
+                self._have = None
+                threading.Event().wait(_RETRY)
+                self._changed.set()
+
+    def _publish(self) -> None:
+        have = self._have if self._have is not None else self._read()
+        self._have = have
+        want = self._want
+        for key, resource in want.items():
+            if have.get(key) != resource:
+                self._write(resource)
+                have[key] = resource
+        for key in [key for key in have if key not in want]:
+            try:
+                self._datastore.delete(*key)
+            except NotFound:
+                log.debug("%s %s was gone already", *key)
+            del have[key]
+
+    def _read(self) -> dict[Key, AnyResource]:
+        found: dict[Key, AnyResource] = {}
+        for stored in self._datastore.list("Endpoint").items:
+            if isinstance(stored.resource, Endpoint) and stored.resource.spec.node == self._node:
+                found["Endpoint", stored.resource.key] = stored.resource
+        return found
+
+    def _write(self, resource: AnyResource) -> None:
+        while True:
+            stored = self._datastore.get(resource.kind, resource.key)
+            try:
+                if stored is None:
+                    self._datastore.create(resource)
+                else:
+                    self._datastore.update(resource, stored.revision)
+            except (Conflict, NotFound):
+                continue
+            return

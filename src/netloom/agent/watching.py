@@ -1,0 +1,121 @@
+"""Watching: a thread that keeps one snapshot of the cluster, and hands each new one over.
+
+List, then follow the watch; when the watch is too far behind (Compacted) or another store answers (identity), list again:
+the next snapshot is compared with the kernel as a whole, so nothing depends on having seen every change.  When the datastore
+is away the last snapshot stays, and `Connection` says since when.  A record that cannot be decoded keeps its last good form.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from netloom.datastore import Datastore, Event, Watch
+from netloom.errors import Compacted, DatastoreError
+from netloom.model.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+KINDS = ("IPPool", "IPReservation", "Node", "Namespace", "IPBlock")
+_RETRY = 0.2, 5.0  # seconds: first, longest
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How it stands with the datastore.  `since`: seconds of the epoch; `broken`: records that cannot be read, and why."""
+
+    connected: bool = False
+    since: float = 0.0
+    error: str = ""
+    identity: str = ""
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+class Watcher:
+    """`on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own."""
+
+    def __init__(self, datastore: Datastore, last: Snapshot, on_change: Callable[[Snapshot, Connection], None]) -> None:
+        self._datastore, self._on_change = datastore, on_change
+        self._snapshot, self._connection = last, Connection(since=time.time())
+        self._listed: dict[str, int] = {}
+        self._broken: dict[str, str] = {}
+        self._stopping = threading.Event()
+        self._watch: Watch | None = None
+        self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._watch is not None:
+            self._watch.close()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        delay = _RETRY[0]
+        while not self._stopping.is_set():
+            try:
+                self._list()
+                delay = _RETRY[0]
+                self._follow()
+            except Compacted:
+                log.info("watch is too far behind: listing again")
+            except DatastoreError as e:
+                self._say(connected=False, error=str(e))
+                self._stopping.wait(delay)
+                delay = min(delay * 2, _RETRY[1])
+
+    def _list(self) -> None:
+        identity, snapshot, listed = self._datastore.identity, Snapshot(complete=True), {}
+        broken: dict[str, str] = {}
+        for kind in KINDS:
+            listing = self._datastore.list(kind)
+            listed[kind] = listing.revision
+            snapshot = snapshot.updated(listing.revision, ((kind, s.resource.key, s.resource) for s in listing.items))
+            broken |= {f"{kind} {name.removeprefix(kind + '/')}": reason for name, reason in listing.broken}
+        self._listed, self._broken = listed, broken
+        self._snapshot = snapshot
+        self._say(connected=True, identity=identity)
+
+    def _follow(self) -> None:
+        self._watch = self._datastore.watch(min(self._listed.values()))
+        try:
+            while not self._stopping.is_set():
+                if events := self._watch.next(timeout=10.0):
+                    self._take(events)
+        finally:
+            self._watch.close()
+
+    def _take(self, events: Sequence[Event]) -> None:
+        fresh = [e for e in events if e.revision > self._listed.get(e.kind, 0)]
+        for event in fresh:
+            name = f"{event.kind} {event.key}"
+            if event.error:
+                self._broken[name] = event.error
+            else:
+                self._broken.pop(name, None)
+        good = [(e.kind, e.key, e.resource) for e in fresh if not e.error]
+        if any(kind in KINDS for kind, _, _ in good):
+            self._snapshot = self._snapshot.updated(fresh[-1].revision, good)
+            self._say(connected=True)
+
+    def _say(self, *, connected: bool, error: str = "", identity: str | None = None) -> None:
+        before = self._connection
+        since = before.since if before.connected == connected else time.time()
+        self._connection = replace(
+            before,
+            connected=connected,
+            since=since,
+            error=error,
+            identity=before.identity if identity is None else identity,
+            broken=tuple(sorted(self._broken.items())),
+        )
+        if before.connected != connected or before.error != error:
+            log.log(
+                logging.INFO if connected else logging.WARNING, "datastore %s%s", "connected" if connected else "away: ", error
+            )
+        self._on_change(self._snapshot, self._connection)

@@ -1,0 +1,229 @@
+"""What a node should hold, as tables that can be read, and as walks: the result depends on the input alone."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+
+import pytest
+
+from netloom.calc import desired
+from netloom.model.addresses import Mac, Prefix
+from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
+from netloom.model.desired import Desired, Link, Route, RouteKind, Source
+from netloom.model.host import Host, Uplink
+from netloom.model.resources import (
+    Claim,
+    Encapsulation,
+    IPBlock,
+    IPBlockSpec,
+    IPPool,
+    IPPoolSpec,
+    Metadata,
+    Node,
+    NodeSpec,
+)
+from netloom.model.snapshot import Snapshot
+
+prefix = ipaddress.ip_network
+interface = ipaddress.ip_interface
+address = ipaddress.ip_address
+
+HOST = Host(
+    node="node1",
+    node_id="id1",
+    addresses=(interface("192.0.2.11/24"),),
+    uplinks={"eth0": Uplink("eth0", 1500, (interface("192.0.2.11/24"),))},
+    vtep_mac=Mac("66:00:00:00:00:01"),
+    blocks=(prefix("10.244.1.0/26"),),
+    tunnel_addresses=(address("10.244.1.0"),),
+)
+
+
+def pool(encapsulation: Encapsulation = Encapsulation.VXLAN, cidr: str = "10.244.0.0/16", *, nat: bool = True) -> IPPool:
+    name = "v6" if ":" in cidr else "default"
+    spec = IPPoolSpec(cidr=prefix(cidr), encapsulation=encapsulation, nat_outgoing=nat)
+    return IPPool(metadata=Metadata(name=name), spec=spec)
+
+
+def node(number: int, underlay: str | None = None) -> Node:
+    spec = NodeSpec(
+        id=f"id{number}",
+        addresses=(interface(underlay or f"192.0.2.{10 + number}/24"),),
+        tunnel_addresses=(address(f"10.244.{number}.0"),),
+        vtep_mac=Mac(f"66:00:00:00:00:0{number}"),
+    )
+    return Node(metadata=Metadata(name=f"node{number}"), spec=spec)
+
+
+def block(number: int, cidr: str | None = None, node_id: str | None = None) -> IPBlock:
+    slot: Prefix = prefix(cidr or f"10.244.{number}.0/26")
+    claim = Claim(cidr=slot, node=f"node{number}", node_id=node_id or f"id{number}")
+    name = str(slot).replace(".", "-").replace(":", "-").replace("/", "-").strip("-")
+    return IPBlock(metadata=Metadata(name=name), spec=IPBlockSpec(cidr=slot, claims=(claim,)))
+
+
+def attachment(name: str, ip: str, *, bridge: str | None = None) -> Attachment:
+    key = AttachmentKey("lab", name, "eth0")
+    return Attachment(
+        key=key,
+        sequence=1,
+        state=State.READY,
+        netns=NetnsId(4, 99),
+        host_interface=host_interface_name(key),
+        mac=Mac("0a:58:0a:f4:01:02"),
+        host_mac=Mac("ee:ee:ee:ee:ee:ee"),
+        mtu=1450,
+        addresses=(interface(ip),),
+        wiring=Wiring.BRIDGE if bridge else Wiring.ROUTED,
+        bridge=bridge,
+        gateways=(address("10.244.1.1"),) if bridge else (),
+    )
+
+
+def shown(result: Desired) -> list[str]:
+    """The tables as `ip` and `bridge` would print them."""
+    lines = [_link(name, link) for name, link in result.links.items()]
+    lines += [f"address {key.address} dev {key.device}" for key in result.addresses]
+    lines += [_route(key.prefix, key.metric, route) for key, route in result.routes.items()]
+    lines += [f"neighbour {key.address} lladdr {mac} dev {key.device}" for key, mac in result.neighbours.items()]
+    lines += [f"fdb {key.mac} dev {key.device} dst {to}" for key, to in result.fdb.items()]
+    return sorted(lines)
+
+
+def _link(name: str, link: Link) -> str:
+    return f"link {name} {type(link).__name__.lower()} mtu {link.mtu}"
+
+
+def _route(destination: Prefix, metric: int, route: Route) -> str:
+    if route.kind is RouteKind.BLACKHOLE:
+        return f"route blackhole {destination}"
+    via = f" via {route.gateway}" if route.gateway else ""
+    source = f" src {route.source}" if route.source else ""
+    onlink = " onlink" if route.onlink else ""
+    kind = " metric node" if metric >= 65536 else ""
+    return f"route {destination}{via} dev {route.device}{onlink}{source}{kind}"
+
+
+def test_vxlan_takes_a_route_a_neighbour_and_an_fdb_entry_per_peer() -> None:
+    result = desired(Snapshot.of(1, [pool(), node(1), node(2), block(1), block(2)]), [], HOST)
+    assert shown(result) == [
+        "address 10.244.1.0/32 dev loom.vxlan",
+        "address fe80::6400:ff:fe00:1/64 dev loom.vxlan",
+        "fdb 66:00:00:00:00:02 dev loom.vxlan dst 192.0.2.12",
+        "link loom.vxlan vxlan mtu 1450",
+        "neighbour 10.244.2.0 lladdr 66:00:00:00:00:02 dev loom.vxlan",
+        "route 10.244.2.0/26 via 10.244.2.0 dev loom.vxlan onlink src 10.244.1.0 metric node",
+        "route blackhole 10.244.1.0/26",
+    ]
+    assert result.problems == ()
+
+
+def test_direct_takes_one_route_per_block_and_nothing_else() -> None:
+    result = desired(Snapshot.of(1, [pool(Encapsulation.NONE), node(1), node(2), block(1), block(2)]), [], HOST)
+    assert shown(result) == [
+        "route 10.244.2.0/26 via 192.0.2.12 dev eth0 metric node",
+        "route blackhole 10.244.1.0/26",
+    ]
+
+
+def test_cross_subnet_tunnels_only_where_a_router_stands_between() -> None:
+    far = node(3, "198.51.100.13/24")
+    resources = [pool(Encapsulation.VXLAN_CROSS_SUBNET), node(1), node(2), far, block(1), block(2), block(3)]
+    routes = [line for line in shown(desired(Snapshot.of(1, resources), [], HOST)) if line.startswith("route 10")]
+    assert routes == [
+        "route 10.244.2.0/26 via 192.0.2.12 dev eth0 metric node",
+        "route 10.244.3.0/26 via 10.244.3.0 dev loom.vxlan onlink src 10.244.1.0 metric node",
+    ]
+
+
+def test_ipv6_pods_need_nothing_of_ipv6_on_the_underlay() -> None:
+    resources = [pool(cidr="fd00:10::/64"), node(2), block(2, "fd00:10::40/122")]
+    result = desired(Snapshot.of(1, resources), [], HOST)
+    assert "route fd00:10::40/122 via fe80::6400:ff:fe00:2 dev loom.vxlan onlink metric node" in shown(result)
+    assert "fdb 66:00:00:00:00:02 dev loom.vxlan dst 192.0.2.12" in shown(result)
+    assert result.sysctls["net/ipv6/conf/all/forwarding"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            [pool(Encapsulation.NONE), node(2, "198.51.100.12/24"), block(2)],
+            "node node2 (198.51.100.12) is not a neighbour: its pools need VXLAN or VXLANCrossSubnet",
+        ),
+        ([pool(), block(2)], "block 10.244.2.0/26 belongs to node node2, which is not there: no way there"),
+        (
+            [pool(), node(2), block(2, node_id="old")],
+            "block 10.244.2.0/26 belongs to node node2, which is not there: no way there",
+        ),
+        ([node(2), block(2)], "block 10.244.2.0/26 of node node2 is in no pool: no way there"),
+        ([pool(), node(2, "2001:db8::2/64"), block(2)], "node node2 has no IPv4 address or VTEP MAC: VXLAN cannot reach it"),
+    ],
+)
+def test_what_cannot_be_reached_stays_closed_and_is_said(change: list, problem: str) -> None:  # type: ignore[type-arg]
+    result = desired(Snapshot.of(1, change), [], HOST)
+    assert result.problems == (problem,)
+    assert not any("10.244.2" in line for line in shown(result))
+
+
+def test_a_block_that_this_node_holds_is_never_routed_away() -> None:
+    stolen = block(2, "10.244.1.0/26")
+    result = desired(Snapshot.of(1, [pool(), node(1), node(2), stolen]), [], HOST)
+    assert [line for line in shown(result) if "10.244.1.0/26" in line] == ["route blackhole 10.244.1.0/26"]
+
+
+def test_a_routed_pod_is_a_route_and_a_permanent_neighbour() -> None:
+    a = attachment("a", "10.244.1.2/32")
+    result = desired(Snapshot.of(1, [pool(Encapsulation.NONE)]), [a], HOST)
+    assert shown(result) == [
+        f"link {a.host_interface} veth mtu 1450",
+        f"neighbour 10.244.1.2 lladdr 0a:58:0a:f4:01:02 dev {a.host_interface}",
+        "route 10.244.1.2/32 dev " + a.host_interface,
+        "route blackhole 10.244.1.0/26",
+    ]
+    assert result.filter.sources == {Source(a.host_interface, a.mac, address("10.244.1.2"))}
+
+
+def test_a_bridged_pod_is_a_port_and_the_bridge_has_its_blocks_gateway() -> None:
+    a = attachment("a", "10.244.1.2/26", bridge="loom.br0")
+    result = desired(Snapshot.of(1, [pool(Encapsulation.NONE)]), [a], HOST)
+    assert shown(result) == [
+        "address 10.244.1.1/26 dev loom.br0",
+        "link loom.br0 bridge mtu 1450",
+        f"link {a.host_interface} veth mtu 1450",
+        "neighbour 10.244.1.2 lladdr 0a:58:0a:f4:01:02 dev loom.br0",
+        "route blackhole 10.244.1.0/26",
+    ]
+    assert result.filter.bridges == {"loom.br0"}
+
+
+def test_a_pod_that_leaves_is_wanted_no_more() -> None:
+    a = attachment("a", "10.244.1.2/32")
+    import msgspec
+
+    leaving = msgspec.structs.replace(a, state=State.LEAVING)
+    snapshot = Snapshot.of(1, [pool()])
+    assert desired(snapshot, [leaving], HOST) == desired(snapshot, [], HOST)
+
+
+def test_only_pools_with_nat_are_masqueraded_and_never_towards_a_pool() -> None:
+    plain = pool(cidr="fd00:10::/64", nat=False)
+    result = desired(Snapshot.of(1, [pool(), plain, node(2)]), [], HOST).filter
+    assert result.masquerade == {prefix("10.244.0.0/16")}
+    assert result.pools == {prefix("10.244.0.0/16"), prefix("fd00:10::/64")}
+    assert result.vteps == {address("192.0.2.12")} and result.vxlan_port == 4789
+
+
+def test_the_order_of_events_leaves_no_trace() -> None:
+    """Every order of the same changes, and one jump, end in the same state."""
+    resources = [pool(), node(1), node(2), block(2)]
+    at_once = desired(Snapshot.of(4, resources), [], HOST)
+    for order in itertools.permutations(resources):
+        snapshot = Snapshot(complete=True)
+        for r in order:
+            snapshot = snapshot.updated(4, [(r.kind, r.key, r)])
+        assert desired(snapshot, [], HOST) == at_once
+        for r in order:
+            snapshot = snapshot.updated(5, [(r.kind, r.key, None)])
+        assert desired(snapshot, [], HOST) == desired(Snapshot(), [], HOST)
