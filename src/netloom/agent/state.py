@@ -1,0 +1,139 @@
+"""What one node's agent knows, as a document: GET /v1/state on the unix socket RUN_DIR/netloom.sock.
+
+    {"apiVersion": "netloom.io/v1", "kind": "AgentState", "node": "a", "ready": true, "lastPass": {...}, ...}
+
+The agent fills it after each pass, and whoever asks (the command line, the page) reads it; nothing is ever written through
+it.  The shape is part of the interface: fields are added, never renamed or taken away, and a reader passes over fields that
+it does not know.  So a command and an agent one version apart understand each other.
+
+Times are RFC 3339 in UTC.  Prefixes and addresses are text in JSON and `ipaddress` objects here.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from netloom.model.addresses import Address, Mac, Prefix
+from netloom.model.attachments import State, Wiring
+from netloom.model.resources import API_VERSION, dec_hook
+
+STATE_PATH = "/v1/state"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    pass
+
+
+class DatastoreState(Part, frozen=True, kw_only=True):
+    """`since`: connected, or away, for how long.  `error`: the reason, while it is away.  `revision`, `identity`: what the
+    agent last saw there; another identity is another store."""
+
+    target: str = ""
+    connected: bool = False
+    since: datetime | None = None
+    error: str | None = None
+    revision: int = 0
+    identity: str = ""
+
+
+class PassState(Part, frozen=True, kw_only=True):
+    """One run of snapshot → desired → changes → kernel.  `tables` maps each table to its outcome: `same`, or `+2-1` (written
+    and taken away), with `!1` for what the kernel refused; `failures` names each refusal."""
+
+    number: int
+    revision: int
+    at: datetime
+    milliseconds: float
+    tables: dict[str, str] = {}
+    failures: tuple[str, ...] = ()
+
+
+class BlockState(Part, frozen=True, kw_only=True):
+    """A block of this node, in addresses.  `kept` ones are the node's own (tunnel, gateway, broadcast), `cooling` ones were
+    given back and wait; used + kept + cooling + free is the block's size."""
+
+    cidr: Prefix
+    pool: str
+    used: int = 0
+    kept: int = 0
+    cooling: int = 0
+    free: int = 0
+
+
+class RouteFor(enum.Enum):
+    """Why the route is there: a pod of this node, another node's block, or a block of ours whose free addresses lead nowhere."""
+
+    POD = "pod"
+    NODE = "node"
+    BLACKHOLE = "blackhole"
+
+
+class RouteState(Part, frozen=True, kw_only=True):
+    """A route of ours that the kernel holds.  `owner`: `namespace/pod` or the node that it leads to, where known."""
+
+    destination: Prefix
+    kind: RouteFor
+    via: Address | None = None
+    device: str = ""
+    metric: int = 0
+    protocol: int = 0
+    owner: str = ""
+
+
+class AttachmentState(Part, frozen=True, kw_only=True):
+    """One interface of one sandbox, out of this node's journal: the authority on what the pod holds."""
+
+    namespace: str
+    pod: str
+    container_id: str = msgspec.field(name="containerID")
+    interface: str
+    host_interface: str
+    mac: Mac
+    addresses: tuple[Address, ...]
+    state: State
+    network: str = ""
+    wiring: Wiring = Wiring.ROUTED
+
+
+class Problem(Part, frozen=True, kw_only=True):
+    """What is wrong, in one sentence that names the object, and the next thing to type."""
+
+    message: str
+    hint: str = ""
+
+
+class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentState", omit_defaults=False):
+    """`ready`: this node serves ADD.  `in_sync_since`: from when the kernel has agreed with what is wanted; None: it does not.
+    `mtu`: of new pods' interfaces, in bytes."""
+
+    api_version: Literal["netloom.io/v1"] = API_VERSION
+    node: str
+    version: str
+    pid: int
+    started: datetime
+    ready: bool
+    in_sync_since: datetime | None = None
+    mtu: int = 0
+    datastore: DatastoreState = DatastoreState()
+    last_pass: PassState | None = None
+    problems: tuple[Problem, ...] = ()
+    blocks: tuple[BlockState, ...] = ()
+    routes: tuple[RouteState, ...] = ()
+    attachments: tuple[AttachmentState, ...] = ()
+
+
+_decoder = msgspec.json.Decoder(AgentState, dec_hook=dec_hook)
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def encode(state: AgentState) -> bytes:
+    return _encoder.encode(state)
+
+
+def decode(data: bytes) -> AgentState:
+    """Raises msgspec.ValidationError (with the field's path) or msgspec.DecodeError."""
+    return _decoder.decode(data)
