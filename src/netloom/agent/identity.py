@@ -12,6 +12,7 @@ import uuid
 
 import msgspec
 
+from netloom.durable import write_durably
 from netloom.errors import ConfigError
 from netloom.model.addresses import Mac, mac_text
 
@@ -41,23 +42,6 @@ def load_identity(state_dir: str) -> Identity:
     except (OSError, msgspec.MsgspecError) as e:
         hint = "restore the file, or remove it to start as a new node"
         raise ConfigError(f"the node's identity cannot be read: {e}", where=path, hint=hint) from e
-
-
-def write_durably(path: str, data: bytes) -> None:
-    """All of the data under this name after a crash, or all of what was there before."""
-    temporary = f"{path}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def boot_id() -> str:

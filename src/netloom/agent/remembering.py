@@ -1,0 +1,63 @@
+"""Remembering: the last snapshot, kept in STATE_DIR/snapshot so that a node starts and serves pods with the datastore away.
+
+One resource as JSON per line, after a line with the revision.  It is read once, at the start, as a snapshot that is not
+complete: pods are served from it and nothing is removed by it.  Written at most every few seconds, atomically; what cannot be
+read is passed over, for the datastore is the truth.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from netloom.durable import write_durably
+from netloom.model.resources import AnyResource, decode, encode
+from netloom.model.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+_INTERVAL = 5.0  # seconds
+
+
+class Memory:
+    def __init__(self, state_dir: str) -> None:
+        self._path = f"{state_dir}/snapshot"
+        self._written = float("-inf")
+        self._revision = -1
+
+    def recall(self) -> Snapshot:
+        try:
+            with open(self._path, "rb") as file:
+                first, *lines = file.read().splitlines()
+            return Snapshot.of(int(first), _resources(lines), complete=False)
+        except FileNotFoundError:
+            return Snapshot()
+        except (OSError, ValueError) as e:
+            log.warning("%s cannot be read, starting without: %s", self._path, e)
+            return Snapshot()
+
+    def keep(self, snapshot: Snapshot) -> bool:
+        """Writes it down if it is new and the last one is old enough; False if there is still something to write."""
+        if snapshot.revision == self._revision or not snapshot.complete:
+            return True
+        now = time.monotonic()
+        if now - self._written < _INTERVAL:
+            return False
+        lines = [str(snapshot.revision).encode()]
+        for table in (snapshot.pools, snapshot.reservations, snapshot.nodes, snapshot.namespaces, snapshot.blocks):
+            lines += [encode(resource) for resource in table.values()]
+        write_durably(self._path, b"\n".join(lines) + b"\n")
+        self._written, self._revision = now, snapshot.revision
+        return True
+
+
+def _resources(lines: list[bytes]) -> list[AnyResource]:
+    found = []
+    for line in lines:
+        try:
+            found.append(decode(line))
+        except msgspec.MsgspecError as e:
+            log.warning("a remembered resource cannot be read: %s", e)
+    return found

@@ -1,0 +1,24 @@
+"""Files that survive a crash: all of the new content under a name, or all of the old."""
+
+from __future__ import annotations
+
+import os
+
+
+def write_durably(path: str, data: bytes) -> None:
+    """Temporary file, fsync, rename, fsync of the directory.  Mode 0600; a planted symbolic link is not followed."""
+    temporary = f"{path}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
