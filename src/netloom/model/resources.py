@@ -7,7 +7,7 @@
 
 The same structs are the manifest, the record in the datastore and the value inside; decoding is strict (unknown field,
 wrong type, missing field) and each struct checks its own values, so whoever holds a resource may trust it.  What one
-resource cannot know alone (pools that overlap) is checked by `manifest.check_against`.
+resource cannot know alone (pools that overlap) is checked by `admission.check_against`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,111 @@
+"""Admission: what one resource cannot know alone.  Does it fit to the others, and is it a person's to write?
+
+Pools must not overlap, for a block belongs to one pool; a change must not strand addresses that pods hold; and what nodes
+write about themselves is theirs.  The same rules serve `netloom apply` and `netloom delete`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from netloom.model.addresses import contains
+from netloom.model.resources import AnyResource, Endpoint, IPBlock, IPPool, Node, NodeSpec
+from netloom.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why `resource` is refused, with the path of the field, and the next thing to do."""
+
+    resource: AnyResource
+    path: str
+    message: str
+    hint: str
+
+
+def check_against(existing: Snapshot, new: Iterable[AnyResource]) -> tuple[Problem, ...]:
+    """What stands against writing `new`, all of it together, over `existing`."""
+    written = tuple(new)
+    pools = {r.key: r for r in written if isinstance(r, IPPool)}
+    problems = [*_overlaps({**existing.pools, **pools}, pools)]
+    for resource in written:
+        match resource:
+            case IPPool():
+                problems += _pool(resource, existing)
+            case Node():
+                problems += _node(resource, existing.nodes.get(resource.key))
+            case IPBlock() | Endpoint():
+                problems.append(_of_nodes(resource))
+    return tuple(problems)
+
+
+def check_deletion(existing: Snapshot, removed: Iterable[AnyResource]) -> tuple[Problem, ...]:
+    """What stands against deleting `removed`."""
+    problems = []
+    for resource in removed:
+        match resource:
+            case IPPool() if claimed := _claimed(resource, existing):
+                message = f"{len(claimed)} of its blocks are claimed by nodes ({_nodes(claimed)})"
+                hint = "write `disabled: true`; delete it when its pods are gone (netloom ipam show --blocks)"
+                problems.append(Problem(resource, "", message, hint))
+            case IPBlock() | Endpoint():
+                problems.append(_of_nodes(resource))
+    return tuple(problems)
+
+
+def _overlaps(pools: dict[str, IPPool], new: dict[str, IPPool]) -> Iterator[Problem]:
+    """Prefixes either nest or are apart: in order of their first address, each need only be compared with the widest so far."""
+    widest: IPPool | None = None
+    for pool in sorted(pools.values(), key=lambda p: (p.spec.cidr.version, p.spec.cidr, p.key)):
+        if widest is None or not contains(widest.spec.cidr, pool.spec.cidr):
+            widest = pool
+            continue
+        blamed, other = (pool, widest) if pool.key in new else (widest, pool)
+        if blamed.key in new:
+            message = f"{blamed.spec.cidr} overlaps {other.spec.cidr} of pool {other.name}"
+            yield Problem(blamed, "spec.cidr", message, "choose a range that no pool has: netloom get pools")
+
+
+def _pool(pool: IPPool, existing: Snapshot) -> Iterator[Problem]:
+    for node in existing.nodes.values():
+        for address in node.spec.addresses:
+            if address.version == pool.spec.cidr.version and address.ip in pool.spec.cidr:
+                message = f"{pool.spec.cidr} holds {address.ip}, the address of node {node.name}"
+                yield Problem(
+                    pool, "spec.cidr", message, "choose a range that is used nowhere in the network under the cluster"
+                )
+    old = existing.pools.get(pool.key)
+    stranded = [b for b in _claimed(old, existing) if not _serves(pool, b)] if old else []
+    if old and stranded:
+        path, change = ("spec.cidr", f"{old.spec.cidr} → {pool.spec.cidr}")
+        if old.spec.cidr == pool.spec.cidr:
+            path, change = ("spec.blockSize", f"{old.spec.block_size} → {pool.spec.block_size}")
+        message = f"{change} would strand {len(stranded)} blocks that nodes hold ({_nodes(stranded)})"
+        yield Problem(pool, path, message, "make a pool beside it, write `disabled: true` in this one, and replace its pods")
+
+
+def _node(node: Node, old: Node | None) -> Iterator[Problem]:
+    if old is not None and node.spec not in (old.spec, NodeSpec()):
+        yield Problem(
+            node, "spec", "a node writes its own spec", "leave `spec` out; labels and annotations are yours to change"
+        )
+
+
+def _of_nodes(resource: AnyResource) -> Problem:
+    message = f"{resource.kind} is written by the nodes, not by people"
+    hint = "what nodes left behind: netloom ipam check"
+    return Problem(resource, "kind", message, hint)
+
+
+def _claimed(pool: IPPool, existing: Snapshot) -> list[IPBlock]:
+    return [b for b in existing.blocks.values() if b.spec.claims and contains(pool.spec.cidr, b.spec.cidr)]
+
+
+def _serves(pool: IPPool, block: IPBlock) -> bool:
+    return contains(pool.spec.cidr, block.spec.cidr) and block.spec.cidr.prefixlen == pool.spec.block_size
+
+
+def _nodes(blocks: Iterable[IPBlock]) -> str:
+    names = sorted({claim.node for block in blocks for claim in block.spec.claims})
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

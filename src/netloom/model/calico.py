@@ -1,0 +1,100 @@
+"""Calico's `projectcalico.org/v3` IPPool and IPReservation, as they are, into our own.
+
+Both sides are plain values: what comes out is decoded like any manifest of ours.  Our fields are named like Calico's where they
+mean the same.  Each other field of Calico's is here with the values that ask for what we do anyway; every other value, and
+every field that is not here, is refused by name, never dropped.  (Fields: Calico's API reference, IPPool and IPReservation, v3.31.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+API_VERSION = "projectcalico.org/v3"
+
+Fields = Mapping[str, object]
+
+_ENCAPSULATION: Mapping[str, str] = {"": "None", "Never": "None", "Always": "VXLAN", "CrossSubnet": "VXLANCrossSubnet"}
+
+
+class Unsupported(ValueError):
+    """A field that asks for what this version does not do.  `field` is Calico's name of it, without `spec.`."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _vxlan(value: object) -> str | None:
+    return None if isinstance(value, str) and value in _ENCAPSULATION else f"{value!r} is none of Never, Always, CrossSubnet"
+
+
+def _ipip(value: object) -> str | None:
+    if value in ("", "Never"):
+        return None
+    return (
+        f"{_text(value)}: there is no IPIP in this version; take vxlanMode (Always, CrossSubnet), or neither for plain routes"
+    )
+
+
+def _bgp_export(value: object) -> str | None:
+    return (
+        None
+        if value is False
+        else f"{_text(value)}: pools are not announced by BGP in this version; write false, or leave it out"
+    )
+
+
+def _uses(value: object) -> str | None:
+    if isinstance(value, list) and sorted(map(str, value)) == ["Tunnel", "Workload"]:
+        return None
+    return f"{_text(value)}: a pool serves pods and tunnel addresses alike; write [Workload, Tunnel], or leave it out"
+
+
+def _assignment(value: object) -> str | None:
+    return None if value == "Automatic" else f"{_text(value)}: write Automatic; to keep addresses back use an IPReservation"
+
+
+_SAME = frozenset(("cidr", "blockSize", "natOutgoing", "nodeSelector", "namespaceSelector", "disabled"))
+_REFUSALS: Mapping[str, Callable[[object], str | None]] = {
+    "vxlanMode": _vxlan,
+    "ipipMode": _ipip,
+    "disableBGPExport": _bgp_export,
+    "allowedUses": _uses,
+    "assignmentMode": _assignment,
+}
+
+
+def translate(kind: str, spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
+    """Calico's spec of this kind → ours, and what of it is refused.  Raises KeyError for a kind that is not translated."""
+    return _KINDS[kind]({name: value for name, value in spec.items() if value is not None})
+
+
+def _pool(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
+    ours = {name: value for name, value in spec.items() if name in _SAME}
+    ours["encapsulation"] = _ENCAPSULATION.get(str(spec.get("vxlanMode", "")), "None")
+    return ours, tuple(_refused(spec))
+
+
+def _refused(spec: Fields) -> Iterator[Unsupported]:
+    for name, value in spec.items():
+        if name in _REFUSALS:
+            reason = _REFUSALS[name](value)
+            if reason is not None:
+                yield Unsupported(name, reason)
+        elif name not in _SAME:
+            yield Unsupported(name, "this field of Calico's is not supported")
+
+
+def _reservation(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
+    return dict(spec), ()
+
+
+_KINDS: Mapping[str, Callable[[Fields], tuple[dict[str, object], tuple[Unsupported, ...]]]] = {
+    "IPPool": _pool,
+    "IPReservation": _reservation,
+}
+KINDS = tuple(_KINDS)
