@@ -1,0 +1,357 @@
+"""From a call of the runtime to a request that the agent can trust, or to the error that the specification has for it.
+
+    environment, stdin ──parse──▶ Add | Delete | Check | Collect | Status        (or CniError)
+
+Pure: what only the kernel knows (which namespace stands behind CNI_NETNS) is handed in.  Everything else that comes in is
+hostile, and every way of being wrong ends in one of these codes (SPEC 1.1.0, section "Error"):
+
+    1  version    2  not served    4  environment    6  not JSON    7  configuration    8  the node's own namespace
+
+The tricky thing is DEL: it must succeed for whatever ADD once got, and for what a runtime has since lost or damaged, so it
+looks at the identity of the attachment and at nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from netloom.cni.netconf import Args, CniArgs, GcConfig, Head, NetworkConfig, RuntimeConfig, unserved
+from netloom.cni.results import FALLBACK_VERSION, VERSIONS, Dns, Result, decode_result
+from netloom.errors import CniError
+from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
+from netloom.model.attachments import AttachmentKey, NetnsId, Wiring
+from netloom.model.validation import check_container_id, check_interface_name, check_labels, check_name
+
+INCOMPATIBLE_VERSION, UNSUPPORTED, INVALID_ENVIRONMENT, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 4, 6, 7, 8
+
+_REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
+    "GC": ("CNI_PATH",),
+    "STATUS": (),
+}
+_SINCE: Mapping[str, str] = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+
+_ARGS = {"IgnoreUnknown", "IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"}
+
+# SPEC, "Section 1": the network's name.  It never becomes a file name here, the length is a bound like any other.
+_NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
+# Wider than Kubernetes: podman sends the container's name.
+_POD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,252}\Z")
+
+C = TypeVar("C", bound=Head)
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """`sandbox` is CNI_NETNS as given: it is shown, never opened.  `addresses`: asked for, at most one per family, without
+    a prefix length, which is the network's.  `pools`: family → names; a family that is missing takes any pool, an empty
+    one gets no address.  `mtu` 0: the agent's.  `previous`: of the plugins before us in the chain."""
+
+    version: str
+    key: AttachmentKey
+    sandbox: str
+    netns: NetnsId
+    wiring: Wiring
+    bridge: str
+    mtu: int
+    hairpin: bool
+    pools: Mapping[int, tuple[str, ...]]
+    addresses: tuple[Address, ...]
+    mac: Mac | None
+    namespace: str
+    pod: str
+    uid: str
+    labels: Mapping[str, str]
+    dns: Dns
+    previous: Result | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`previous` is the result of the whole chain: later plugins may have added to it."""
+
+    version: str
+    key: AttachmentKey
+    sandbox: str
+    netns: NetnsId
+    previous: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    version: str
+    key: AttachmentKey
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """GC.  `valid`: (container ID, interface) of what must stay; None: the runtime did not say, which is not the same as none."""
+
+    version: str
+    network: str
+    valid: frozenset[tuple[str, str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    version: str
+    network: str
+
+
+Request = Add | Check | Delete | Collect | Status
+
+
+def parse(environment: Mapping[str, str], stdin: bytes, netns: NetnsId | None, host: NetnsId | None) -> Request:
+    """`netns`: what stands behind CNI_NETNS, None if that cannot be opened or is no network namespace; `host`: the node's own."""
+    command = environment.get("CNI_COMMAND", "")
+    required = _REQUIRED.get(command)
+    if required is None:
+        known = ", ".join(_REQUIRED)
+        raise CniError(
+            INVALID_ENVIRONMENT, f"CNI_COMMAND: {command[:80]!r} is none of {known}" if command else "CNI_COMMAND is missing"
+        )
+    _check_environment(environment, required)
+    head = _decode(stdin, Head)
+    _check_version(command, head.cni_version)
+    if not _NETWORK_NAME.match(head.name):
+        raise CniError(INVALID_CONFIG, f"name: {head.name[:80]!r} is not a network's name (letters, digits, '_', '.', '-')")
+    return _PARSERS[command](_Parts(environment, stdin, head, netns, host))
+
+
+def version_of(stdin: bytes) -> str:
+    """The version that an error document should carry: the call's own if it is one of ours."""
+    try:
+        version = msgspec.json.decode(stdin, type=Head).cni_version
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return FALLBACK_VERSION
+    return version if version in VERSIONS else FALLBACK_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A call whose variables and head have been checked."""
+
+    environment: Mapping[str, str]
+    stdin: bytes
+    head: Head
+    netns: NetnsId | None
+    host: NetnsId | None
+
+    @property
+    def key(self) -> AttachmentKey:
+        return AttachmentKey(self.head.name, self.environment["CNI_CONTAINERID"], self.environment["CNI_IFNAME"])
+
+    def checked_netns(self) -> NetnsId:
+        if self.netns is None:
+            path = self.environment["CNI_NETNS"]
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS: {path[:200]!r} cannot be opened, or is no network namespace")
+        if self.netns == self.host:
+            raise CniError(OWN_NETNS, "CNI_NETNS: this is the node's own network namespace")
+        return self.netns
+
+
+def _add(call: _Parts) -> Add:
+    config = _decode(call.stdin, NetworkConfig)
+    for key, value in unserved(config):
+        raise CniError(UNSUPPORTED, f"{key}: {str(value)[:200]} is not supported")
+    given = _parse_args(call.environment.get("CNI_ARGS", ""))
+    asked, cni = config.runtime_config or RuntimeConfig(), (config.args or Args()).cni or CniArgs()
+    with _blame("args.cni.labels", INVALID_CONFIG):
+        check_labels(cni.label_mapping(), "labels")
+    dns = asked.dns.plain() if asked.dns else Dns()
+    return Add(
+        version=config.cni_version,
+        key=call.key,
+        sandbox=call.environment["CNI_NETNS"],
+        netns=call.checked_netns(),
+        wiring=config.wiring,
+        bridge=config.bridge,
+        mtu=config.mtu,
+        hairpin=config.hairpin_mode,
+        pools=config.pools_by_family(),
+        addresses=_addresses(asked, cni, given),
+        mac=_mac(asked, cni, given),
+        namespace=given.get("K8S_POD_NAMESPACE") or "default",
+        pod=given.get("K8S_POD_NAME", ""),
+        uid=given.get("K8S_POD_UID", ""),
+        labels=cni.label_mapping(),
+        dns=dns if dns != Dns() else config.dns,
+        previous=_previous(config),
+    )
+
+
+def _check(call: _Parts) -> Check:
+    previous = _previous(_decode(call.stdin, NetworkConfig))
+    if previous is None:
+        raise CniError(INVALID_CONFIG, "prevResult: is missing; CHECK compares with it")
+    return Check(call.head.cni_version, call.key, call.environment["CNI_NETNS"], call.checked_netns(), previous)
+
+
+def _delete(call: _Parts) -> Delete:
+    return Delete(call.head.cni_version, call.key)
+
+
+def _collect(call: _Parts) -> Collect:
+    config = _decode(call.stdin, GcConfig)
+    named = config.valid if config.valid is not None else config.published
+    valid = None if named is None else frozenset((name.container_id, name.ifname) for name in named)
+    return Collect(config.cni_version, config.name, valid)
+
+
+def _status(call: _Parts) -> Status:
+    return Status(call.head.cni_version, call.head.name)
+
+
+_PARSERS: Mapping[str, Callable[[_Parts], Request]] = {
+    "ADD": _add,
+    "CHECK": _check,
+    "DEL": _delete,
+    "GC": _collect,
+    "STATUS": _status,
+}
+
+
+def _check_environment(environment: Mapping[str, str], required: tuple[str, ...]) -> None:
+    """Names every variable that is missing, or else every one that is wrong."""
+    missing = [name for name in required if not environment.get(name)]
+    if missing:
+        raise CniError(INVALID_ENVIRONMENT, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    wrong = []
+    for name in required:
+        try:
+            _CHECKS[name](environment[name])
+        except ValueError as e:
+            wrong.append(f"{name}: {e}")
+    if wrong:
+        raise CniError(INVALID_ENVIRONMENT, "; ".join(wrong))
+
+
+def _check_text(text: str) -> None:
+    if not text.isascii() and text.encode(errors="replace").decode() != text:
+        raise ValueError("is not UTF-8")
+
+
+_CHECKS: Mapping[str, Callable[[str], None]] = {
+    "CNI_CONTAINERID": check_container_id,
+    "CNI_IFNAME": check_interface_name,
+    "CNI_NETNS": _check_text,
+    "CNI_PATH": lambda path: None,  # no plugin is called from here
+}
+
+
+def _check_version(command: str, version: str) -> None:
+    since = _SINCE.get(command, VERSIONS[0])
+    served = VERSIONS[VERSIONS.index(since) :]
+    if version not in served:
+        details = f"cniVersion is {version[:80]!r}; {command} is served in {', '.join(served)}"
+        raise CniError(INCOMPATIBLE_VERSION, "incompatible CNI version", details)
+
+
+def _parse_args(text: str) -> dict[str, str]:
+    """CNI_ARGS, `KEY=VALUE;KEY=VALUE`.  A key that we do not know is an error unless IgnoreUnknown says otherwise."""
+    given: dict[str, str] = {}
+    with _blame("CNI_ARGS", INVALID_ENVIRONMENT):
+        for pair in text.split(";") if text else ():
+            key, equals, value = pair.partition("=")
+            if not key or not equals or "=" in value:
+                raise ValueError(f"{pair[:80]!r} is not KEY=VALUE")
+            given[key] = value
+        ignore = given.get("IgnoreUnknown", "0").lower()
+        if ignore not in ("0", "1", "false", "true"):
+            raise ValueError(f"IgnoreUnknown={ignore[:80]!r} is neither 1 nor 0")
+        unknown = sorted(given.keys() - _ARGS)
+        if unknown and ignore in ("0", "false"):
+            raise ValueError(f"unknown: {', '.join(unknown)[:200]!r} (IgnoreUnknown=1 passes over them)")
+        if given.get("K8S_POD_NAMESPACE"):
+            check_name(given["K8S_POD_NAMESPACE"], "K8S_POD_NAMESPACE")
+        for key in ("K8S_POD_NAME", "K8S_POD_UID"):
+            if given.get(key) and not _POD.match(given[key]):
+                raise ValueError(f"{key}={given[key][:80]!r} is not a name")
+    return given
+
+
+def _addresses(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> tuple[Address, ...]:
+    """The first place that names any address counts."""
+    if asked.ips:
+        return _parse_addresses(asked.ips, "runtimeConfig.ips", INVALID_CONFIG)
+    if cni.ips:
+        return _parse_addresses(cni.ips, "args.cni.ips", INVALID_CONFIG)
+    if given.get("IP"):
+        return _parse_addresses(tuple(given["IP"].split(",")), "CNI_ARGS: IP", INVALID_ENVIRONMENT)
+    return ()
+
+
+def _parse_addresses(texts: tuple[str, ...], where: str, code: int) -> tuple[Address, ...]:
+    with _blame(where, code):
+        found = tuple(_parse_pod_address(text) for text in texts)
+    if len({address.version for address in found}) != len(found):
+        raise CniError(UNSUPPORTED, f"{where}: {', '.join(texts)[:200]} is not supported: at most one address per family")
+    return found
+
+
+def _parse_pod_address(text: str) -> Address:
+    address = parse_address(str(parse_interface(text).ip)) if "/" in text else parse_address(text)
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+        raise ValueError(f"{text!r} cannot be a pod's address")
+    return address
+
+
+def _mac(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> Mac | None:
+    places = (
+        (asked.mac, "runtimeConfig.mac", INVALID_CONFIG),
+        (cni.mac, "args.cni.mac", INVALID_CONFIG),
+        (given.get("MAC"), "CNI_ARGS: MAC", INVALID_ENVIRONMENT),
+    )
+    for text, where, code in places:
+        if text:
+            with _blame(where, code):
+                return parse_mac(text)
+    return None
+
+
+def _previous(config: NetworkConfig) -> Result | None:
+    if bytes(config.prev_result) == b"null":
+        return None
+    with _decoding("prevResult"):
+        return decode_result(config.prev_result)
+
+
+def _decode(stdin: bytes, kind: type[C]) -> C:
+    with _decoding():
+        return msgspec.json.decode(stdin, type=kind)
+
+
+@contextmanager
+def _blame(what: str, code: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as e:
+        raise CniError(code, f"{what}: {e}"[:500]) from e
+
+
+_PLACE = re.compile(r"(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+
+
+@contextmanager
+def _decoding(inside: str = "") -> Iterator[None]:
+    """msgspec's errors in ours: code 6 for what is no JSON, 7 with the field's path for what has the wrong shape."""
+    try:
+        yield
+    except msgspec.ValidationError as e:
+        match = _PLACE.fullmatch(str(e))
+        reason, path = match.group("reason", "path") if match else (str(e), None)
+        raise CniError(
+            INVALID_CONFIG, ": ".join(part for part in (".".join(filter(None, (inside, path))), reason) if part)
+        ) from e
+    except (msgspec.DecodeError, UnicodeError) as e:
+        raise CniError(UNDECODABLE, "the network configuration is not JSON", str(e)[:200]) from e
+    except RecursionError as e:
+        raise CniError(UNDECODABLE, "the network configuration is nested too deep") from e

@@ -1,0 +1,192 @@
+"""The network configuration on stdin: the keys that mean something to us, strictly typed.
+
+Keys that we do not know are passed over, because runtimes and libcni add their own (`capabilities`, `type`, ...).  A key that
+we do know with a value that we cannot serve is an error that names both: see `unserved`.
+
+    {"cniVersion": "1.1.0", "name": "blue", "type": "netloom",
+     "wiring": "bridge", "bridge": "blue.br0", "mtu": 1400, "hairpinMode": false, "ipv4Pools": ["blue"], "ipv6Pools": []}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+
+from netloom.cni.results import Dns
+from netloom.model.attachments import Wiring
+from netloom.model.validation import check_interface_name, check_object_name
+
+_MTU = (576, 65535)  # RFC 791: what every IPv4 host takes; the largest that an interface of ours can have
+
+PoolNames = tuple[str, ...]
+Unserved = Any  # any JSON value: shown in the error, and not looked into
+
+
+class _Part(msgspec.Struct, frozen=True, rename="camel"):
+    pass
+
+
+class Head(_Part, frozen=True, kw_only=True):
+    """What every command needs, and all that DEL looks at: a DEL must not fail for the rest."""
+
+    cni_version: str = "0.1.0"  # SPEC 0.2.0: a configuration without a version is of version 0.1.0
+    name: str
+
+
+class Label(_Part, frozen=True, kw_only=True):
+    key: str
+    value: str
+
+
+class CniArgs(_Part, frozen=True, kw_only=True):
+    """`args.cni`, CONVENTIONS.md: labels as list of {key, value}; a plain mapping is taken, too."""
+
+    labels: dict[str, str] | tuple[Label, ...] | None = None
+    ips: tuple[str, ...] | None = None
+    mac: str | None = None
+
+    def label_mapping(self) -> dict[str, str]:
+        if isinstance(self.labels, tuple):
+            return {label.key: label.value for label in self.labels}
+        return self.labels or {}
+
+
+class Args(_Part, frozen=True, kw_only=True):
+    cni: CniArgs | None = None
+
+
+class PortMapping(_Part, frozen=True, kw_only=True):
+    """Without a host port there is nothing to map; runtimes list such ports as well."""
+
+    host_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    container_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    protocol: str = "tcp"
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+
+class Bandwidth(_Part, frozen=True, kw_only=True):
+    """Bits per second, and bits; 0 is no limit."""
+
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
+
+
+class RuntimeDns(_Part, frozen=True, kw_only=True):
+    """CONVENTIONS.md has lower case; containerd writes capitals, and null for an empty list."""
+
+    servers: tuple[str, ...] | None = None
+    searches: tuple[str, ...] | None = None
+    options: tuple[str, ...] | None = None
+    capital_servers: tuple[str, ...] | None = msgspec.field(default=None, name="Servers")
+    capital_searches: tuple[str, ...] | None = msgspec.field(default=None, name="Searches")
+    capital_options: tuple[str, ...] | None = msgspec.field(default=None, name="Options")
+
+    def plain(self) -> Dns:
+        return Dns(
+            nameservers=self.servers or self.capital_servers or (),
+            search=self.searches or self.capital_searches or (),
+            options=self.options or self.capital_options or (),
+        )
+
+
+class RuntimeConfig(_Part, frozen=True, kw_only=True):
+    """Values for the capabilities that the configuration declares (CONVENTIONS.md, "Dynamic plugin specific fields")."""
+
+    ips: tuple[str, ...] | None = None
+    mac: str | None = None
+    dns: RuntimeDns | None = None
+    port_mappings: tuple[PortMapping, ...] | None = None
+    bandwidth: Bandwidth | None = None
+    ip_ranges: Unserved = None
+    aliases: Unserved = None
+    device_id: Unserved = msgspec.field(default=None, name="deviceID")
+    infiniband_guid: Unserved = msgspec.field(default=None, name="infinibandGUID")
+
+
+class Ipam(_Part, frozen=True, kw_only=True):
+    type: str = ""
+
+
+class NetworkConfig(Head, frozen=True, kw_only=True):
+    """mtu           in bytes; 0: the agent's
+    pools         names for both families; or ipv4Pools and ipv6Pools.  A family without a list: any pool that suits;
+                  with an empty one: no address
+    hairpinMode   of the port of a bridge: a pod reaches itself by way of a service
+    """
+
+    wiring: Wiring = Wiring.ROUTED
+    bridge: str = "loom.br0"
+    mtu: int = 0
+    hairpin_mode: bool = True
+    pools: PoolNames | None = None
+    ipv4_pools: PoolNames | None = None
+    ipv6_pools: PoolNames | None = None
+    dns: Dns = Dns()
+    ipam: Ipam = Ipam()
+    ip_masq: bool = False
+    args: Args | None = None
+    runtime_config: RuntimeConfig | None = None
+    prev_result: msgspec.Raw = msgspec.Raw(b"null")
+
+    def __post_init__(self) -> None:
+        if self.mtu and not _MTU[0] <= self.mtu <= _MTU[1]:
+            raise ValueError(f"mtu: {self.mtu} is out of range; {_MTU[0]} to {_MTU[1]}, or 0 for the agent's")
+        try:
+            check_interface_name(self.bridge)
+        except ValueError as e:
+            raise ValueError(f"bridge: {e}") from e
+        if self.pools is not None and (self.ipv4_pools is not None or self.ipv6_pools is not None):
+            raise ValueError("pools: names pools of both families; leave it out, or ipv4Pools and ipv6Pools")
+        for key, names in (("pools", self.pools), ("ipv4Pools", self.ipv4_pools), ("ipv6Pools", self.ipv6_pools)):
+            _check_pool_names(key, names or ())
+
+    def pools_by_family(self) -> dict[int, PoolNames]:
+        """Family → names.  A family that is not in it takes any pool."""
+        lists = {4: self.ipv4_pools, 6: self.ipv6_pools} if self.pools is None else {4: self.pools, 6: self.pools}
+        return {family: names for family, names in lists.items() if names is not None}
+
+
+class AttachmentName(_Part, frozen=True, kw_only=True):
+    """A valid attachment, as GC is told of it.  It is only compared, so its characters do not matter."""
+
+    container_id: str = msgspec.field(name="containerID")
+    ifname: str
+
+
+class GcConfig(Head, frozen=True, kw_only=True):
+    """The key was once published as `cni.dev/attachments`; libcni sends both."""
+
+    valid: tuple[AttachmentName, ...] | None = msgspec.field(default=None, name="cni.dev/valid-attachments")
+    published: tuple[AttachmentName, ...] | None = msgspec.field(default=None, name="cni.dev/attachments")
+
+
+def _check_pool_names(key: str, names: PoolNames) -> None:
+    for name in names:
+        try:
+            check_object_name(name)
+        except ValueError as e:
+            raise ValueError(f"{key}: {name[:80]!r} is not the name of a pool") from e
+
+
+def unserved(config: NetworkConfig) -> Iterator[tuple[str, object]]:
+    """What is asked for and would be missing if we went on: key and value."""
+    if config.ip_masq:
+        yield "ipMasq", True
+    if config.ipam.type not in ("", "netloom"):
+        yield "ipam.type", config.ipam.type
+    asked = config.runtime_config or RuntimeConfig()
+    ports = [msgspec.to_builtins(port) for port in asked.port_mappings or () if port.host_port]
+    limits = asked.bandwidth if asked.bandwidth != Bandwidth() else None
+    values = {
+        "portMappings": ports,
+        "bandwidth": msgspec.to_builtins(limits),
+        "ipRanges": asked.ip_ranges,
+        "aliases": asked.aliases,
+        "deviceID": asked.device_id,
+        "infinibandGUID": asked.infiniband_guid,
+    }
+    yield from ((f"runtimeConfig.{key}", value) for key, value in values.items() if value)
