@@ -7,10 +7,13 @@ promises is written here and tested by one contract suite (tests/pure/datastore/
 * `create` fails with Conflict if the key exists; `update` and `delete` with a revision fail with Conflict if it is not the
   object's present one, and with NotFound if there is no such object.  Nothing is ever half written.
 * `watch(since)` gives every change after `since`, in order, none twice, none missing; or raises Compacted, and then the
-  caller lists again and compares.
+  caller lists again and compares.  So does a `since` that the store has not come to yet: it went back.
+* A record that cannot be decoded stands in nobody's way: listings and events name it, others pass.  `get` of it is a
+  DatastoreError, never None; `update` and `delete` repair it.
 * `identity` is made when the store is made: another identity, or a revision that went back, is another store.
 
 Calls block; each may be used from any thread.  `Unavailable` means: not now, nothing changed, what runs goes on.
+After `close` every call raises it, and a `next` that waits is woken.
 (A write that raised Unavailable may still have happened; compare-and-swap makes a repetition harmless.)
 """
 
@@ -34,8 +37,8 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All objects as of `revision`: the place to watch from.  `broken` names records that cannot be decoded, with the reason;
-    they are reported, never taken for deleted."""
+    """All objects as of `revision`: the place to watch from.  `broken` names records that cannot be decoded (`KIND/KEY`, and
+    why); they are reported, never taken for deleted."""
 
     revision: Revision
     items: tuple[Stored, ...]

@@ -1,0 +1,83 @@
+"""Records: what engines keep (bytes under kind, key and revision), and what callers get for them (resources).
+
+Engines that keep bytes share two rules here, so that they cannot differ: when a compare-and-swap is refused, and that bytes
+which are no resource become a report about this one record and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from netloom.datastore import Event, Listing, Revision, Stored
+from netloom.errors import Conflict, DatastoreError, NotFound
+from netloom.model.resources import decode
+
+KEEP = 10_000
+"""How many changes an engine remembers for its watchers: 14 s of the fastest writing that a disk allows."""
+
+
+class Record(NamedTuple):
+    """`value` None: the object was deleted at this revision."""
+
+    revision: Revision
+    kind: str
+    key: str
+    value: bytes | None
+
+
+BEGINNING = Record(0, "", "", None)
+"""The first entry of every log, before any change: a watcher's place is an entry that is still there."""
+
+
+class Expect(enum.Enum):
+    """What a write wants to find, where it is not one particular revision."""
+
+    NOTHING = enum.auto()
+    ANYTHING = enum.auto()
+
+
+def check(kind: str, key: str, present: Revision | None, expected: Revision | Expect) -> None:
+    """Compare of compare-and-swap.  `present`: revision of the object that is there."""
+    if expected is Expect.NOTHING:
+        if present is not None:
+            raise Conflict(f"{kind} {key} exists already, at revision {present}")
+    elif present is None:
+        raise NotFound(f"{kind} {key} does not exist")
+    elif expected not in (Expect.ANYTHING, present):
+        raise Conflict(f"{kind} {key} is at revision {present}, not {expected}")
+
+
+def event(record: Record) -> Event:
+    revision, kind, key, value = record
+    if value is None:
+        return Event(revision, kind, key, None)
+    try:
+        resource = decode(value)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as e:
+        return Event(revision, kind, key, None, error=str(e))
+    if (resource.kind, resource.key) != (kind, key):
+        return Event(revision, kind, key, None, error=f"holds {resource.kind} {resource.key}")
+    return Event(revision, kind, key, resource)
+
+
+def stored(record: Record) -> Stored:
+    """Raises DatastoreError if the record is broken."""
+    found = event(record)
+    if found.resource is None:
+        raise DatastoreError(
+            f"{found.kind} {found.key} cannot be read: {found.error}", hint=f"netloom apply the {found.kind} again"
+        )
+    return Stored(found.resource, found.revision)
+
+
+def listing(revision: Revision, records: Iterable[Record]) -> Listing:
+    events = [event(record) for record in records]
+    return Listing(
+        revision,
+        tuple(Stored(e.resource, e.revision) for e in events if e.resource is not None),
+        tuple((f"{e.kind}/{e.key}", e.error) for e in events if e.error is not None),
+    )
