@@ -16,8 +16,9 @@ _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}\Z")
 
-# The kernel's dev_valid_name() (net/core/dev.c): at most 15 bytes, no slash, colon or white space, not "." or "..".
-_INTERFACE_NAME = re.compile(r"(?!\.{1,2}\Z)[!-9;-~]{1,15}\Z")
+# The kernel's dev_valid_name() (net/core/dev.c): at most 15 bytes, no slash, colon or white space, not "." or "..".  Beyond that
+# `%` asks the kernel to choose a number, and `all` and `default` are not devices in /proc/sys/net/*/conf.
+_INTERFACE_NAME = re.compile(r"(?!(?:\.{1,2}|all|default)\Z)[!-$&-.0-9;-~]{1,15}\Z")
 
 
 def check_name(text: str, what: str) -> None:
@@ -42,8 +43,8 @@ def check_labels(labels: Mapping[str, str], what: str = "metadata.labels") -> No
 
 
 def check_interface_name(text: str) -> None:
-    if not _INTERFACE_NAME.match(text) or "/" in text:
-        raise ValueError(f"{text!r} is not an interface name (1 to 15 characters, no '/', ':' or white space)")
+    if not _INTERFACE_NAME.match(text):
+        raise ValueError(f"{text[:80]!r} is not an interface name (1 to 15 characters, no '/', ':', '%' or white space)")
 
 
 def check_container_id(text: str) -> None:
