@@ -1,0 +1,116 @@
+"""A lab's processes: started with a mark in their environment, found again by it, ended by descriptor.
+
+    NETLOOM_LAB=demo:agent:node-0        lab, role, place
+
+The kernel hands the environment on to children, so whatever an agent starts is found too, and a `lab up` that was killed
+between starting a process and noting it has lost nothing.  A process is opened (pidfd) before its environment is read and
+signalled through that descriptor, so a PID that is used again never hits a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+MARK = "NETLOOM_LAB"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """`pidfd` is open as long as the `found` block that gave it.  `started`: ticks since boot."""
+
+    pid: int
+    pidfd: int
+    role: str
+    place: str
+    started: int
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+
+def marked(lab: str, role: str, place: str = "", base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    return {**base, MARK: f"{lab}:{role}:{place}"}
+
+
+def spawn(arguments: list[str], environment: Mapping[str, str], log: str) -> int:
+    """Starts a daemon in the calling thread's namespaces, in its own session; output is appended to `log`.  Returns the PID."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        arguments[0],
+        arguments,
+        environment,
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ),
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE),
+    )
+
+
+@contextmanager
+def found(lab: str, role: str | None = None, place: str | None = None) -> Iterator[list[Process]]:
+    """The lab's living processes, oldest first; never the calling one."""
+    with ExitStack() as open_descriptors:
+        processes = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and int(entry) != os.getpid():
+                with suppress(OSError):
+                    pidfd = os.pidfd_open(int(entry))
+                    open_descriptors.callback(os.close, pidfd)
+                    process = _read(int(entry), pidfd, lab)
+                    if process and role in (None, process.role) and place in (None, process.place):
+                        processes.append(process)
+        yield sorted(processes, key=lambda p: p.started)
+
+
+def end(lab: str, grace: float, role: str | None = None, place: str | None = None) -> int:
+    """Ends the lab's processes: SIGTERM, SIGKILL after `grace` seconds, again until none is found.  Returns how many there were."""
+    ended = 0
+    while True:
+        with found(lab, role, place) as processes:
+            if not processes:
+                return ended
+            ended += len(processes)
+            for process in processes:
+                process.signal(signal.SIGTERM)
+            for process in _wait(processes, grace):
+                process.signal(signal.SIGKILL)
+            _wait(processes, 5.0)
+            for process in processes:
+                with suppress(ChildProcessError):  # it is ours to reap only if this process started it
+                    os.waitpid(process.pid, os.WNOHANG)
+
+
+def _wait(processes: Sequence[Process], seconds: float) -> list[Process]:
+    """Those still alive afterwards.  A pidfd becomes readable when its process ends."""
+    deadline = time.monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        for process in processes:
+            selector.register(process.pidfd, selectors.EVENT_READ, process)
+        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                selector.unregister(key.fd)
+        return [key.data for key in selector.get_map().values()]
+
+
+def _read(pid: int, pidfd: int, lab: str) -> Process | None:
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        variables = file.read().split(b"\0")
+    prefix = f"{MARK}={lab}:".encode()
+    mark = next((v for v in variables if v.startswith(prefix)), None)
+    if mark is None:
+        return None
+    role, _, place = mark[len(prefix) :].decode(errors="replace").partition(":")
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        started = int(file.read().rpartition(b")")[2].split()[19])  # field 22, starttime: proc(5)
+    return Process(pid, pidfd, role, place, started)
