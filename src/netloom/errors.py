@@ -9,6 +9,7 @@
     │   └── Compacted          the watch is too far behind: list again
     ├── PoolExhausted          no address or block left; names pool, node and figures
     ├── JournalDamaged         the record of this node's pods cannot be read: rebuild it from the kernel
+    ├── JournalUnwritable      the record of this node's pods cannot be written (disk full): no ADD until it can
     ├── DataplaneError         the kernel refused; names table and key
     └── CniError               an answer to the runtime, with the specification's code
 
@@ -60,6 +61,10 @@ class PoolExhausted(NetloomError):
 
 
 class JournalDamaged(NetloomError):
+    pass
+
+
+class JournalUnwritable(NetloomError):
     pass
 
 

@@ -1,0 +1,123 @@
+"""Holdings: which attachments this node has, which addresses they hold, and when the others were released.
+
+It is the sum of records and nothing else: the journal replays its file through `apply` at a start, and every later change
+goes through the same `apply`.  A record that makes no sense here (an end without a beginning) raises ValueError and
+changes nothing.
+
+Addresses are counted as integers, per family: a block's free addresses are then one set difference.  A LEAVING attachment
+still holds its addresses; only `Gone` frees them, and from then on they are cooling.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+import msgspec
+
+from netloom.model.addresses import Address
+from netloom.model.attachments import Attachment, AttachmentKey, State
+
+
+class Hold(msgspec.Struct, frozen=True, tag="hold", tag_field="is"):
+    """The attachment exists, in the state that it carries."""
+
+    attachment: Attachment
+
+
+class Mark(msgspec.Struct, frozen=True, tag="mark", tag_field="is"):
+    """The attachment with this sequence number is now in this state."""
+
+    sequence: int
+    state: State
+
+
+class Gone(msgspec.Struct, frozen=True, tag="gone", tag_field="is"):
+    """The attachment is no more; its addresses cool since `at` (seconds of CLOCK_BOOTTIME)."""
+
+    sequence: int
+    at: float
+
+
+class Cool(msgspec.Struct, frozen=True, tag="cool", tag_field="is"):
+    """The address was released at `at`, by an attachment of which nothing else is left."""
+
+    address: Address
+    at: float
+
+
+Record = Hold | Mark | Gone | Cool
+
+_NEXT = {State.PENDING: {State.READY, State.LEAVING}, State.READY: {State.LEAVING}, State.LEAVING: frozenset[State]()}
+
+
+class Holdings:
+    """used      per family: address → number of attachments that hold it (more than one only in a damaged kernel)
+    released  per family: address → when it was released; an address in use is not in it
+    """
+
+    def __init__(self, sequence: int = 0) -> None:
+        self.attachments: dict[AttachmentKey, Attachment] = {}
+        self.sequence = sequence
+        self.used: dict[int, dict[int, int]] = {4: {}, 6: {}}
+        self.released: dict[int, dict[int, float]] = {4: {}, 6: {}}
+        self._keys: dict[int, AttachmentKey] = {}
+
+    def apply(self, record: Record) -> None:
+        match record:
+            case Hold():
+                self._hold(record.attachment)
+            case Mark():
+                self._mark(self._named(record.sequence), record.state)
+            case Gone():
+                self._drop(self._named(record.sequence), record.at)
+            case Cool():
+                self.released[record.address.version][int(record.address)] = record.at
+
+    def holder(self, address: Address) -> Attachment | None:
+        """The attachment that holds `address`."""
+        if int(address) not in self.used[address.version]:
+            return None
+        return next(a for a in self.attachments.values() if any(i.ip == address for i in a.addresses))
+
+    def records(self) -> list[Record]:
+        """The shortest way to the present state, but for the sequence number."""
+        made: list[Record] = [Hold(a) for a in self.attachments.values()]
+        made += (Cool(address_of(v, n), at) for v, stamps in self.released.items() for n, at in stamps.items())
+        return made
+
+    def _named(self, sequence: int) -> Attachment:
+        key = self._keys.get(sequence)
+        if key is None:
+            raise ValueError(f"no attachment has the sequence number {sequence}")
+        return self.attachments[key]
+
+    def _hold(self, attachment: Attachment) -> None:
+        if attachment.key in self.attachments or attachment.sequence in self._keys:
+            raise ValueError(f"{attachment.key} is attached already")
+        self.attachments[attachment.key] = attachment
+        self._keys[attachment.sequence] = attachment.key
+        self.sequence = max(self.sequence, attachment.sequence)
+        for interface in attachment.addresses:
+            used, number = self.used[interface.version], int(interface.ip)
+            used[number] = used.get(number, 0) + 1
+            self.released[interface.version].pop(number, None)
+
+    def _mark(self, attachment: Attachment, state: State) -> None:
+        if state not in _NEXT[attachment.state]:
+            raise ValueError(f"{attachment.key} is {attachment.state.value} and cannot become {state.value}")
+        self.attachments[attachment.key] = msgspec.structs.replace(attachment, state=state)
+
+    def _drop(self, attachment: Attachment, at: float) -> None:
+        if attachment.state is State.READY:
+            raise ValueError(f"{attachment.key} is ready; it leaves before it is gone")
+        del self.attachments[attachment.key], self._keys[attachment.sequence]
+        for interface in attachment.addresses:
+            used, number = self.used[interface.version], int(interface.ip)
+            used[number] -= 1
+            if not used[number]:
+                del used[number]
+                self.released[interface.version][number] = at
+
+
+def address_of(version: int, number: int) -> Address:
+    return ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number)
