@@ -1,0 +1,71 @@
+"""Our own rtnetlink: requests packed by `struct`, sent in batches, and dumps compared as bytes (decision 0002).
+
+wire         header and attributes
+connection   Netlink: a socket that sends, matches answers, dumps; NetlinkError
+links        requests for links; Device
+tables       addresses, routes, neighbours, FDB entries as bytes
+events       Events: which table was touched on which interface
+
+with Netlink(pod) as inside:
+    inside.transact(set_link(2, up=True), put_address(2, address), put_route(key, route, 2))
+"""
+
+from netloom.dataplane.netlink.connection import Netlink, NetlinkError
+from netloom.dataplane.netlink.events import Events, Touched
+from netloom.dataplane.netlink.links import (
+    Device,
+    VxlanData,
+    delete_group,
+    delete_link,
+    new_bridge,
+    new_veth,
+    new_vxlan,
+    set_hairpin,
+    set_link,
+    set_vxlan,
+)
+from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, indexes
+from netloom.dataplane.netlink.tables import (
+    PROTOCOL,
+    delete_address,
+    delete_fdb,
+    delete_neighbour,
+    delete_route,
+    delete_route_by_key,
+    put_address,
+    put_fdb,
+    put_neighbour,
+    put_route,
+)
+
+__all__ = [
+    "PROTOCOL",
+    "Device",
+    "Events",
+    "Netlink",
+    "NetlinkError",
+    "Touched",
+    "VxlanData",
+    "addresses_of",
+    "delete_address",
+    "delete_fdb",
+    "delete_group",
+    "delete_link",
+    "delete_neighbour",
+    "delete_route",
+    "delete_route_by_key",
+    "device",
+    "device_names",
+    "devices",
+    "indexes",
+    "new_bridge",
+    "new_veth",
+    "new_vxlan",
+    "put_address",
+    "put_fdb",
+    "put_neighbour",
+    "put_route",
+    "set_hairpin",
+    "set_link",
+    "set_vxlan",
+]

@@ -1,0 +1,227 @@
+"""The socket: requests go out in batches, and every answer is matched to its request by sequence number.
+
+The kernel works a whole send off before `send` returns, message by message, and goes on after a failing one.  So after the
+send all answers are waiting: an error for each failed message, an acknowledgement for each that asked for one.  Answers
+to earlier requests (somebody gave up half way) carry older sequence numbers and are passed over.
+
+The tricky thing is a full receive buffer: the kernel then drops answers and says ENOBUFS once.  What was dropped is unknown,
+so `send_many` sends that chunk again in halves.  Its messages therefore have to bear being sent twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+from netloom.dataplane import netns as namespaces
+from netloom.dataplane.netlink.wire import (
+    HEADER_LENGTH,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attributes,
+    messages,
+    to_text,
+)
+from netloom.errors import DataplaneError
+
+SOL_NETLINK = 270
+NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+NLMSGERR_ATTR_MSG = 1
+
+CHUNK = 128 << 10
+"""Bytes in one send.  Larger ones are not faster."""
+BUFFER = 8 << 20
+"""Room for the errors of a whole chunk, should each message fail (about 1.3 KB of kernel memory each)."""
+DATAGRAM = 64 << 10
+"""The kernel fills at most 32 KiB of a dump into one datagram."""
+PATIENCE = 10
+"""Seconds.  The kernel answers before `send` returns; waiting longer means that the answer was lost."""
+DUMP_ATTEMPTS = 5
+
+_ERRNO = struct.Struct("=i")
+_FLAGS_SEQUENCE = struct.Struct("=HI")
+_FLAGS_OFFSET = 6
+
+
+class NetlinkError(DataplaneError):
+    """The kernel refused message number `index` of a batch; `text` is the kernel's own explanation, if it gave one."""
+
+    def __init__(self, code: int, text: str, index: int) -> None:
+        reason = os.strerror(code)
+        super().__init__("netlink", f"message {index}", f"{reason}: {text}" if text else reason, errno=code)
+        self.text, self.index, self.reason = text, index, f"{reason}: {text}" if text else reason
+
+
+class Netlink:
+    """One NETLINK_ROUTE socket in the calling thread's namespace, or in the one of descriptor `netns`.  For one thread at a time."""
+
+    def __init__(self, netns: int | None = None, *, buffer: int = BUFFER) -> None:
+        if netns is None:
+            self._socket = _open(buffer)
+        else:
+            with namespaces.entered(netns):
+                self._socket = _open(buffer)
+        self._sequence = 0
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The number that events caused by this socket carry."""
+        return int(self._socket.getsockname()[0])
+
+    def transact(self, *requests: bytes) -> None:
+        """All in one send, each acknowledged.  Raises the first NetlinkError after the kernel has worked on all of them."""
+        if errors := self._send(requests, acknowledge_all=True):
+            raise errors[min(errors)]
+
+    def send_many(self, requests: Sequence[bytes]) -> dict[int, NetlinkError]:
+        """For thousands: returns the errors by index of the request, and goes on after each.  Requests may be sent twice."""
+        failed: dict[int, NetlinkError] = {}
+        for start, end in _chunks(requests):
+            failed |= self._send_chunk(requests, start, end)
+        return failed
+
+    def ask(self, request: bytes) -> bytes:
+        """The body of the one message that answers a request without dump."""
+        data = bytearray(request)
+        sequence = self._number(data, 0)
+        self._socket.send(data)
+        for kind, _, number, body in self._answers():
+            if number == sequence:
+                if kind == NLMSG_ERROR:
+                    raise _error(body, 0, 0)
+                return body
+        raise AssertionError  # _answers never ends
+
+    def dump(self, request: bytes) -> list[bytes]:
+        """The bodies of a complete dump, or an error; never a part of it."""
+        for _ in range(DUMP_ATTEMPTS):
+            bodies = self._dump_once(request)
+            if bodies is not None:
+                return bodies
+        raise DataplaneError("netlink", "dump", f"the table changed {DUMP_ATTEMPTS} times while it was read", errno=errno.EINTR)
+
+    def _send_chunk(self, requests: Sequence[bytes], start: int, end: int) -> dict[int, NetlinkError]:
+        try:
+            errors = self._send(requests[start:end], acknowledge_all=False)
+        except OSError as e:
+            if e.errno != errno.ENOBUFS:
+                raise
+            if end - start == 1:
+                raise DataplaneError("netlink", "send", "no room for the answer to one message", errno=errno.ENOBUFS) from e
+            middle = (start + end) // 2
+            return self._send_chunk(requests, start, middle) | self._send_chunk(requests, middle, end)
+        return {start + index: NetlinkError(e.errno, e.text, start + index) for index, e in errors.items()}
+
+    def _send(self, requests: Sequence[bytes], *, acknowledge_all: bool) -> dict[int, NetlinkError]:
+        data = bytearray().join(requests)
+        first = self._sequence + 1
+        offset = 0
+        last = len(requests) - 1
+        for index, request in enumerate(requests):
+            self._number(data, offset, NLM_F_ACK if acknowledge_all or index == last else 0)
+            offset += len(request)
+        self._socket.send(data)
+        return self._collect(first, len(requests))
+
+    def _collect(self, first: int, count: int) -> dict[int, NetlinkError]:
+        """Reads until the last message of the batch is answered; the kernel answers in order."""
+        errors: dict[int, NetlinkError] = {}
+        for kind, flags, sequence, body in self._answers():
+            index = (sequence - first) & 0xFFFFFFFF
+            if kind != NLMSG_ERROR or index >= count:
+                continue
+            if _ERRNO.unpack_from(body)[0]:
+                errors[index] = _error(body, flags, index)
+            if index == count - 1:
+                break
+        return errors
+
+    def _dump_once(self, request: bytes) -> list[bytes] | None:
+        """None where the kernel says that the table changed meanwhile."""
+        data = bytearray(request)
+        sequence = self._number(data, 0, NLM_F_DUMP)
+        self._socket.send(data)
+        bodies: list[bytes] = []
+        seen = 0
+        for kind, flags, number, body in self._answers():
+            if number != sequence:
+                continue
+            seen |= flags
+            if kind == NLMSG_DONE:
+                _raise_if_error(body)
+                break
+            if kind == NLMSG_ERROR:
+                raise _error(body, flags, 0)
+            bodies.append(body)
+        return None if seen & NLM_F_DUMP_INTR else bodies
+
+    def _number(self, data: bytearray, offset: int, more_flags: int = 0) -> int:
+        """Gives the message at `offset` the next sequence number, and more flags."""
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        flags, _ = _FLAGS_SEQUENCE.unpack_from(data, offset + _FLAGS_OFFSET)
+        _FLAGS_SEQUENCE.pack_into(data, offset + _FLAGS_OFFSET, flags | more_flags, self._sequence)
+        return self._sequence
+
+    def _answers(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Messages as they come, without end; an error where the kernel keeps silent."""
+        while True:
+            try:
+                datagram = self._socket.recv(DATAGRAM)
+            except BlockingIOError as e:
+                raise DataplaneError("netlink", "answer", f"none within {PATIENCE} s", errno=errno.ETIMEDOUT) from e
+            yield from messages(datagram)
+
+
+def _open(buffer: int) -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+        sock.setsockopt(SOL_NETLINK, option, 1)
+    sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", PATIENCE, 0))
+    sock.bind((0, 0))
+    return sock
+
+
+def _chunks(requests: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Bounds of runs of requests of about CHUNK bytes."""
+    start = size = 0
+    for index, request in enumerate(requests):
+        if size and size + len(request) > CHUNK:
+            yield start, index
+            start, size = index, 0
+        size += len(request)
+    if size:
+        yield start, len(requests)
+
+
+def _raise_if_error(body: bytes) -> None:
+    """A dump may fail half way; its NLMSG_DONE then carries the errno."""
+    if len(body) >= _ERRNO.size and _ERRNO.unpack_from(body)[0] < 0:
+        raise NetlinkError(-_ERRNO.unpack_from(body)[0], "", 0)
+
+
+def _error(body: bytes, flags: int, index: int) -> NetlinkError:
+    """From the body of NLMSG_ERROR: errno, the failed message's header, then attributes with the kernel's words."""
+    text = b""
+    if flags & NLM_F_ACK_TLVS and flags & NLM_F_CAPPED:
+        text = attributes(body, _ERRNO.size + HEADER_LENGTH).get(NLMSGERR_ATTR_MSG, b"")
+    return NetlinkError(-_ERRNO.unpack_from(body)[0], to_text(text), index)

@@ -1,0 +1,254 @@
+"""Addresses, routes, neighbours and FDB entries as bytes, both families on one path.
+
+A route, neighbour or FDB entry is encoded exactly as the kernel dumps it: the same attributes in the same order.  So one
+function serves for the request and for the comparison with a dump, which then is a comparison of sets of bytes; only what
+differs has to be decoded.  Behind an entry the kernel may put what changes by itself (ages, probes): `*_TAIL` bytes.
+Encoding wrongly ordered attributes would still be correct, only slower: decoding decides.
+
+Sources: linux/rtnetlink.h, linux/if_addr.h, linux/neighbour.h.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+
+from netloom.dataplane.netlink.wire import (
+    AF_BRIDGE,
+    AF_INET,
+    FAMILY,
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    attribute,
+    attributes,
+    message,
+    to_int,
+    u32,
+)
+from netloom.model.addresses import Address, Interface, Mac, mac_bytes, mac_text
+from netloom.model.desired import Route, RouteKey, RouteKind
+
+PUT = NLM_F_CREATE | NLM_F_REPLACE
+
+# addresses
+
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x02, 0x80, 0x200
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
+
+
+def put_address(index: int, address: Interface, *, prefix_route: bool = True, dad: bool = False) -> bytes:
+    """Usable at once: without `dad` the kernel asks nobody whether the address is taken (RFC 4862, 5.4)."""
+    flags = (0 if dad else IFA_F_NODAD) | (0 if prefix_route else IFA_F_NOPREFIXROUTE)
+    return message(RTM_NEWADDR, PUT, _address(index, address) + u32(IFA_FLAGS, flags))
+
+
+def delete_address(index: int, address: Interface) -> bytes:
+    return message(RTM_DELADDR, 0, _address(index, address))
+
+
+def get_addresses(version: int) -> bytes:
+    return message(RTM_GETADDR, 0, IFADDR.pack(FAMILY[version], 0, 0, 0, 0))
+
+
+def parse_address(body: bytes) -> tuple[int, Interface, bool]:
+    """Index, address, and whether it is as `put_address` makes it: no peer, no end."""
+    _, length, _, _, index = IFADDR.unpack_from(body)
+    found = attributes(body, IFADDR.size)
+    remote = found[IFA_ADDRESS]
+    local = found.get(IFA_LOCAL, remote)
+    permanent = to_int(found.get(IFA_FLAGS, b"")) & IFA_F_PERMANENT
+    return index, ipaddress.ip_interface((local, length)), bool(permanent) and local == remote
+
+
+def _address(index: int, address: Interface) -> bytes:
+    packed = address.ip.packed
+    scope = RT_SCOPE_LINK if address.is_link_local else RT_SCOPE_UNIVERSE
+    head = IFADDR.pack(FAMILY[address.version], address.network.prefixlen, 0, scope, index)
+    return head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+
+
+# routes
+
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of destination and source, TOS, table, protocol, scope, type, flags
+RT_TABLE_MAIN = 254
+PROTOCOL = 79
+"""Marks routes as ours, in the kernel and for everybody who looks (`proto 79`)."""
+RTNH_F_ONLINK = 4
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
+RTA_CACHEINFO, RTA_TABLE, RTA_PREF = 12, 15, 20
+_KNOWN = {RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_CACHEINFO, RTA_TABLE, RTA_PREF}
+LOOPBACK = 1
+"""Index of `lo`, where the kernel hangs IPv6 blackholes."""
+
+_MAIN = u32(RTA_TABLE, RT_TABLE_MAIN)
+_CACHEINFO = attribute(RTA_CACHEINFO, bytes(32))  # struct rta_cacheinfo: all zero unless the route expires
+_NO_PREFERENCE = attribute(RTA_PREF, b"\0")
+AFTER_ROUTE = {4: b"", 6: _CACHEINFO + _NO_PREFERENCE}
+_EXPIRES = slice(8, 12)  # rta_expires in struct rta_cacheinfo
+_KINDS = {kind.value: kind for kind in RouteKind}
+
+
+def encode_route(key: RouteKey, route: Route, index: int) -> bytes:
+    """The route as the kernel dumps it, but for what stands at the end of IPv6 ones (`AFTER_ROUTE`).  `index`: of `route.device`."""
+    prefix, metric = key
+    version = prefix.version
+    if version == 6 and route.kind is RouteKind.BLACKHOLE:
+        index = LOOPBACK
+    on_link = route.gateway is None and route.kind is RouteKind.UNICAST
+    scope = RT_SCOPE_LINK if on_link and version == 4 else RT_SCOPE_UNIVERSE
+    flags = RTNH_F_ONLINK if route.onlink else 0
+    parts = [
+        RTMSG.pack(FAMILY[version], prefix.prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, scope, route.kind.value, flags),
+        _MAIN,
+    ]
+    if prefix.prefixlen:
+        parts.append(attribute(RTA_DST, prefix.network_address.packed))
+    priority = u32(RTA_PRIORITY, metric) if metric else b""
+    source = attribute(RTA_PREFSRC, route.source.packed) if route.source else b""
+    parts += (priority, source) if version == 4 else (source, priority)
+    if route.gateway:
+        parts.append(attribute(RTA_GATEWAY, route.gateway.packed))
+    if index:
+        parts.append(u32(RTA_OIF, index))
+    return b"".join(parts)
+
+
+def put_route(key: RouteKey, route: Route, index: int) -> bytes:
+    """Takes the place of whatever route has this prefix and metric."""
+    return message(RTM_NEWROUTE, PUT, encode_route(key, route, index))
+
+
+def delete_route(key: RouteKey, route: Route, index: int) -> bytes:
+    """Exactly this route.  (The kernel takes metric 0 of an IPv4 request for any metric; gateway and device make it exact.)"""
+    return message(RTM_DELROUTE, 0, encode_route(key, route, index))
+
+
+def delete_route_by_key(key: RouteKey) -> bytes:
+    """Any route of ours with this prefix and metric; see `delete_route` for metric 0."""
+    prefix, metric = key
+    head = RTMSG.pack(FAMILY[prefix.version], prefix.prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_NOWHERE, 0, 0)
+    return message(RTM_DELROUTE, 0, head + attribute(RTA_DST, prefix.network_address.packed) + u32(RTA_PRIORITY, metric))
+
+
+def get_routes(version: int) -> bytes:
+    """To be dumped: ours in the main table.  The kernel does not mark a route dump that changed half way; an event tells."""
+    return message(RTM_GETROUTE, 0, RTMSG.pack(FAMILY[version], 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRoute:
+    """A route of a dump.  `route` has no device name, only `index`; None where it is a route that `Route` cannot say."""
+
+    key: RouteKey
+    route: Route | None
+    index: int
+    tos: int
+
+
+def parse_route(body: bytes) -> FoundRoute:
+    family, length, source_length, tos, _, _, scope, kind, flags = RTMSG.unpack_from(body)
+    found = attributes(body, RTMSG.size)
+    zeros = bytes(4 if family == AF_INET else 16)
+    prefix = ipaddress.ip_network((found.get(RTA_DST, zeros), length))
+    key = RouteKey(prefix, to_int(found.get(RTA_PRIORITY, b"")))
+    index = to_int(found.get(RTA_OIF, b""))
+    gateway, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
+    route = Route(
+        gateway=ipaddress.ip_address(gateway) if gateway else None,
+        onlink=bool(flags & RTNH_F_ONLINK),
+        source=ipaddress.ip_address(source) if source else None,
+        kind=_KINDS.get(kind, RouteKind.UNICAST),
+    )
+    on_link = not gateway and kind == RouteKind.UNICAST.value and family == AF_INET
+    plain = (
+        kind in _KINDS
+        and not source_length
+        and scope == (RT_SCOPE_LINK if on_link else RT_SCOPE_UNIVERSE)
+        and found.keys() <= _KNOWN
+        and not any(found.get(RTA_CACHEINFO, b"")[_EXPIRES] + found.get(RTA_PREF, b""))
+    )
+    return FoundRoute(key, route if plain else None, index, tos)
+
+
+# neighbours and FDB entries
+
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
+NDA_DST, NDA_LLADDR, NDA_CACHEINFO, NDA_PROBES, NDA_IFINDEX = 1, 2, 3, 4, 8
+NUD_PERMANENT, NUD_NOARP = 0x80, 0x40
+NTF_SELF = 0x02
+RTN_UNICAST = 1
+NEIGHBOUR_TAIL = 28  # NDA_PROBES and NDA_CACHEINFO
+FDB_TAIL = 20  # NDA_CACHEINFO
+_LLADDR = struct.Struct("=HH6sxx").pack
+_FDB_KNOWN = {NDA_DST, NDA_LLADDR, NDA_CACHEINFO}
+
+
+def encode_neighbour(index: int, address: Address, mac: Mac) -> bytes:
+    head = NDMSG.pack(FAMILY[address.version], index, NUD_PERMANENT, 0, RTN_UNICAST)
+    return head + attribute(NDA_DST, address.packed) + _LLADDR(10, NDA_LLADDR, mac_bytes(mac))
+
+
+def put_neighbour(index: int, address: Address, mac: Mac) -> bytes:
+    return message(RTM_NEWNEIGH, PUT, encode_neighbour(index, address, mac))
+
+
+def delete_neighbour(index: int, address: Address) -> bytes:
+    return message(RTM_DELNEIGH, 0, NDMSG.pack(FAMILY[address.version], index, 0, 0, 0) + attribute(NDA_DST, address.packed))
+
+
+def get_neighbours(version: int) -> bytes:
+    """To be dumped."""
+    return message(RTM_GETNEIGH, 0, NDMSG.pack(FAMILY[version], 0, 0, 0, 0))
+
+
+def is_permanent(body: bytes) -> bool:
+    return bool(NDMSG.unpack_from(body)[2] & NUD_PERMANENT)
+
+
+def neighbour_index(body: bytes) -> int:
+    return int(NDMSG.unpack_from(body)[1])
+
+
+def parse_neighbour(body: bytes) -> tuple[int, Address, Mac | None]:
+    """Index, address and MAC of a neighbour."""
+    found = attributes(body, NDMSG.size)
+    mac = found.get(NDA_LLADDR)
+    return neighbour_index(body), ipaddress.ip_address(found[NDA_DST]), mac_text(mac) if mac else None
+
+
+def encode_fdb(index: int, mac: Mac, destination: Address) -> bytes:
+    """An entry of a VXLAN device's own table: frames to `mac` go to `destination`."""
+    head = NDMSG.pack(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF, RTN_UNICAST)
+    return head + _LLADDR(10, NDA_LLADDR, mac_bytes(mac)) + attribute(NDA_DST, destination.packed)
+
+
+def put_fdb(index: int, mac: Mac, destination: Address) -> bytes:
+    return message(RTM_NEWNEIGH, PUT, encode_fdb(index, mac, destination))
+
+
+def delete_fdb(index: int, mac: Mac) -> bytes:
+    head = NDMSG.pack(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF, 0)
+    return message(RTM_DELNEIGH, 0, head + attribute(NDA_LLADDR, mac_bytes(mac)))
+
+
+def get_fdb(index: int) -> bytes:
+    """To be dumped: the entries of one device."""
+    return message(RTM_GETNEIGH, 0, NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0) + u32(NDA_IFINDEX, index))
+
+
+def parse_fdb(body: bytes) -> tuple[int, Mac, Address | None]:
+    """Index, MAC and destination; None where the entry says more than a destination (another port, VNI or device)."""
+    found = attributes(body, NDMSG.size)
+    destination = found.get(NDA_DST)
+    plain = destination and found.keys() <= _FDB_KNOWN
+    return (
+        neighbour_index(body),
+        mac_text(found[NDA_LLADDR]),
+        ipaddress.ip_address(destination) if destination and plain else None,
+    )
