@@ -1,0 +1,81 @@
+"""Reconciling: one pass makes every kernel table agree with what is wanted.
+
+Tables are done in an order in which nothing waits for the next: links, their sysctls and addresses, the rules, then what leads
+packets there (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
+tries again.  While the datastore has not said "this is all", nothing is deleted: what is there was right once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from netloom.dataplane.addresses import Addresses
+from netloom.dataplane.fdb import Fdb
+from netloom.dataplane.links import Links
+from netloom.dataplane.neighbours import Neighbours
+from netloom.dataplane.netlink import Netlink
+from netloom.dataplane.nft import Nft
+from netloom.dataplane.routes import Routes
+from netloom.dataplane.sysctls import Sysctls
+from netloom.errors import DataplaneError
+from netloom.model.desired import Desired
+from netloom.reconcile import Driver, Outcome
+
+_RULES = "filter"
+_ORDER = ("links", "sysctls", "addresses", _RULES, "neighbours", "fdb", "routes")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass did.  `at`: seconds of the epoch."""
+
+    revision: int
+    at: float
+    milliseconds: float
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> tuple[DataplaneError, ...]:
+        return tuple(failure for outcome in self.outcomes.values() for failure in outcome.failures)
+
+    @property
+    def changed(self) -> bool:
+        return any(o.put or o.deleted or o.failures for o in self.outcomes.values())
+
+    def __str__(self) -> str:
+        tables = " ".join(f"{name}={outcome}" for name, outcome in self.outcomes.items() if str(outcome) != "same")
+        return f"pass revision={self.revision} {tables or 'same'} ms={self.milliseconds:.1f}"
+
+
+class Reconciler:
+    """The drivers of one node's kernel tables, on one socket; for the thread that made it."""
+
+    def __init__(self, kernel: Netlink, nft: Nft) -> None:
+        self._nft = nft
+        # Any: each driver has its own kinds of key and value; `_wanted` pairs them by name
+        self._drivers: dict[str, Driver[Any, Any]] = {
+            driver.name: driver
+            for driver in (Links(kernel), Sysctls(), Addresses(kernel), Neighbours(kernel), Fdb(kernel), Routes(kernel))
+        }
+
+    def run(self, desired: Desired, revision: int, *, complete: bool) -> Pass:
+        start, at = time.perf_counter(), time.time()
+        outcomes = {}
+        for name in _ORDER:
+            try:
+                outcomes[name] = self._table(name, desired, complete=complete)
+            except DataplaneError as e:
+                outcomes[name] = Outcome(failures=(e,))
+        return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes)
+
+    def _table(self, name: str, desired: Desired, *, complete: bool) -> Outcome:
+        if name == _RULES:
+            return self._nft.reconcile(desired.filter)
+        driver = self._drivers[name]
+        changes = driver.changes(getattr(desired, name))
+        if not complete:
+            changes = replace(changes, delete=frozenset())
+        return driver.apply(changes) if changes else Outcome()

@@ -1,0 +1,56 @@
+"""Attaching, the pure part: from a request and its addresses to the attachment that is journalled and wired.
+
+MACs say what they belong to: a pod's is 0a:58 and its IPv4 address, a bridge port's host end 0e:58 and the same, so that no two
+ports share one; an IPv6-only pod's comes from a hash of its key.  All are locally administered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from netloom.calc.pods import GATEWAYS, HOST_MAC
+from netloom.cni.messages import Add
+from netloom.ipam.blocks import gateway
+from netloom.model.addresses import Address, Interface, Mac, mac_bytes, mac_text
+from netloom.model.attachments import Attachment, AttachmentKey, State, Wiring, host_interface_name
+
+_POD, _PORT = b"\x0a\x58", b"\x0e\x58"
+
+
+def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, mtu: int) -> Attachment:
+    """PENDING, with everything decided.  `addresses` carry the length that the pod's interface shows."""
+    bridged = request.wiring is Wiring.BRIDGE
+    mac = request.mac or pod_mac(request.key, addresses)
+    return Attachment(
+        key=request.key,
+        sequence=sequence,
+        state=State.PENDING,
+        netns=request.netns,
+        host_interface=host_interface_name(request.key),
+        mac=mac,
+        host_mac=mac_text(_PORT + mac_bytes(pod_mac(request.key, addresses))[2:]) if bridged else HOST_MAC,
+        mtu=request.mtu or mtu,
+        addresses=tuple(addresses),
+        wiring=request.wiring,
+        bridge=request.bridge if bridged else None,
+        gateways=tuple(_gateway(request.wiring, a) for a in addresses),
+        namespace=request.namespace,
+        pod=request.pod,
+        labels=request.labels,
+    )
+
+
+def pod_mac(key: AttachmentKey, addresses: Sequence[Interface]) -> Mac:
+    version4 = next((a for a in addresses if a.version == 4), None)
+    if version4 is not None:
+        return mac_text(_POD + version4.ip.packed)
+    return mac_text(_POD + hashlib.sha1("\0".join(key).encode(), usedforsecurity=False).digest()[:4])
+
+
+def _gateway(wiring: Wiring, address: Interface) -> Address:
+    if wiring is Wiring.ROUTED:
+        return GATEWAYS[address.version]
+    found = gateway(address.network)
+    assert found is not None  # the chooser gives a bridge only addresses of blocks that keep one
+    return found

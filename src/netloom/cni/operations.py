@@ -1,0 +1,237 @@
+"""Operations: ADD, DEL, CHECK, GC and STATUS on this node.
+
+    ADD   choose addresses ─▶ intend ─▶ wire ─▶ admit its sources ─▶ commit ─▶ answer
+    DEL   leave ─▶ expel its sources ─▶ remove the link ─▶ (gone from the kernel: answer) ─▶ flush conntrack ─▶ done
+
+An ADD runs from its intent to its commit without giving up the loop, so nothing comes in between: a pass sees it finished or
+not at all.  It waits only before that, for a block to be claimed, and a DEL that comes meanwhile abandons it.  Each step takes
+"already so" as done.  The journal is written before the kernel, so a killed agent knows what to look for: `recover` brings
+such halves to an end at the next start.
+
+An address is free when its link is gone from this kernel and its conntrack entries are flushed, and not before: until then the
+attachment is LEAVING and holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from netloom.calc import pod as pod_tables
+from netloom.calc.rules import sources
+from netloom.cni import wiring
+from netloom.cni.attaching import attachment_for
+from netloom.cni.messages import Add, Check, Collect
+from netloom.cni.removing import LinkRemover
+from netloom.dataplane.netlink import Netlink, NetlinkError, delete_neighbour, device
+from netloom.dataplane.nft import Nft
+from netloom.errors import CniError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted
+from netloom.ipam.choosing import NeedBlock, Request
+from netloom.ipam.journal import Journal, boottime
+from netloom.model.addresses import Address, Interface
+from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_CONTAINER, TRY_AGAIN, UNAVAILABLE = 3, 11, 50
+EXISTS, EXHAUSTED, REFUSED, DIFFERS = 100, 101, 102, 103  # our own codes: 100 and above (SPEC 1.1.0, "Error")
+_CLAIMS = 8  # blocks that one ADD waits for at most
+
+
+class Addresses(Protocol):
+    """Where addresses come from; the agent's allocator and its claiming thread."""
+
+    def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock: ...
+
+    async def claim(self, need: NeedBlock) -> None:
+        """Gets the node what is needed; PoolExhausted, Unavailable."""
+
+    def mtu(self, addresses: Iterable[Interface]) -> int:
+        """Of a pod's interface, in bytes."""
+
+
+class Sandboxes(Protocol):
+    """What this kernel knows of namespaces."""
+
+    def alive(self, netns: NetnsId) -> bool:
+        """Whether any process or mount holds it; True where that cannot be found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The agent's ways into the node's kernel, all of its one loop's thread, but `flush`, which blocks and is called in another."""
+
+    netlink: Netlink
+    nft: Nft
+    remover: LinkRemover
+    flush: Callable[[Iterable[Address]], None]
+
+
+class Operations:
+    """`changed` is called when an attachment came or went."""
+
+    def __init__(
+        self, journal: Journal, addresses: Addresses, kernel: Kernel, sandboxes: Sandboxes, changed: Callable[[], None]
+    ) -> None:
+        self._journal, self._addresses, self._kernel = journal, addresses, kernel
+        self._sandboxes, self._changed = sandboxes, changed
+        self._adding: dict[AttachmentKey, asyncio.Task[object] | None] = {}
+        self._leaving: dict[AttachmentKey, asyncio.Task[None]] = {}
+
+    async def add(self, request: Add, netns: int, abandoned: Callable[[], bool]) -> Attachment:
+        """Raises CniError; then nothing of the request is left, or it is on its way out."""
+        key = request.key
+        if key in self._adding:
+            raise CniError(TRY_AGAIN, f"another ADD of {key.interface} in {key.container_id} is under way")
+        self._adding[key] = asyncio.current_task()
+        try:
+            await self._make_way(key)
+            addresses = await self._allocate(request)
+            if abandoned():
+                raise CniError(TRY_AGAIN, "the runtime has given up")
+            return await self._attach(request, addresses, netns)
+        except asyncio.CancelledError:
+            raise CniError(TRY_AGAIN, "a DEL came before its ADD had ended") from None
+        finally:
+            del self._adding[key]
+
+    async def delete(self, key: AttachmentKey) -> None:
+        """Done when the link is gone from the kernel's tables; also if there is nothing to do."""
+        adding = self._adding.get(key)
+        if adding is not None and self._journal.get(key) is None:
+            adding.cancel()
+        attachment = self._journal.get(key)
+        if attachment is not None:
+            await self.remove(attachment)
+
+    async def remove(self, attachment: Attachment) -> None:
+        """Takes an attachment away: the way of DEL, of GC, of a failed ADD, and of what a killed agent left."""
+        key = attachment.key
+        if attachment.state is not State.LEAVING:
+            self._journal.leave(key)
+            self._changed()
+        try:
+            await self._unwire(attachment)
+        except DataplaneError as e:
+            raise CniError(REFUSED, f"{key.interface} of {key.container_id} cannot be removed yet", str(e)) from e
+        if key not in self._leaving:
+            task = asyncio.create_task(self._let_go(attachment))
+            self._leaving[key] = task
+            task.add_done_callback(lambda _: self._leaving.pop(key, None))
+
+    async def recover(self) -> None:
+        """Brings to an end what a killed agent left half done: an ADD that was never answered, a DEL, is taken away."""
+        for attachment in self._journal.attachments.values():
+            if attachment.state is not State.READY:
+                log.info("taking away %s %s, which was %s", *attachment.key[1:], attachment.state.value)
+                try:
+                    await self.remove(attachment)
+                except NetloomError as e:
+                    log.warning("%s", e)
+
+    def check(self, request: Check, netns: int) -> None:
+        """Raises CniError that says what is not as ADD left it.  What later plugins in the chain changed is theirs."""
+        attachment = self._journal.get(request.key)
+        if attachment is None or attachment.state is not State.READY:
+            raise CniError(UNKNOWN_CONTAINER, f"{request.key.interface} of {request.key.container_id} is not attached")
+        if attachment.netns != request.netns:
+            raise CniError(DIFFERS, "CNI_NETNS is another namespace than at ADD")
+        found = [f"prevResult lacks {a}" for a in attachment.addresses if a not in {i.address for i in request.previous.ips}]
+        inside = [i for i in request.previous.interfaces if i.name == attachment.key.interface and i.sandbox]
+        mac = inside[-1].mac.lower() if inside and inside[-1].mac else attachment.mac
+        found += wiring.inspect(self._kernel.netlink, attachment, netns, mac)
+        found += [f"{s.address} may not send from {s.interface}" for s in self._kernel.nft.missing(sources(attachment))]
+        if found:
+            raise CniError(
+                DIFFERS, f"{attachment.key.interface} of {attachment.key.container_id} has changed", "; ".join(found)
+            )
+
+    async def collect(self, request: Collect) -> None:
+        """GC: what the runtime does not list goes, except what a living sandbox still uses; without a list, only the dead go.
+
+        A list may be incomplete (two runtimes on one network), and taking a running pod's network is worse than keeping a dead
+        one's: what is kept is said at the end."""
+        kept = []
+        for attachment in self._journal.attachments.values():
+            key = attachment.key
+            if key.network != request.network or (request.valid and (key.container_id, key.interface) in request.valid):
+                continue
+            if self._sandboxes.alive(attachment.netns):
+                if request.valid is not None:
+                    kept.append(f"{key.interface} of {key.container_id}")
+                continue
+            await self.remove(attachment)
+        if kept:
+            log.warning("GC does not list %s, whose sandboxes are alive: kept", ", ".join(kept))
+
+    async def _make_way(self, key: AttachmentKey) -> None:
+        """An earlier life of the same key has to be over."""
+        before = self._journal.get(key)
+        if before is not None and before.state is State.READY:
+            raise CniError(EXISTS, f"{key.interface} of {key.container_id} is attached already")
+        if before is not None and key not in self._leaving:
+            await self.remove(before)
+        if key in self._leaving:
+            await asyncio.shield(self._leaving[key])
+
+    async def _allocate(self, request: Add) -> tuple[Interface, ...]:
+        wanted = Request(request.namespace, request.addresses, request.pools, request.wiring)
+        try:
+            for _ in range(_CLAIMS):
+                found = self._addresses.allocate(wanted)
+                if not isinstance(found, NeedBlock):
+                    return found
+                await self._addresses.claim(found)
+        except PoolExhausted as e:
+            raise CniError(EXHAUSTED, str(e), e.hint or "") from e
+        except NetloomError as e:
+            raise CniError(TRY_AGAIN, str(e), e.hint or "") from e
+        raise CniError(TRY_AGAIN, "claimed blocks are used up as fast as they come")
+
+    async def _attach(self, request: Add, addresses: tuple[Interface, ...], netns: int) -> Attachment:
+        attachment = attachment_for(request, addresses, self._journal.next_sequence(), self._addresses.mtu(addresses))
+        try:
+            self._journal.intend(attachment)
+        except (JournalUnwritable, ValueError) as e:
+            raise CniError(TRY_AGAIN, f"the journal does not take it: {e}") from e
+        try:
+            wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns)
+            self._kernel.nft.admit(sources(attachment))
+            self._journal.commit(attachment.key)
+        except (DataplaneError, JournalUnwritable, OSError) as e:
+            await self.remove(attachment)
+            code = EXISTS if isinstance(e, NetlinkError) and e.errno == 17 else REFUSED
+            raise CniError(code, f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
+        self._changed()
+        return attachment
+
+    async def _unwire(self, attachment: Attachment) -> None:
+        self._kernel.nft.expel(sources(attachment))
+        bridge = device(self._kernel.netlink, attachment.bridge) if attachment.bridge else None
+        if bridge is not None:
+            for address in attachment.addresses:
+                _forget_neighbour(self._kernel.netlink, bridge.index, address.ip)
+        link = device(self._kernel.netlink, attachment.host_interface)
+        if link is not None:
+            await self._kernel.remover.remove(link.index)
+
+    async def _let_go(self, attachment: Attachment) -> None:
+        """The kernel has let go of the link: flush its conntrack entries, then the addresses are free (and cool down)."""
+        addresses = [a.ip for a in attachment.addresses]
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush, addresses)
+        except DataplaneError as e:
+            log.warning("addresses of %s stay in use: conntrack cannot be flushed: %s", attachment.key.container_id, e)
+            return
+        self._journal.done(attachment.key, boottime())
+
+
+def _forget_neighbour(kernel: Netlink, index: int, address: Address) -> None:
+    try:
+        kernel.transact(delete_neighbour(index, address))
+    except NetlinkError as e:
+        if e.errno != 2:  # ENOENT: gone already
+            raise

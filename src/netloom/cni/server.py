@@ -1,0 +1,147 @@
+"""The agent's CNI socket: one frame in, one answer out, and nobody waits for anybody else.
+
+    accept ─▶ peer is root? ─▶ frame and descriptor, as they come ─▶ "." ─▶ handler ─▶ answer ─▶ close
+
+Each connection has its own deadline; one that is slow, silent or wrong costs itself only.  A client that has gone before its
+request is begun has been told "agent down" and has acted on that, so the request is dropped: `Call.abandoned` asks.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from netloom.cni.protocol import ACCEPTED, REQUEST_LIMIT, SOCKET, Call, pack_answer, request_size, unpack_request
+from netloom.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Call, int | None, Callable[[], bool]], Awaitable[tuple[int, bytes]]]
+"""(call, descriptor of CNI_NETNS, has the client gone) → exit code and what it prints.  Never raises; does not close the descriptor."""
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_REQUEST_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
+_BACKLOG = 1024
+_CHUNK = 256 << 10
+
+
+class Server:
+    def __init__(self, run_dir: str, handler: Handler) -> None:
+        self._path, self._handler = f"{run_dir}/{SOCKET}", handler
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._socket = _listen(self._path)
+        self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    async def stop(self) -> None:
+        """Takes no more, lets what has begun finish."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as e:  # out of descriptors: the next connection may find one
+                log.warning("a connection cannot be accepted: %s", e)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        descriptors: list[int] = []
+        try:
+            if not _is_root(connection):
+                return
+            frame = await asyncio.wait_for(_receive(self._loop, connection, descriptors), _REQUEST_SECONDS)
+            call = unpack_request(frame)
+            connection.send(ACCEPTED)
+            netns = descriptors[0] if descriptors else None
+            exit_code, output = await self._handler(call, netns, lambda: _has_gone(connection))
+            await asyncio.wait_for(self._loop.sock_sendall(connection, pack_answer(exit_code, output)), _ANSWER_SECONDS)
+        except (OSError, ValueError, TimeoutError) as e:
+            log.debug("a connection ended: %s", e or type(e).__name__)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+            connection.close()
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket that only root can connect to.  Whoever holds the journal's lock is the one agent, so an old socket is stale."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        mask = os.umask(0o177)
+        try:
+            server.bind(path)
+        finally:
+            os.umask(mask)
+        server.listen(_BACKLOG)
+    except OSError as e:
+        server.close()
+        raise ConfigError(f"cannot listen on {path}: {e}", path="runDir") from e
+    return server
+
+
+def _is_root(connection: socket.socket) -> bool:
+    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if uid != 0:
+        log.warning("process %d of user %d may not use the CNI socket", pid, uid)
+    return bool(uid == 0)
+
+
+async def _receive(loop: asyncio.AbstractEventLoop, connection: socket.socket, descriptors: list[int]) -> bytes:
+    """One whole frame; descriptors that come with it are put into the list as they come, so that somebody closes them."""
+    frame = bytearray()
+    while True:
+        try:
+            data, ancillary, flags, _ = connection.recvmsg(_CHUNK, 256, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            await _readable(loop, connection)
+            continue
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors += array.array("i", payload[: len(payload) - len(payload) % 4])
+        if not data or flags & socket.MSG_CTRUNC or len(descriptors) > 1:
+            raise ValueError("the client went away, or sent more than one descriptor")
+        frame += data
+        size = request_size(bytes(frame[:12]))
+        if len(frame) > (REQUEST_LIMIT if size is None else size):
+            raise ValueError("more than one frame")
+        if len(frame) == size:
+            return bytes(frame)
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection.fileno(), lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection.fileno())
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,66 @@
+"""Tombstones: DELs that came while no agent answered.  Each is a file that holds the request itself.
+
+A client lays one down whole (written beside, then renamed) and has already said yes to the runtime.  They are taken up before
+an ADD is served, in the order of their making, so that a DEL never overtakes the ADD that follows it.  One that cannot be read
+is put aside and named: nothing may be inferred from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+from netloom.cni.messages import Delete, parse
+from netloom.cni.protocol import REQUEST_LIMIT, TOMBSTONES, unpack_request
+from netloom.errors import CniError, NetloomError
+from netloom.model.attachments import AttachmentKey
+
+log = logging.getLogger(__name__)
+
+_UNFINISHED = "."  # names that a client is still writing begin so
+_DAMAGED = ".damaged"
+
+
+class Tombstones:
+    def __init__(self, run_dir: str) -> None:
+        self._path = f"{run_dir}/{TOMBSTONES}"
+        os.makedirs(self._path, mode=0o700, exist_ok=True)
+        self._quiet_since = -1
+
+    def waiting(self) -> bool:
+        """Cheap enough for every ADD: the directory's time of change says whether something came."""
+        return os.stat(self._path).st_mtime_ns != self._quiet_since
+
+    async def take_up(self, delete: Callable[[AttachmentKey], Awaitable[None]]) -> None:
+        changed = os.stat(self._path).st_mtime_ns
+        for name in self._names():
+            try:
+                await delete(self._read(name))
+            except (CniError, ValueError) as e:
+                log.warning("tombstone %s cannot be read, put aside: %s", name, e)
+                os.rename(f"{self._path}/{name}", f"{self._path}/.{name}{_DAMAGED}")
+            except NetloomError as e:
+                log.warning("tombstone %s waits: %s", name, e)
+                return
+            else:
+                os.unlink(f"{self._path}/{name}")
+        if not self._names():
+            self._quiet_since = max(changed, os.stat(self._path).st_mtime_ns)
+
+    def _names(self) -> list[str]:
+        """Oldest first."""
+        with os.scandir(self._path) as entries:
+            found = [(e.stat(follow_symlinks=False).st_mtime_ns, e.name) for e in entries if not e.name.startswith(_UNFINISHED)]
+        return [name for _, name in sorted(found)]
+
+    def _read(self, name: str) -> AttachmentKey:
+        fd = os.open(f"{self._path}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            call = unpack_request(os.read(fd, REQUEST_LIMIT + 1))
+        finally:
+            os.close(fd)
+        request = parse(call.environment, call.stdin, None, None)
+        if not isinstance(request, Delete):
+            raise ValueError("is no DEL")
+        return request.key

@@ -1,0 +1,175 @@
+"""Wiring: a pod's interface, from nothing to carrying packets, in five sends.
+
+    host   veth, its other end born inside the pod's namespace with its final name      (down: nothing can pass)
+    host   sysctls, before the link is up, so that no router advertisement slips in
+    host   up, the pod's slice of routes and neighbours                                 (closed: no source is admitted yet)
+    pod    sysctls, link up, addresses, the gateway as permanent neighbour, routes
+
+Never by moving a link between namespaces, which costs 20 ms.  Both ends get the same index, chosen here from the attachment's
+sequence number, so nothing has to be asked in between.
+
+`routed`: the pod holds /32 or /128 and sends everything to a link-local gateway, which every host end answers for by its MAC.
+`bridge`: the host end is a port of a bridge that holds the block's gateway address, and the pod's address has the block's length.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from netloom.calc.pods import host_sysctls
+from netloom.calc.tables import Tables
+from netloom.dataplane import netns
+from netloom.dataplane.netlink import (
+    Netlink,
+    addresses_of,
+    device,
+    get_link,
+    new_bridge,
+    new_veth,
+    parse_link,
+    put_address,
+    put_neighbour,
+    put_route,
+    set_hairpin,
+    set_link,
+)
+from netloom.dataplane.sysctls import write_sysctls
+from netloom.errors import DataplaneError
+from netloom.model.attachments import Attachment, Wiring
+from netloom.model.desired import Bridge, NeighbourKey, Route, RouteKey
+
+_FIRST_INDEX = 1 << 20  # above what a kernel gives out by itself in a boot
+_INDEXES = 1 << 29
+_LOOPBACK = 1
+_POD_BUFFER = 64 << 10
+_DEFAULT = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
+_POD_METRIC = {4: 0, 6: 1024}
+
+
+def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int) -> None:
+    """Makes everything of `part` (the pod's slice) and the pod's inside.  Raises DataplaneError, then `device` says what is left.
+
+    `kernel`: a socket in the node's namespace; the calling thread is in it too.  `pod`: the namespace's descriptor.
+    """
+    index = _FIRST_INDEX + attachment.sequence % _INDEXES
+    _host_end(kernel, attachment, part, pod, index)
+    with netns.entered(pod):
+        _pod_end(attachment, index)
+
+
+def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, index: int) -> None:
+    name = attachment.host_interface
+    devices = {name: index}
+    master = 0
+    if attachment.bridge:
+        master = devices[attachment.bridge] = _bridge(kernel, attachment.bridge, part)
+    kernel.transact(
+        new_veth(
+            name,
+            attachment.key.interface,
+            pod,
+            mac=attachment.host_mac,
+            peer_mac=attachment.mac,
+            mtu=attachment.mtu,
+            index=index,
+            peer_index=index,
+            master=master,
+        ),
+        set_link(index, alias=attachment.alias, generates=False),
+        *((set_hairpin(index, True),) if master else ()),
+    )
+    write_sysctls(host_sysctls(name))
+    kernel.transact(
+        set_link(index, up=True),
+        *(put_address(devices[key.device], key.address) for key in part.addresses),
+        *(put_neighbour(devices[key.device], key.address, mac) for key, mac in part.neighbours.items()),
+        *(put_route(key, route, devices[route.device]) for key, route in part.routes.items()),
+    )
+
+
+def _bridge(kernel: Netlink, name: str, part: Tables) -> int:
+    """The bridge's index; it is made if it is not there."""
+    found = device(kernel, name)
+    if found is None:
+        wanted = part.links[name]
+        assert isinstance(wanted, Bridge)
+        kernel.transact(new_bridge(name, mac=wanted.mac, mtu=wanted.mtu))
+        found = parse_link(kernel.ask(get_link(name)))
+        write_sysctls(host_sysctls(name))
+        kernel.transact(set_link(found.index, generates=False, up=True))
+    elif found.kind != "bridge":
+        raise DataplaneError("links", name, f"is a {found.kind or 'hardware'} interface, not a bridge")
+    return found.index
+
+
+def _pod_end(attachment: Attachment, index: int) -> None:
+    """Inside the pod's namespace."""
+    name = attachment.key.interface
+    versions = {a.version for a in attachment.addresses}
+    if 6 in versions:
+        write_sysctls({f"net/ipv6/conf/{name}/disable_ipv6": "0", f"net/ipv6/conf/{name}/accept_ra": "0"})
+    gateways = [NeighbourKey(name, gateway) for gateway in attachment.gateways if attachment.wiring is Wiring.ROUTED]
+    with Netlink(buffer=_POD_BUFFER) as kernel:
+        kernel.transact(
+            set_link(_LOOPBACK, up=True),
+            *((set_link(index, generates=False),) if 6 in versions else ()),
+            set_link(index, up=True),
+            *(put_address(index, address) for address in attachment.addresses),
+            *(put_neighbour(index, key.address, attachment.host_mac) for key in gateways),
+            *(put_route(key, route, index) for key, route in pod_routes(attachment).items()),
+        )
+
+
+def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
+    """A default route per family, and in routed wiring the way to its gateway, as `ip route` shows it inside the pod."""
+    name = attachment.key.interface
+    found: dict[RouteKey, Route] = {}
+    for address, gateway in zip(attachment.addresses, attachment.gateways, strict=True):
+        version = address.version
+        if attachment.wiring is Wiring.ROUTED:
+            found[RouteKey(ipaddress.ip_network(gateway), _POD_METRIC[version])] = Route(device=name)
+        found[RouteKey(_DEFAULT[version], _POD_METRIC[version])] = Route(device=name, gateway=gateway)
+    return found
+
+
+def inspect(kernel: Netlink, attachment: Attachment, pod: int, mac: str) -> list[str]:
+    """What is not as ADD left it, in words; empty if all is well.  `mac`: what the interface should have now, since a later
+    plugin in the chain may have changed it."""
+    name = attachment.key.interface
+    host = device(kernel, attachment.host_interface)
+    if host is None:
+        return [f"the host interface {attachment.host_interface} is gone"]
+    found = [] if host.up else [f"the host interface {attachment.host_interface} is down"]
+    with netns.entered(pod), Netlink(buffer=_POD_BUFFER) as inside:
+        end = device(inside, name)
+        if end is None:
+            return [*found, f"there is no {name} in the sandbox"]
+        if not end.up:
+            found.append(f"{name} is down")
+        if end.mac != mac:
+            found.append(f"{name} has MAC {end.mac}, expected {mac}")
+        if end.peer != host.index:
+            found.append(f"{name} is not the other end of {attachment.host_interface}")
+        held = addresses_of(inside, end.index)
+        found += [f"{name} has lost {address}" for address in attachment.addresses if address not in held]
+        return found + _missing_routes(attachment)
+
+
+def _missing_routes(attachment: Attachment) -> list[str]:
+    """Inside the pod's namespace: default routes that are not there.  Somebody else's default route is as good as ours."""
+    return [
+        f"the sandbox has no IPv{address.version} default route"
+        for address in attachment.addresses
+        if not _has_default_route(address.version)
+    ]
+
+
+def _has_default_route(version: int) -> bool:
+    if version == 4:
+        with open("/proc/thread-self/net/route", encoding="ascii") as file:
+            return any(line.split()[1] == "00000000" and line.split()[7] == "00000000" for line in file.readlines()[1:])
+    if not os.path.exists("/proc/thread-self/net/ipv6_route"):
+        return False
+    with open("/proc/thread-self/net/ipv6_route", encoding="ascii") as file:
+        return any(line.startswith("0" * 32 + " 00 ") and not line.rstrip().endswith(" lo") for line in file)
