@@ -1,0 +1,58 @@
+"""Asks this node's agent: HTTP GET over the unix socket RUN_DIR/netloom.sock, under one deadline."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+
+import msgspec
+
+from netloom.agent.state import STATE_PATH, AgentState, decode
+from netloom.errors import Unavailable
+
+TIMEOUT = 3.0
+_MAX_BYTES = 64 << 20
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def state(path: str, timeout: float = TIMEOUT) -> AgentState:
+    """Raises Unavailable: nobody answers, too late, or what cannot be understood."""
+    try:
+        return decode(_get(path, STATE_PATH, timeout))
+    except (OSError, http.client.HTTPException) as e:
+        reason = (
+            "nobody listens there" if isinstance(e, (FileNotFoundError, ConnectionRefusedError)) else str(e) or type(e).__name__
+        )
+        raise Unavailable(f"the agent does not answer on {path}: {reason}", hint="systemctl status netloom-agent") from e
+    except msgspec.DecodeError as e:  # ValidationError is one
+        hint = "agent and command line may be of different versions: netloom system version"
+        raise Unavailable(f"the agent's answer on {path} cannot be read: {e}", hint=hint) from e
+
+
+def _get(path: str, url: str, timeout: float) -> bytes:
+    deadline = time.monotonic() + timeout
+    connection = _Connection(path, timeout)
+    try:
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        if answer.status != http.HTTPStatus.OK:
+            raise http.client.HTTPException(f"{answer.status} {answer.reason}")
+        parts: list[bytes] = []
+        while part := answer.read1(1 << 16):
+            parts.append(part)
+            if time.monotonic() > deadline or len(parts) << 16 > _MAX_BYTES:
+                raise TimeoutError("the answer takes too long")
+        return b"".join(parts)
+    finally:
+        connection.close()

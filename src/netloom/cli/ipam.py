@@ -1,0 +1,206 @@
+"""netloom ipam show | find | check: addresses as the datastore knows them.
+
+What one node knows better (addresses that cool down, its journal) is in `netloom status` on that node.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from netloom.cli.context import Context, connection, note, note_broken
+from netloom.cli.printing import cell, clean, table
+from netloom.errors import ConfigError, Conflict, NotFound
+from netloom.model.addresses import Address, Prefix, contains
+
+if TYPE_CHECKING:
+    from netloom.datastore import Datastore, Listing
+    from netloom.ipam.audit import Finding, Records
+    from netloom.model.resources import Endpoint, IPPool
+
+POOL_COLUMNS = ("POOL", "CIDR", "ENCAPSULATION", "USED", "BLOCKS", "NODES", "DISABLED")
+BLOCK_COLUMNS = ("BLOCK", "POOL", "NODE", "SIZE", "USED", "FREE")
+
+
+@click.group()
+def ipam() -> None:
+    """Addresses: how many are used, whose is this one, is any leaked?"""
+
+
+@ipam.command()
+@click.argument("prefix", required=False, metavar="[PREFIX]")
+@click.option("--blocks", is_flag=True, help="One line for each block of a node.")
+@connection
+@click.pass_obj
+def show(context: Context, prefix: str | None, blocks: bool) -> None:
+    """How full the pools are; in figures of addresses and of blocks."""
+    within = _prefix(prefix) if prefix else None
+    with context.datastore() as datastore:
+        records = _records(datastore.list())
+    if not records.cluster.pools:
+        note("there is no pool; pods get no address until there is one: netloom apply -f POOL.yaml")
+        return
+    headers = BLOCK_COLUMNS if blocks else POOL_COLUMNS
+    rows = _block_rows(records) if blocks else (pool_row(pool, records) for pool in records.cluster.pools.values())
+    column = 0 if blocks else 1
+    click.echo(table(headers, [row for row in rows if within is None or _inside(within, row[column])]))
+
+
+def _prefix(text: str) -> Prefix:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as e:
+        raise ConfigError(f"{text!r} is no prefix", hint="netloom ipam show --blocks 10.244.0.0/16") from e
+
+
+def _inside(within: Prefix, cidr: object) -> bool:
+    return isinstance(cidr, ipaddress.IPv4Network | ipaddress.IPv6Network) and contains(within, cidr)
+
+
+def _records(listing: Listing) -> Records:
+    from netloom.ipam.audit import Records
+
+    note_broken(listing)
+    return Records.of(listing.revision, (stored.resource for stored in listing.items))
+
+
+def pool_row(pool: IPPool, records: Records) -> tuple[object, ...]:
+    from netloom.ipam.blocks import slot_count
+
+    cidr = pool.spec.cidr
+    used = sum(address.version == cidr.version and address in cidr for address in records.holders)
+    blocks = [b for b in records.cluster.blocks.values() if b.spec.claims and contains(cidr, b.spec.cidr)]
+    nodes = {claim.node for block in blocks for claim in block.spec.claims}
+    figures = (_of(used, cidr.num_addresses), _of(len(blocks), slot_count(pool)))
+    return pool.name, cidr, pool.spec.encapsulation, *figures, len(nodes), pool.spec.disabled
+
+
+def _of(part: int, whole: int) -> str:
+    """`41/65536 (0%)`; of a whole that no one counts to, the part alone."""
+    return f"{part}/{whole} ({100 * part // whole}%)" if whole < 1 << 32 else str(part)
+
+
+def _block_rows(records: Records) -> Iterator[tuple[object, ...]]:
+    from netloom.ipam.blocks import kept, pool_of
+
+    used = Counter(claim.cidr for claim in records.claims.values())
+    for block in records.cluster.blocks.values():
+        pool = pool_of(block.spec.cidr, records.cluster.pools.values())
+        for claim in block.spec.claims:
+            size, taken = claim.cidr.num_addresses, used[claim.cidr]
+            yield claim.cidr, pool.name if pool else "", claim.node, size, taken, size - taken - len(kept(claim.cidr))
+
+
+@ipam.command()
+@click.argument("what", metavar="ADDRESS|[NAMESPACE/]POD")
+@connection
+@click.pass_obj
+def find(context: Context, what: str) -> None:
+    """Whose is an address, or which addresses has a pod?"""
+    with context.datastore() as datastore:
+        records = _records(datastore.list())
+    try:
+        address = ipaddress.ip_address(what)
+    except ValueError:
+        _find_pod(what, records)
+    else:
+        for name, value in _about(address, records):
+            click.echo(f"{name + ':':<10}{cell(value)}")
+
+
+def _about(address: Address, records: Records) -> Iterator[tuple[str, object]]:
+    from netloom.ipam.blocks import pool_of, slot_of
+
+    pool = pool_of(ipaddress.ip_network(address), records.cluster.pools.values())
+    if pool is None:
+        raise NotFound(f"{address} is in no pool", hint="see the pools: netloom get pools")
+    claim = records.claim_around(address)
+    yield "address", address
+    yield "pool", f"{pool.name} ({pool.spec.cidr})"
+    yield "block", claim.cidr if claim else f"{slot_of(pool, address)}, claimed by no node"
+    yield "node", claim.node if claim else None
+    yield "use", _use(address, claim.cidr if claim else slot_of(pool, address), records)
+    for endpoint in records.holders.get(address, ()):
+        yield "pod", f"{endpoint.metadata.namespace}/{endpoint.spec.pod or endpoint.spec.container_id}"
+        yield "interface", f"{endpoint.spec.interface}, on the host {endpoint.spec.host_interface}"
+
+
+def _use(address: Address, block: Prefix, records: Records) -> str:
+    from netloom.ipam.blocks import gateway, kept, node_address
+
+    if address in kept(block):
+        roles = {node_address(block): "the node itself: its tunnel device", gateway(block): "the gateway of bridge wiring"}
+        return roles.get(address, "broadcast")
+    if address in records.holders:
+        return "a pod" if len(records.holders[address]) == 1 else "SEVERAL pods; see netloom ipam check"
+    for reservation in records.cluster.reservations.values():
+        if any(address.version == cidr.version and address in cidr for cidr in reservation.spec.reserved_cidrs):
+            return f"reserved by {reservation.name}"
+    return "free"
+
+
+def _find_pod(what: str, records: Records) -> None:
+    namespace, _, name = what.rpartition("/")
+    found = [e for e in records.endpoints if e.spec.pod == name and namespace in ("", e.metadata.namespace)]
+    if not found:
+        raise NotFound(f"there is no pod {what}, and it is no address", hint="see them all: netloom get pods -A")
+    click.echo(table(("NAMESPACE", "POD", "INTERFACE", "ADDRESSES", "NODE"), map(_pod_row, found)))
+
+
+def _pod_row(endpoint: Endpoint) -> tuple[object, ...]:
+    spec = endpoint.spec
+    return endpoint.metadata.namespace, spec.pod, spec.interface, spec.addresses, spec.node
+
+
+@ipam.command()
+@click.option("--repair", is_flag=True, help="Take away what nodes that are gone left behind.")
+@connection
+@click.pass_obj
+def check(context: Context, repair: bool) -> None:
+    """Do blocks, pods and nodes agree?  Exit code 1 if they do not."""
+    from netloom.ipam.audit import audit
+
+    with context.datastore() as datastore:
+        listing = datastore.list()
+        records = _records(listing)
+        findings = audit(records)
+        repaired = _repair(datastore, listing, findings) if repair else 0
+    for finding in findings:
+        done = repair and finding.repair is not None
+        click.echo(clean(f"{'repaired' if done else '✗'} {finding.message}"))
+        if finding.hint and not done:
+            click.echo(clean(f"    {finding.hint}"))
+    counts = (
+        f"{len(records.cluster.blocks)} blocks, {len(records.endpoints)} pod interfaces, {len(records.cluster.nodes)} nodes"
+    )
+    click.echo(f"{counts}: {_verdict(findings, repaired)}")
+    repairable = sum(f.repair is not None for f in findings)
+    if repairable and not repair:
+        click.echo(f"hint: {repairable} can be repaired: netloom ipam check --repair", err=True)
+    if len(findings) > repaired:
+        raise click.exceptions.Exit(1)
+
+
+def _verdict(findings: list[Finding], repaired: int) -> str:
+    if not findings:
+        return "all agree"
+    return f"{len(findings)} problems" + (f", {repaired} repaired" if repaired else "")
+
+
+def _repair(datastore: Datastore, listing: Listing, findings: list[Finding]) -> int:
+    """Each object once: one repair of a block covers all that is wrong with it."""
+    revisions = {(s.resource.kind, s.resource.key): s.revision for s in listing.items}
+    repairs = {(f.repair.resource.kind, f.repair.resource.key): f.repair for f in findings if f.repair}
+    for (kind, key), repair in repairs.items():
+        try:
+            if repair.delete:
+                datastore.delete(kind, key, revisions[kind, key])
+            else:
+                datastore.update(repair.resource, revisions[kind, key])
+        except (Conflict, NotFound) as e:
+            raise Conflict(f"{kind.lower()}/{key} was changed by somebody else meanwhile", hint="check again") from e
+    return sum(f.repair is not None for f in findings)

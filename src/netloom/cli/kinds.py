@@ -1,0 +1,173 @@
+"""What people may call each kind of thing, and the table that shows it.
+
+A view turns one resource into rows: a pod's endpoint is one, a block is one for each claim in it.  The columns after `wide` are
+shown with `-o wide`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from netloom.errors import ConfigError
+from netloom.model.resources import AnyResource, Endpoint, IPBlock, IPPool, IPReservation, Namespace, Node
+
+Row = Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """`kind` is the datastore's; `title` its plural in a sentence.  `name` is what a person calls one object by."""
+
+    kind: str
+    singular: str
+    title: str
+    columns: Sequence[str]
+    wide: Sequence[str]
+    rows: Callable[[Any], Iterable[Row]]  # Any: each view takes its own kind
+    namespaced: bool = False
+    name: Callable[[Any], str] = lambda resource: str(resource.name)
+
+    def headers(self, *, wide: bool) -> list[str]:
+        return [*self.columns, *(self.wide if wide else ())]
+
+    def lines(self, resource: AnyResource, *, wide: bool) -> list[Row]:
+        width = len(self.headers(wide=wide))
+        return [row[:width] for row in self.rows(resource)]
+
+
+def pod_name(endpoint: Endpoint) -> str:
+    """A runtime that knows no pods named none: then it is the sandbox."""
+    return endpoint.spec.pod or endpoint.spec.container_id
+
+
+def _node(node: Node) -> Iterable[Row]:
+    spec = node.spec
+    yield node.name, spec.addresses, spec.tunnel_addresses, spec.mtu or None, spec.vtep_mac, spec.id, node.metadata.labels
+
+
+def _pool(pool: IPPool) -> Iterable[Row]:
+    spec = pool.spec
+    start = (pool.name, spec.cidr, spec.block_size, spec.encapsulation, spec.nat_outgoing, spec.disabled)
+    yield *start, spec.node_selector, spec.namespace_selector
+
+
+def _block(block: IPBlock) -> Iterable[Row]:
+    if not block.spec.claims:
+        yield block.name, block.spec.cidr, None, None
+    for claim in block.spec.claims:
+        yield block.name, claim.cidr, claim.node, claim.node_id
+
+
+def _reservation(reservation: IPReservation) -> Iterable[Row]:
+    yield reservation.name, reservation.spec.reserved_cidrs
+
+
+def _namespace(namespace: Namespace) -> Iterable[Row]:
+    yield namespace.name, namespace.metadata.labels
+
+
+def _pod(endpoint: Endpoint) -> Iterable[Row]:
+    spec = endpoint.spec
+    start = (endpoint.metadata.namespace, pod_name(endpoint), spec.addresses, spec.node, spec.interface)
+    yield *start, spec.host_interface, spec.mac, spec.network, spec.container_id, endpoint.metadata.labels
+
+
+def _endpoint(endpoint: Endpoint) -> Iterable[Row]:
+    spec = endpoint.spec
+    start = (endpoint.metadata.namespace, endpoint.name, spec.pod, spec.addresses, spec.node)
+    yield *start, spec.network, spec.interface, spec.mac, spec.container_id, spec.netns
+
+
+_POD_WIDE = ("INTERFACE", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
+_ENDPOINT_WIDE = ("NETWORK", "INTERFACE", "MAC", "SANDBOX", "NETNS")
+_POOL_COLUMNS = ("NAME", "CIDR", "BLOCK-SIZE", "ENCAPSULATION", "NAT-OUTGOING", "DISABLED")
+
+VIEWS: tuple[View, ...] = (
+    View("Node", "node", "nodes", ("NAME", "ADDRESSES", "TUNNEL", "MTU"), ("VTEP-MAC", "ID", "LABELS"), _node),
+    View(
+        "Endpoint",
+        "pod",
+        "pods",
+        ("NAMESPACE", "NAME", "ADDRESSES", "NODE"),
+        _POD_WIDE,
+        _pod,
+        namespaced=True,
+        name=pod_name,
+    ),
+    View("IPPool", "pool", "pools", _POOL_COLUMNS, ("NODES", "NAMESPACES"), _pool),
+    View("IPBlock", "block", "blocks", ("NAME", "CIDR", "NODE"), ("NODE-ID",), _block),
+    View("Namespace", "namespace", "namespaces", ("NAME", "LABELS"), (), _namespace),
+    View("IPReservation", "reservation", "reservations", ("NAME", "RESERVED"), (), _reservation),
+    View(
+        "Endpoint",
+        "endpoint",
+        "endpoints",
+        ("NAMESPACE", "NAME", "POD", "ADDRESSES", "NODE"),
+        _ENDPOINT_WIDE,
+        _endpoint,
+        namespaced=True,
+    ),
+)
+
+_SHORT: Mapping[str, str] = {
+    "no": "nodes",
+    "po": "pods",
+    "ns": "namespaces",
+    "ep": "endpoints",
+    "workloadendpoint": "endpoints",
+}
+
+
+def _spellings(view: View) -> Iterable[str]:
+    yield from (view.title, view.singular)
+    if view.singular != "pod":  # a pod is called by its endpoint's pod name; the kind itself is the endpoint
+        yield from (view.kind.lower(), f"{view.kind.lower()}s")
+
+
+_BY_SPELLING: Mapping[str, View] = {
+    **{spelling: view for view in VIEWS for spelling in _spellings(view)},
+    **{short: view for view in VIEWS for short, title in _SHORT.items() if view.title == title},
+}
+
+
+def find_view(text: str) -> View:
+    """By plural, singular, Calico's or kubectl's short spelling, in upper or lower case.  Raises ConfigError."""
+    view = _BY_SPELLING.get(text.lower()) or _BY_SPELLING.get(text.lower().removesuffix("s"))
+    if view is None:
+        raise ConfigError(
+            f"{text!r} is not a kind", hint=f"kinds: {', '.join(view.title for view in VIEWS)}; get knows routes and config too"
+        )
+    return view
+
+
+def split_name(view: View, text: str, namespace: str | None) -> tuple[str | None, str]:
+    """`NAME`, or `NAMESPACE/NAME` where the kind has namespaces."""
+    before, slash, name = text.rpartition("/")
+    if view.namespaced:
+        return (before or namespace), name
+    if slash:
+        raise ConfigError(f"{text!r}: {view.title} have no namespace", hint=f"netloom get {view.title}")
+    return None, text
+
+
+def complete_kind(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [view.title for view in VIEWS if view.title.startswith(incomplete)]
+
+
+def complete_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names that exist; nothing where the datastore cannot be asked, for no one reads an error inside a half-typed line."""
+    from netloom.cli.context import Context
+    from netloom.errors import NetloomError
+
+    try:
+        view = find_view(str(ctx.params.get("kind", "")))
+        with ctx.ensure_object(Context).datastore() as datastore:
+            found = datastore.list(view.kind).items
+    except NetloomError:
+        return []
+    names = {f"{s.resource.metadata.namespace}/{view.name(s.resource)}" if view.namespaced else s.resource.name for s in found}
+    return sorted(name for name in names if name.startswith(incomplete))

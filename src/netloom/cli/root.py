@@ -1,0 +1,116 @@
+"""The group of all commands, and the one place where errors become words and exit codes.
+
+A command raises what went wrong, or leaves with `click.exceptions.Exit(1)` for "no"; it catches nothing to print it.  A
+command's module is `netloom.cli.NAME`, its click object has that name too, and it is imported only when it is typed: the
+help of the whole is written out of the table below.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from netloom import __version__
+from netloom.cli.context import Context, connection
+from netloom.cli.printing import clean
+from netloom.errors import ConfigError, Conflict, DataplaneError, DatastoreError, NetloomError, NotFound
+
+COMMANDS: Mapping[str, str] = {
+    "status": "Is the network well, and if not, what is the first thing to do?",
+    "get": "Nodes, pods, pools, blocks, routes and more: as table, JSON or YAML.",
+    "apply": "Make what manifests say: pools, reservations, namespaces, labels.",
+    "delete": "Delete objects by kind and name, or those of a file.",
+    "check": "Prove that the network does what it must.",
+    "ipam": "Addresses: how many are used, whose is this one, is any leaked?",
+    "lab": "A cluster out of network namespaces, on this machine.",
+    "system": "Version and shell completion.",
+    "agent": "Run this node's agent.",
+}
+
+
+class Root(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"netloom.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, *args: Any, **extra: Any) -> Any:  # Any: click's own signature
+        """Runs a command and ends the process with its exit code."""
+        context = Context()
+        extra.update(standalone_mode=False, obj=context)
+        try:
+            code = super().main(*args, **extra)
+        except click.exceptions.Abort:
+            sys.exit(130)
+        except Exception as e:
+            if context.verbose:
+                traceback.print_exc()
+            sys.exit(report(e))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: Exception) -> int:
+    """Says on stderr what went wrong and what to type next; returns the exit code.  A group's message is the hint for all."""
+    if isinstance(error, ExceptionGroup):
+        code = max(report(e) for e in error.exceptions)
+        click.echo(f"hint: {clean(error.message)}", err=True)
+        return code
+    click.echo(f"error: {clean(_message(error))}", err=True)
+    hint = _hint(error)
+    if hint:
+        click.echo(f"hint: {clean(hint)}", err=True)
+    return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
+    match error:
+        case click.ClickException() | ConfigError():
+            return 2
+        case Conflict() | NotFound():
+            return 1
+        case DatastoreError() | DataplaneError():
+            return 3
+        case NetloomError():
+            return 1
+    return 3
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    return str(error) if isinstance(error, NetloomError) else f"{type(error).__name__}: {error}"
+
+
+def _hint(error: Exception) -> str | None:
+    match error:
+        case click.UsageError() if error.ctx is not None:
+            return f"{error.ctx.command_path} --help"
+        case NetloomError():
+            return error.hint
+        case click.ClickException():
+            return None
+    return "this is a mistake in netloom; add -v for the traceback, and please report it"
+
+
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start here: netloom status, netloom get pods -A, netloom lab up",
+)
+@click.version_option(__version__, "--version", message="netloom %(version)s")
+@connection
+def netloom() -> None:
+    """A cluster network that people can read."""

@@ -1,0 +1,145 @@
+"""netloom status: one screen.  Is the network well, and if not, what is the first thing to do?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from netloom import __version__
+from netloom.cli.context import Context, connection
+from netloom.cli.printing import ago, clean, table, to_json, to_yaml
+from netloom.errors import DatastoreError, NetloomError
+from netloom.model.resources import API_VERSION
+
+if TYPE_CHECKING:
+    from netloom.agent.state import AgentState
+    from netloom.cli.health import Finding
+    from netloom.ipam.audit import Records
+
+Broken = tuple[tuple[str, str], ...]
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Choice(("table", "json", "yaml")), default="table", help="How to print (table).")
+@connection
+@click.pass_obj
+def status(context: Context, output: str) -> None:
+    """Is the network well, and if not, what is the first thing to do?
+
+    Exit code 0: well.  1: a problem.  3: agent or datastore did not answer.
+    """
+    from netloom.cli.health import exit_code, judge
+
+    records, broken = _records(context)
+    state = _state(context)
+    findings = judge(records, state, broken)
+    if output == "table":
+        lines = [line for part in _screen(context, records, state) for line in (*part, "")]
+        click.echo("\n".join([*lines, *_judgement(findings)]))
+    else:
+        value = _document(records, state, findings)
+        click.echo(to_json(value) if output == "json" else to_yaml(value))
+    raise click.exceptions.Exit(exit_code(findings))
+
+
+def _records(context: Context) -> tuple[Records | NetloomError, Broken]:
+    from netloom.ipam.audit import Records
+
+    try:
+        with context.datastore() as datastore:
+            listing = datastore.list()
+    except DatastoreError as e:
+        return e, ()
+    return Records.of(listing.revision, (s.resource for s in listing.items)), listing.broken
+
+
+def _state(context: Context) -> AgentState | NetloomError:
+    try:
+        return context.agent_state()
+    except DatastoreError as e:
+        return e
+
+
+def _screen(context: Context, records: Records | NetloomError, state: AgentState | NetloomError) -> Iterator[list[str]]:
+    """Its parts, as lines."""
+    here = None if isinstance(state, NetloomError) else state.node
+    yield [" · ".join(_headline(context, records, here))]
+    if not isinstance(records, NetloomError):
+        if records.cluster.nodes:
+            yield _nodes(records, here).splitlines()
+        if records.cluster.pools:
+            yield _pools(records).splitlines()
+    if not isinstance(state, NetloomError):
+        yield _agent(state, datetime.now(UTC))
+
+
+def _headline(context: Context, records: Records | NetloomError, here: str | None) -> Iterator[str]:
+    yield f"netloom {__version__}"
+    if here:
+        yield f"node {clean(here)}"
+    if not isinstance(records, NetloomError):
+        yield f"{len(records.cluster.nodes)} nodes"
+        yield f"{len(records.endpoints)} pods"
+    yield clean(context.settings.datastore)
+
+
+def _nodes(records: Records, here: str | None) -> str:
+    pods = Counter(endpoint.spec.node for endpoint in records.endpoints)
+    blocks = Counter(claim.node for block in records.cluster.blocks.values() for claim in block.spec.claims)
+    rows = [
+        (name, node.spec.addresses, blocks[name], pods[name], "this node" if name == here else None)
+        for name, node in sorted(records.cluster.nodes.items())
+    ]
+    return table(("NODE", "ADDRESSES", "BLOCKS", "PODS", "NOTE"), rows)
+
+
+def _pools(records: Records) -> str:
+    from netloom.cli.ipam import POOL_COLUMNS, pool_row
+
+    return table(POOL_COLUMNS, [pool_row(pool, records) for pool in records.cluster.pools.values()])
+
+
+def _agent(state: AgentState, now: datetime) -> list[str]:
+    ready = "ready" if state.ready else "NOT READY"
+    agreement = f"in sync for {ago(state.in_sync_since, now)}" if state.in_sync_since else "not in sync"
+    lines = [f"agent {clean(state.version)} on {clean(state.node)}: {ready}, {agreement}, up {ago(state.started, now)}"]
+    if state.last_pass:
+        tables = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items())
+        took = f"{state.last_pass.milliseconds:.1f} ms"
+        lines.append(clean(f"pass {state.last_pass.number}, {ago(state.last_pass.at, now)} ago, took {took}: {tables}"))
+    for block in state.blocks:
+        lines.append(
+            clean(f"block {block.cidr} of {block.pool}: {block.used} used, {block.cooling} cooling, {block.free} free")
+        )
+    return lines
+
+
+def _judgement(findings: list[Finding]) -> Iterator[str]:
+    from netloom.cli.health import SIGNS
+
+    if not findings:
+        yield "all is well"
+    for finding in findings:
+        yield clean(f"{SIGNS[finding.level]} {finding.message}")
+        if finding.hint:
+            yield clean(f"    hint: {finding.hint}")
+
+
+def _document(records: Records | NetloomError, state: AgentState | NetloomError, findings: list[Finding]) -> dict[str, object]:
+    """`kind: Status`.  `cluster` and `agent` are null where nobody answered; `agent` is the agent's own document."""
+    import msgspec
+
+    cluster = None
+    if not isinstance(records, NetloomError):
+        cluster = {"nodes": sorted(records.cluster.nodes), "pods": len(records.endpoints)}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Status",
+        "findings": [{"level": f.level.name.lower(), "message": f.message, "hint": f.hint} for f in findings],
+        "cluster": cluster,
+        "agent": None if isinstance(state, NetloomError) else msgspec.to_builtins(state, enc_hook=str),
+    }
