@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -24,10 +24,10 @@ from netloom.dataplane import netns
 from netloom.lab import probes
 from netloom.lab.inside import addresses_inside
 from netloom.lab.probes import Kind, Place, Probe, Protocol, Result
+from netloom.model.addresses import Address
 from netloom.model.attachments import NetnsId
 
 INTERFACE = "eth0"
-_RESPONSE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Proof:
 def prove(places: Sequence[Place], timeout: float = 3.0) -> Proof:
     """Runs everything at once; a probe without an answer takes `timeout` seconds."""
     pods = [p for p in places if p.kind is Kind.POD]
-    findings = (*own_stack(places), *shared_stack(pods))
-    return Proof(tuple(probes.run(list(pairs(places)), timeout)), findings)
+    findings = (*own_stack(places), *shared_stack(pods, timeout))
+    return Proof(tuple(probes.run(tuple(pairs(places)), timeout)), findings)
 
 
 def pairs(places: Sequence[Place]) -> Iterator[Probe]:
@@ -96,11 +96,11 @@ def _stack_problem(pod: Place, holder: str) -> str | None:
     return None
 
 
-def _listed(addresses: object) -> str:
-    return " ".join(sorted(str(a) for a in addresses)) or "nothing"  # type: ignore[attr-defined]
+def _listed(addresses: Iterable[Address]) -> str:
+    return " ".join(sorted(str(a) for a in addresses)) or "nothing"
 
 
-def shared_stack(pods: Sequence[Place]) -> Iterator[Finding]:
+def shared_stack(pods: Sequence[Place], timeout: float) -> Iterator[Finding]:
     """Rule 4: a second process in each sandbox listens on 127.0.0.1, and the first one finds it."""
     if not pods:
         return
@@ -116,15 +116,17 @@ def shared_stack(pods: Sequence[Place]) -> Iterator[Finding]:
         if len(ports) != len(pods):
             yield from (Finding(4, pod.name, "a second container could not listen on 127.0.0.1") for pod in pods)
         else:
-            yield from (Finding(4, pod.name, _loopback_problem(pod, int(port))) for pod, port in zip(pods, ports, strict=True))
+            yield from (
+                Finding(4, pod.name, _loopback_problem(pod, int(port), timeout)) for pod, port in zip(pods, ports, strict=True)
+            )
         container.stdin.close()
 
 
-def _loopback_problem(pod: Place, port: int) -> str | None:
+def _loopback_problem(pod: Place, port: int, timeout: float) -> str | None:
     with netns.entered(pod.netns):
         first = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with first:
-        first.settimeout(_RESPONSE_TIMEOUT)
+        first.settimeout(timeout)
         try:
             first.connect(("127.0.0.1", port))
             first.shutdown(socket.SHUT_WR)

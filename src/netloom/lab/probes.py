@@ -93,6 +93,7 @@ class _Flight:
     number: int
     deadline: float
     seen: Address | None = None
+    answered: bool = False
     again: Callable[[], None] | None = None
     sockets: list[socket.socket] = field(default_factory=list)
 
@@ -192,7 +193,7 @@ class _Run:
     def _finish(self, number: int, problem: str | None) -> None:
         flight = self._flights.pop(number, None)
         if flight is None:
-            return  # an answer that came twice, or late
+            return  # it ended before: this comes late, or twice
         for one in flight.sockets:
             if one.fileno() in self._selector.get_map():
                 self._selector.unregister(one)
@@ -224,10 +225,23 @@ class _Run:
         return number if name == self._name else None
 
     def _arrived(self, data: bytes, source: str) -> int | None:
+        """A token at the receiver's end.  The sender's kernel may have shown us the answer to an echo request before."""
         number = self._number(data)
         if number in self._flights:
-            self._flights[number].seen = ipaddress.ip_address(source.partition("%")[0])
+            flight = self._flights[number]
+            flight.seen = ipaddress.ip_address(source.partition("%")[0])
+            if flight.answered:
+                self._finish(flight.number, None)
         return number
+
+    def _returned(self, data: bytes) -> None:
+        """A token back at the sender's end."""
+        number = self._number(data)
+        if number in self._flights:
+            flight = self._flights[number]
+            flight.answered = True
+            if flight.seen is not None:
+                self._finish(flight.number, None)
 
     # UDP and ICMP
 
@@ -250,9 +264,7 @@ class _Run:
                 receiver.sendto(data, peer)
 
     def _receive_answer(self, sender: socket.socket) -> None:
-        number = self._number(sender.recv(64))
-        if number is not None:
-            self._finish(number, None)
+        self._returned(sender.recv(64))
 
     def _receive_echo(self, echoes: socket.socket, version: int) -> None:
         data, peer = echoes.recvfrom(1024)
@@ -262,8 +274,8 @@ class _Run:
             return
         if data[0] == _ICMP[version][1]:
             self._arrived(data[8:], peer[0])
-        elif data[0] == _ICMP[version][2] and (number := self._number(data[8:])) is not None:
-            self._finish(number, None)
+        elif data[0] == _ICMP[version][2]:
+            self._returned(data[8:])
 
     # TCP
 
@@ -302,8 +314,11 @@ class _Run:
 
     def _receive_end(self, flight: _Flight, client: socket.socket) -> None:
         with self._blaming(flight.number):
-            number = self._number(client.recv(64))
-            self._finish(flight.number, None if number == flight.number else "the connection was closed without an answer")
+            data = client.recv(64)
+            if self._number(data) == flight.number:
+                self._returned(data)
+            else:
+                self._finish(flight.number, "the connection was closed without an answer")
 
 
 def _echo_request(version: int, identifier: int, sequence: int, data: bytes) -> bytes:
@@ -319,6 +334,8 @@ def _echo_request(version: int, identifier: int, sequence: int, data: bytes) -> 
 
 
 def _unanswered(flight: _Flight) -> str:
+    if flight.answered:
+        return "somebody else answered: nothing arrived at the target"
     if flight.seen is None:
         return "timed out: nothing arrived"
     return f"timed out: it arrived from {flight.seen}, but no answer came back"

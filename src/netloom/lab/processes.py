@@ -36,11 +36,13 @@ class Process:
 
 
 def marked(lab: str, role: str, place: str = "", base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    return {**base, MARK: f"{lab}:{role}:{place}"}
+    """An environment with the mark, and without the caller's own settings for Netloom: they would beat a node's file."""
+    return {name: value for name, value in base.items() if not name.startswith("NETLOOM_")} | {MARK: f"{lab}:{role}:{place}"}
 
 
-def spawn(arguments: list[str], environment: Mapping[str, str], log: str) -> int:
-    """Starts a daemon in the calling thread's namespaces, in its own session; output is appended to `log`.  Returns the PID."""
+def spawn(arguments: list[str], environment: Mapping[str, str], log: str, descriptors: Sequence[int] = ()) -> int:
+    """Starts a daemon in the calling thread's namespaces, in its own session; output is appended to `log`.  `descriptors` keep
+    their numbers in it.  Returns the PID."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         arguments[0],
@@ -50,6 +52,7 @@ def spawn(arguments: list[str], environment: Mapping[str, str], log: str) -> int
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_DUP2, number, number) for number in descriptors),
         ),
         setsid=True,
         setsigmask=(),
@@ -73,8 +76,14 @@ def found(lab: str, role: str | None = None, place: str | None = None) -> Iterat
         yield sorted(processes, key=lambda p: p.started)
 
 
-def end(lab: str, grace: float, role: str | None = None, place: str | None = None) -> int:
-    """Ends the lab's processes: SIGTERM, SIGKILL after `grace` seconds, again until none is found.  Returns how many there were."""
+def end(
+    lab: str,
+    grace: float,
+    role: str | None = None,
+    place: str | None = None,
+    first: signal.Signals = signal.SIGTERM,
+) -> int:
+    """Ends the lab's processes: `first`, SIGKILL after `grace` seconds, again until none is found.  Returns how many there were."""
     ended = 0
     while True:
         with found(lab, role, place) as processes:
@@ -82,7 +91,7 @@ def end(lab: str, grace: float, role: str | None = None, place: str | None = Non
                 return ended
             ended += len(processes)
             for process in processes:
-                process.signal(signal.SIGTERM)
+                process.signal(first)
             for process in _wait(processes, grace):
                 process.signal(signal.SIGKILL)
             _wait(processes, 5.0)

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from netloom.agent.notify import notify
 from netloom.dataplane import netns
 
 _CONNECTIONS = 512  # that say nothing; the oldest is dropped for a new one
@@ -115,6 +116,7 @@ def main() -> None:
         ports.append(responder.listen(name, int(descriptor), options.bind, options.port))
         os.close(int(descriptor))
     print(*ports, flush=True)
+    notify("READY=1")
     responder.serve(until=sys.stdin.fileno() if options.with_stdin else None)
 
 

@@ -1,0 +1,203 @@
+"""netloom lab: a cluster out of network namespaces, on this machine.
+
+$ netloom lab up
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from netloom.cli.printing import table
+from netloom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netloom.lab.cluster import Lab
+    from netloom.lab.topology import Topology
+
+ENCAPSULATIONS = {"vxlan": "VXLAN", "host-gw": "None", "cross-subnet": "VXLANCrossSubnet"}
+encapsulation_option = click.option(
+    "--encapsulation", type=click.Choice(list(ENCAPSULATIONS)), help="How packets cross from node to node (vxlan)."
+)
+wiring_option = click.option(
+    "--wiring", type=click.Choice(["routed", "bridge"]), help="How a pod is connected to its node (routed)."
+)
+
+
+@click.group()
+def lab() -> None:
+    """A cluster out of network namespaces, on this machine."""
+
+
+@lab.command()
+@click.argument("file", required=False)
+@click.option("--name", help="The lab's name (lab, or what the file says).")
+@encapsulation_option
+@wiring_option
+@click.option("--nodes", type=click.IntRange(1, 50), default=3, show_default=True, help="Without a file: how many nodes.")
+@click.option("--pods", type=click.IntRange(0, 200), default=6, show_default=True, help="Without a file: how many pods.")
+def up(file: str | None, name: str | None, encapsulation: str | None, wiring: str | None, nodes: int, pods: int) -> None:
+    """Build a cluster: nodes with a real agent each, pods through the real CNI plugin.
+
+    FILE describes it (see examples/); without one it is three nodes on one switch.
+
+    \b
+      netloom lab up
+      netloom lab up examples/two-racks.yaml --wiring bridge
+    """
+    from netloom.lab import cluster
+    from netloom.lab.manifest import load
+    from netloom.lab.topology import one_switch
+
+    require_root()
+    topology = load(file) if file else one_switch(nodes=nodes, pods=pods)
+    end_on_sigterm()
+    lab = cluster.up(altered(topology, name, encapsulation, wiring), say)
+    click.echo(f"\n{summary(lab)}\n\n{nodes_table(lab)}\n\n{pods_table(lab)}\n")
+    click.echo(next_steps(lab))
+
+
+@lab.command()
+@click.argument("name", required=False)
+def down(name: str | None) -> None:
+    """Take a lab down: processes, namespaces, files.  Nothing of it is left."""
+    from netloom.lab import cluster, record
+
+    require_root()
+    if name is None and not record.names():
+        click.echo("there is no lab")
+        return
+    name = record.the_only_one(name)
+    click.echo(f"lab {name} is gone" if cluster.down(name) else f"there is no lab {name}")
+
+
+@lab.command()
+@click.argument("name", required=False)
+def ls(name: str | None) -> None:
+    """List labs; with NAME, the nodes and pods of one."""
+    from netloom.lab import cluster, record
+
+    if name:
+        lab = cluster.open_lab(name)
+        click.echo(f"{nodes_table(lab)}\n\n{pods_table(lab)}")
+        return
+    rows: list[tuple[object, ...]] = []
+    for each in record.names():
+        try:
+            found = record.read(each)
+            rows.append((each, len(found.topology.nodes), len(found.sandboxes), "up" if found.complete else "half-made"))
+        except ConfigError:
+            rows.append((each, None, None, "no record"))
+    click.echo(table(("LAB", "NODES", "PODS", "STATE"), rows) if rows else "there is no lab")
+
+
+@lab.command(name="exec", context_settings={"ignore_unknown_options": True})
+@click.option("--lab", "name", help="Which lab, where there are several.")
+@click.argument("place")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
+    """Run a command inside a node, pod, router or switch.
+
+    On a node, `netloom` speaks with that node's agent.
+
+    \b
+      netloom lab exec pod-0 -- ip route
+      netloom lab exec node-1 -- netloom status
+    """
+    from netloom.dataplane import netns
+    from netloom.lab import cluster
+    from netloom.lab.processes import marked
+    from netloom.lab.record import folder
+
+    require_root()
+    lab = cluster.open_lab(name)
+    environment = marked(lab.name, "exec", place)
+    environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment.get('PATH', os.defpath)}"
+    if place in (node.name for node in lab.topology.nodes):
+        environment["NETLOOM_CONFIG"] = folder(lab.name, place, "agent.yaml")
+    with lab.namespace(place) as namespace, netns.entered(namespace):
+        program = shutil.which(command[0], path=environment["PATH"])
+        if program is None:
+            raise ConfigError(f"there is no program {command[0]!r}")
+        os.execve(program, command, environment)  # noqa: S606  # there is no shell in between
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise ConfigError("a lab is made of network namespaces, and that takes root", hint="sudo netloom lab …")
+
+
+def end_on_sigterm() -> None:
+    """So that `up` takes everything down again, as it does on Ctrl-C."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def altered(topology: Topology, name: str | None, encapsulation: str | None, wiring: str | None) -> Topology:
+    """The topology with what the flags say; None: not given."""
+    from netloom.lab import topology as topologies
+    from netloom.model.attachments import Wiring
+    from netloom.model.resources import Encapsulation
+
+    try:
+        return topologies.altered(
+            topology,
+            name=name,
+            encapsulation=Encapsulation(ENCAPSULATIONS[encapsulation]) if encapsulation else None,
+            wiring=Wiring(wiring) if wiring else None,
+        )
+    except ValueError as e:
+        raise ConfigError(str(e)) from e
+
+
+def say(what: str, seconds: float) -> None:
+    click.echo(f"  {seconds:5.2f} s   {what}")
+
+
+def summary(lab: Lab) -> str:
+    t = lab.topology
+    how = ", ".join(dict.fromkeys("host-gw" if p.encapsulation.value == "None" else p.encapsulation.value for p in t.pools))
+    return f"lab {lab.name}: {len(t.nodes)} nodes, {len(t.pods)} pods, {how}, {t.wiring.value} wiring"
+
+
+def nodes_table(lab: Lab) -> str:
+    t = lab.topology
+    rows = [(n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name))) for n in t.nodes]
+    return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS"), rows)
+
+
+def pods_table(lab: Lab) -> str:
+    rows = []
+    for pod in lab.topology.pods:
+        sandbox = lab.record.sandboxes.get(pod.name)
+        rows.append((pod.name, pod.node, *_by_family(sandbox.addresses if sandbox else ())))
+    return table(("POD", "NODE", "IPV4", "IPV6"), rows)
+
+
+def next_steps(lab: Lab) -> str:
+    from netloom.lab.cluster import RESPONDER_PORT
+
+    option = "" if lab.name == "lab" else f" --lab {lab.name}"
+    lines = [f"netloom check net{option} --matrix"]
+    if len(lab.topology.pods) > 1:
+        first, *_, last = lab.topology.pods
+        target = next((str(a.ip) for a in lab.record.sandboxes[last.name].addresses if a.version == 4), None)
+        target = target or f"[{lab.record.sandboxes[last.name].addresses[0].ip}]"
+        lines.append(f"netloom lab exec{option} {first.name} -- curl -s {target}:{RESPONDER_PORT}")
+        lines.append(f"netloom lab exec{option} {first.node} -- ip route show proto 79")
+    lines += [f"netloom lab exec{option} {lab.topology.nodes[0].name} -- netloom status", f"netloom lab down {lab.name}"]
+    return "\n".join(("try:", *(f"  {line}" for line in lines)))
+
+
+def _by_family(addresses: tuple[object, ...]) -> tuple[str, str]:
+    texts = [str(a) for a in addresses]
+    return ",".join(t for t in texts if ":" not in t), ",".join(t for t in texts if ":" in t)
