@@ -14,7 +14,7 @@ import ipaddress
 
 import msgspec
 
-from netloom.model.addresses import Address
+from netloom.model.addresses import Address, Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, State
 
 
@@ -78,6 +78,13 @@ class Holdings:
         if int(address) not in self.used[address.version]:
             return None
         return next(a for a in self.attachments.values() if any(i.ip == address for i in a.addresses))
+
+    def forget(self, cidr: Prefix) -> None:
+        """When addresses of a block were released does not matter any more: they have cooled, and the block is given back."""
+        first, end = int(cidr.network_address), int(cidr.broadcast_address) + 1
+        stamps = self.released[cidr.version]
+        for number in [number for number in stamps if first <= number < end]:
+            del stamps[number]
 
     def records(self) -> list[Record]:
         """The shortest way to the present state, but for the sequence number."""

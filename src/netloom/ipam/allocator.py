@@ -1,0 +1,270 @@
+"""The allocator: what the agent asks for addresses.  It joins this node's claims, its journal and the latest snapshot.
+
+    allocate   in the agent's loop, microseconds, no I/O    → interfaces, or NeedBlock
+    claim      in a worker thread, asks the datastore       → then allocate again
+
+It keeps no book of addresses: which are used and which cool is what the journal says, and between `allocate` and the
+journal's `intend` the loop must not be left.  What it keeps is a view of the node's blocks, computed anew whenever claims, pools
+or reservations change.
+
+The tricky thing are the two threads.  Claims change in the worker (one at a time, in `_claiming`), and a block goes out of
+service in the loop (`retire`), because only there it is certain that no address of it is about to be journalled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from netloom.datastore import Datastore, Listing
+from netloom.errors import ConfigError, PoolExhausted, Unavailable
+from netloom.ipam import claiming
+from netloom.ipam.blocks import Block, node_address, pool_of, refusal, slot_of
+from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose
+from netloom.ipam.claims import Claims, Held, load, save
+from netloom.ipam.figures import exhaustion, node_figures, pool_figures
+from netloom.ipam.journal import Journal, boottime
+from netloom.ipam.sparing import spare
+from netloom.model.addresses import Address, Interface, Prefix
+from netloom.model.resources import EMPTY, IPBlock, IPPool
+from netloom.model.snapshot import Snapshot
+
+GRACE = 60.0
+"""Seconds that an empty block is kept before it is given back, as in Calico."""
+
+
+class Allocator:
+    """path       of the node's own copy of its claims (STATE_DIR/claims.json)
+    cool_down  seconds before an address is given out again
+    clock      seconds of CLOCK_BOOTTIME, the journal's clock
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        path: str,
+        node: str,
+        node_id: str,
+        *,
+        cool_down: float,
+        grace: float = GRACE,
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        self._journal, self._path, self._clock = journal, path, clock
+        self._cool_down, self._grace = cool_down, grace
+        self._claiming, self._viewing = threading.Lock(), threading.Lock()
+        self._claims = (load(path) or Claims(node=node, node_id=node_id)).reborn(node, node_id)
+        self._snapshot = Snapshot()
+        self._pools: tuple[IPPool, ...] = ()
+        self._blocks: Mapping[str, tuple[Block, ...]] = {}
+        self._since: dict[Prefix, float] = {}
+        self._own_addresses: set[Address] = set()
+        self._seen: tuple[str, int] | None = None
+
+    # in the agent's loop
+
+    def update(self, snapshot: Snapshot) -> None:
+        """What the cluster declares now."""
+        before, self._snapshot = self._snapshot, snapshot
+        if snapshot.pools is not before.pools or snapshot.reservations is not before.reservations:
+            self._view()
+
+    @property
+    def claims(self) -> Claims:
+        return self._claims
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        return tuple(
+            f"block {held.cidr} is claimed by another node: it gives out no more addresses (netloom ipam check)"
+            for held in self._claims.held
+            if held.contested
+        )
+
+    def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
+        """Addresses for one attachment, free until the loop is left.  Raises ConfigError: the request cannot be met;
+        Unavailable: not now."""
+        self._require_membership()
+        serving = self._serving(request)
+        blocks, held = self._blocks, self._claims.cidrs
+        found = choose(request, Situation(serving, blocks, self._journal.holdings, self._cooled()))
+        return replace(found, held=held) if isinstance(found, NeedBlock) else found
+
+    def own_address(self, pool: IPPool) -> Address | NeedBlock | None:
+        """The node's own address in the pool, for its tunnel device: always the same while the node has the block.
+        None where blocks are too small to have one."""
+        if node_address(slot_of(pool, pool.spec.cidr.network_address)) is None:
+            return None
+        addresses = [node_address(block.cidr) for block in self._blocks.get(pool.name, ())]
+        mine = [address for address in addresses if address is not None]
+        if not mine:
+            return NeedBlock((pool,), held=self._claims.cidrs)
+        address = next((a for a in mine if a in self._pinned()), mine[0])
+        self._own_addresses.add(address)
+        return address
+
+    def retire(self) -> tuple[Held, ...]:
+        """Takes blocks that are not needed any more out of service; `give_back` does the rest.  None while claims change."""
+        if not self._claiming.acquire(blocking=False):
+            return ()
+        try:
+            retired = spare(
+                self._claims.held,
+                self._journal.holdings,
+                quiet_since=self._since,
+                before=self._clock() - self._cool_down - self._grace,
+                pinned=self._pinned(),
+                pool_in_use=self._in_use,
+            )
+            if retired:
+                self._change(self._claims.without(held.cidr for held in retired))
+        finally:
+            self._claiming.release()
+        for held in retired:
+            self._journal.holdings.forget(held.cidr)
+        return retired
+
+    # in a worker thread
+
+    def claim(self, need: NeedBlock, datastore: Datastore) -> None:
+        """Gets what is needed, or returns because something else has changed; either way `allocate` is asked again.
+
+        Raises PoolExhausted with figures, ConfigError where an address asked for is another node's, Unavailable.
+        """
+        with self._claiming:
+            if self._claims.cidrs != need.held:
+                return
+            listing = self._listed(datastore)
+            if self._claims.cidrs != need.held:
+                return
+            if need.cidr is not None:
+                self._claim_named(datastore, need.pools[0], need.cidr)
+                return
+            for pool in need.pools:
+                held = claiming.claim_free(datastore, self._claims, pool, listing)
+                if held:
+                    self._keep(self._claims.having((*self._claims.held, held)))
+                    return
+            raise self._exhausted(need.pools, listing)
+
+    def synchronise(self, datastore: Datastore) -> None:
+        """Asserts our claims and takes up those that only the datastore knows: at the start, and whenever the watch says
+        that the datastore is another one or went back."""
+        with self._claiming:
+            self._assert(datastore, datastore.list(claiming.KIND))
+
+    def give_back(self, retired: Iterable[Held], datastore: Datastore) -> None:
+        """Raises Unavailable; what could not be given back is taken up again before the next claim."""
+        with self._claiming:
+            seen, self._seen = self._seen, None
+            gone = [held for held in retired if held.cidr not in self._claims.cidrs]
+            self._keep(self._claims)
+            claiming.release(datastore, self._claims, gone)
+            self._seen = seen
+
+    def _claim_named(self, datastore: Datastore, pool: IPPool, cidr: Prefix) -> None:
+        slot = slot_of(pool, cidr.network_address)
+        if not claiming.claim_exactly(datastore, self._claims, slot, cidr):
+            hint = f"netloom ipam find {cidr.network_address}"
+            raise ConfigError(f"{cidr} of pool {pool.name} belongs to another node", hint=hint)
+        self._keep(self._claims.having((*self._claims.held, Held(cidr=cidr, slot=slot))))
+
+    def _listed(self, datastore: Datastore) -> Listing:
+        """All blocks.  Where the store is not the one that we knew, or went back, our claims are asserted before."""
+        listing = datastore.list(claiming.KIND)
+        if self._seen is None or self._seen[0] != datastore.identity or listing.revision < self._seen[1]:
+            self._assert(datastore, listing)
+            listing = datastore.list(claiming.KIND)
+        self._seen = (datastore.identity, listing.revision)
+        return listing
+
+    def _assert(self, datastore: Datastore, listing: Listing) -> None:
+        self._keep(claiming.assert_claims(datastore, self._claims, listing))
+        self._seen = (datastore.identity, listing.revision)
+
+    def _keep(self, claims: Claims) -> None:
+        """Durably first, then in service."""
+        try:
+            save(self._path, claims)
+        except OSError as e:
+            raise Unavailable(f"{self._path} cannot be written: {e.strerror}", hint=f"make room: df -h {self._path}") from e
+        self._change(claims)
+
+    # both
+
+    def _change(self, claims: Claims) -> None:
+        """Only for who has `_claiming`."""
+        self._claims = claims
+        self._view()
+
+    def _view(self) -> None:
+        """Computes what follows from claims, pools and reservations; the last one to come has seen the latest of all."""
+        with self._viewing:
+            claims, snapshot, now = self._claims, self._snapshot, self._clock()
+            pools = tuple(sorted(snapshot.pools.values(), key=lambda p: p.name))
+            reserved = [prefix for r in snapshot.reservations.values() for prefix in r.spec.reserved_cidrs]
+            blocks: dict[str, tuple[Block, ...]] = {}
+            for held in claims.held:
+                pool = pool_of(held.cidr, pools)
+                if pool and not held.contested:
+                    blocks[pool.name] = (*blocks.get(pool.name, ()), Block.of(held.cidr, pool.name, reserved))
+            self._pools, self._blocks = pools, blocks
+            self._since = {held.cidr: self._since.get(held.cidr, now) for held in claims.held}
+
+    def _cooled(self) -> float:
+        return self._clock() - self._cool_down
+
+    def _pinned(self) -> set[Address]:
+        node = self._snapshot.nodes.get(self._claims.node)
+        return self._own_addresses.union(node.spec.tunnel_addresses if node else ())
+
+    def _in_use(self, cidr: Prefix) -> bool:
+        pool = pool_of(cidr, self._pools)
+        return pool is not None and not pool.spec.disabled
+
+    def _require_membership(self) -> None:
+        """A node that was deleted, or made anew by another machine, has no right to its claims any more."""
+        node = self._snapshot.nodes.get(self._claims.node)
+        if node is None and self._snapshot.complete:
+            raise Unavailable(f"node {self._claims.node} is not in the datastore: it was deleted, or is not registered yet")
+        if node is not None and node.spec.id not in ("", self._claims.node_id):
+            raise Unavailable(f"node {self._claims.node} in the datastore is another incarnation ({node.spec.id})")
+
+    def _serving(self, request: Request) -> dict[int, list[IPPool]]:
+        """Per family: the pools that serve the request.  Raises ConfigError that says why none does."""
+        node, namespace = self._snapshot.nodes.get(self._claims.node), self._snapshot.namespaces.get(request.namespace)
+        node_labels = node.metadata.labels if node else EMPTY
+        namespace_labels = namespace.metadata.labels if namespace else EMPTY
+        serving: dict[int, list[IPPool]] = {version: [] for version in FAMILIES}
+        refused = {}
+        for pool in self._pools:
+            version = pool.spec.cidr.version
+            names = request.pools.get(version)
+            if names is not None and pool.name not in names:
+                continue
+            reason = refusal(pool, node_labels=node_labels, namespace=request.namespace, namespace_labels=namespace_labels)
+            if reason:
+                refused[pool.name] = reason
+            else:
+                serving[version].append(pool)
+        if not any(serving.values()):
+            raise self._unserved(request, refused)
+        return serving
+
+    def _unserved(self, request: Request, refused: Mapping[str, str]) -> Exception:
+        if not self._snapshot.revision and not self._pools:
+            return Unavailable("the pools are not known yet: the datastore has not answered")
+        asked = {name for names in request.pools.values() for name in names}
+        refused = {**dict.fromkeys(sorted(asked - {p.name for p in self._pools}), "does not exist"), **refused}
+        reasons = "; ".join(f"{name} {reason}" for name, reason in refused.items()) or "there are none"
+        return ConfigError(f"no pool serves the pod: {reasons}", hint="netloom get ippools")
+
+    def _exhausted(self, pools: Iterable[IPPool], listing: Listing) -> PoolExhausted:
+        blocks = [stored.resource for stored in listing.items if isinstance(stored.resource, IPBlock)]
+        holdings = self._journal.holdings
+        rows = [
+            (pool_figures(pool, blocks), node_figures(self._blocks.get(pool.name, ()), holdings, self._cooled()))
+            for pool in pools
+        ]
+        return PoolExhausted(exhaustion(self._claims.node, rows), hint="netloom ipam show")

@@ -1,0 +1,117 @@
+"""Blocks: the arithmetic of pools, slots and addresses, and which pools serve a pod.
+
+    pool 10.244.0.0/16, blockSize 26  →  1024 slots 10.244.0.0/26, 10.244.0.64/26, ...
+
+A slot belongs to one node as a whole (then it is that node's block), or single addresses of it belong to several nodes
+(blocks of one).  All claims in a slot stand in one record of the datastore, named after the slot.
+
+A slot of at least 8 addresses keeps some for the network itself: the first is the node's own (its tunnel device), the second
+the gateway of bridge wiring, and in IPv4 the last is broadcast.  Pure; addresses are integers only inside `Block.assignable`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from netloom.model.addresses import Address, Prefix, contains
+from netloom.model.resources import IPPool
+from netloom.model.selectors import parse_selector
+
+SMALLEST_THAT_KEEPS = 8
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+"""Kubernetes gives every namespace this label with its name (Namespace, "Automatic labelling")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of this node as the chooser sees it.  `assignable`: addresses that a pod may be given unasked."""
+
+    cidr: Prefix
+    pool: str
+    assignable: frozenset[int]
+
+    @classmethod
+    def of(cls, cidr: Prefix, pool: str, reserved: Iterable[Prefix] = ()) -> Block:
+        first = int(cidr.network_address)
+        numbers = set(range(first, first + cidr.num_addresses)).difference(map(int, kept(cidr)))
+        for prefix in reserved:
+            if prefix.version == cidr.version and prefix.overlaps(cidr):
+                low = int(prefix.network_address)
+                numbers = {n for n in numbers if not low <= n < low + prefix.num_addresses}
+        return cls(cidr, pool, frozenset(numbers))
+
+
+def block_name(slot: Prefix) -> str:
+    """Name of the slot's record: `10-244-0-64-26`, and for IPv6 all eight groups, so that a name never starts with `-`."""
+    text = slot.network_address.exploded.replace(".", "-").replace(":", "-")
+    return f"{text}-{slot.prefixlen}"
+
+
+def slot_count(pool: IPPool) -> int:
+    return 1 << (pool.spec.block_size - pool.spec.cidr.prefixlen)
+
+
+def slot_at(pool: IPPool, index: int) -> Prefix:
+    cidr, size = pool.spec.cidr, pool.spec.block_size
+    step = 1 << (cidr.max_prefixlen - size)
+    return type(cidr)((int(cidr.network_address) + index * step, size))
+
+
+def slot_of(pool: IPPool, address: Address) -> Prefix:
+    """The slot that holds `address`, which lies in the pool."""
+    return type(pool.spec.cidr)((int(address), pool.spec.block_size), strict=False)
+
+
+def slots_in_order(pool: IPPool, node: str) -> Iterator[Prefix]:
+    """Every slot once, in an order of the node's own, so that nodes that claim at once seldom want the same one.
+
+    The number of slots is a power of two, so steps of any odd size come by all of them before they come back.
+    """
+    seed = hashlib.sha256(f"{node} {pool.spec.cidr}".encode()).digest()
+    start, step = int.from_bytes(seed[:16]), int.from_bytes(seed[16:]) | 1
+    count = slot_count(pool)
+    for turn in range(count):
+        yield slot_at(pool, (start + turn * step) % count)
+
+
+def node_address(cidr: Prefix) -> Address | None:
+    """What the node itself takes in its block: the address of its tunnel device.  Small blocks have none."""
+    return cidr.network_address if cidr.num_addresses >= SMALLEST_THAT_KEEPS else None
+
+
+def gateway(cidr: Prefix) -> Address | None:
+    """What a bridge takes in the block: the gateway of its pods.  Small blocks have none."""
+    return cidr.network_address + 1 if cidr.num_addresses >= SMALLEST_THAT_KEEPS else None
+
+
+def kept(cidr: Prefix) -> tuple[Address, ...]:
+    """What no pod is ever given, not even by name."""
+    if cidr.num_addresses < SMALLEST_THAT_KEEPS:
+        return ()
+    first = cidr.network_address
+    return (first, first + 1, cidr.broadcast_address) if cidr.version == 4 else (first, first + 1)
+
+
+def pool_of(prefix: Prefix, pools: Iterable[IPPool]) -> IPPool | None:
+    return next((pool for pool in pools if contains(pool.spec.cidr, prefix)), None)
+
+
+def refusal(
+    pool: IPPool,
+    *,
+    node_labels: Mapping[str, str],
+    namespace: str,
+    namespace_labels: Mapping[str, str],
+) -> str | None:
+    """Why the pool does not serve pods of this namespace on this node; None if it does.  A pool asked for by name is no
+    exception: a selector is the administrator's word, the request may be anybody's."""
+    spec = pool.spec
+    if spec.disabled:
+        return "is disabled"
+    if not parse_selector(spec.node_selector)(node_labels):
+        return f"does not serve this node (nodeSelector {spec.node_selector!r})"
+    if not parse_selector(spec.namespace_selector)({NAMESPACE_LABEL: namespace, **namespace_labels}):
+        return f"does not serve namespace {namespace} (namespaceSelector {spec.namespace_selector!r})"
+    return None

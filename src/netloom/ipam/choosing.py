@@ -1,0 +1,145 @@
+"""Choosing: which addresses a new attachment gets.  Pure: from the node's blocks and holdings, without the datastore.
+
+One address per family that the pools offer, all or nothing.  Inside a block the one that was never used comes first, then
+the one that was released longest ago; blocks are filled one after the other, so that others may run empty and be given back.
+Taken, kept, reserved and cooling addresses are passed over.
+
+An address asked for by name is given even if it is reserved or still cooling (a pod that owns its address comes back with
+it), but never if it is taken or kept.  If none of our blocks has what is needed, the answer is `NeedBlock`: claim, try again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from netloom.errors import ConfigError
+from netloom.ipam.blocks import Block, gateway, kept, slot_at, slot_of
+from netloom.ipam.holdings import Holdings
+from netloom.model.addresses import Address, Interface, Prefix, host_prefix
+from netloom.model.attachments import Wiring
+from netloom.model.resources import IPPool
+
+FAMILIES = (4, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """addresses  asked for by name, at most one per family
+    pools      per family: only these pools, by name; none at all (an empty tuple): no address of this family.
+               A family that is not in it takes any pool that suits.
+    """
+
+    namespace: str = "default"
+    addresses: tuple[Address, ...] = ()
+    pools: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    wiring: Wiring = Wiring.ROUTED
+
+
+@dataclass(frozen=True, slots=True)
+class NeedBlock:
+    """A block in one of these pools (in this order), or, with `cidr`, this one: the slot or the block of one for an address
+    that was asked for by name.
+
+    `held` is what the node had when this was answered: if it has something else by now, trying again comes first.
+    """
+
+    pools: tuple[IPPool, ...]
+    cidr: Prefix | None = None
+    held: frozenset[Prefix] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a choice is made from.
+
+    pools    per family: those that serve the pod, in order of preference
+    blocks   per pool name: this node's blocks that give out addresses
+    cooled   an address that was released before this (seconds of CLOCK_BOOTTIME) has cooled down
+    """
+
+    pools: Mapping[int, Sequence[IPPool]]
+    blocks: Mapping[str, Sequence[Block]]
+    holdings: Holdings
+    cooled: float
+
+
+def choose(request: Request, situation: Situation) -> tuple[Interface, ...] | NeedBlock:
+    """Interfaces with the prefix length that the pod shows: the host's alone when routed, the block's on a bridge.
+
+    Raises ConfigError where no claim can help.
+    """
+    wanted = _by_family(request.addresses)
+    chosen: list[Interface] = []
+    for version in FAMILIES:
+        pools = situation.pools.get(version, ())
+        if version in wanted:
+            found = _named(wanted[version], pools, request.wiring, situation)
+        elif pools:
+            found = _next(pools, request.wiring, situation)
+        else:
+            continue
+        if isinstance(found, NeedBlock):
+            return found
+        chosen.append(found)
+    return tuple(chosen)
+
+
+def _by_family(addresses: tuple[Address, ...]) -> dict[int, Address]:
+    wanted: dict[int, Address] = {address.version: address for address in addresses}
+    if len(wanted) != len(addresses):
+        raise ConfigError(f"{', '.join(map(str, addresses))}: at most one address per family may be asked for")
+    return wanted
+
+
+def _next(pools: Sequence[IPPool], wiring: Wiring, situation: Situation) -> Interface | NeedBlock:
+    for pool in pools:
+        for block in situation.blocks.get(pool.name, ()):
+            number = _least_recent(block, situation)
+            if number is not None and (wiring is Wiring.ROUTED or gateway(block.cidr)):
+                return _interface(number, block, wiring)
+    claimable = tuple(pool for pool in pools if wiring is Wiring.ROUTED or _has_gateways(pool))
+    if not claimable:
+        names = ", ".join(pool.name for pool in pools)
+        raise ConfigError(f"bridge wiring takes an address of each block as gateway, and the blocks of {names} are too small")
+    return NeedBlock(claimable)
+
+
+def _least_recent(block: Block, situation: Situation) -> int | None:
+    used, released = situation.holdings.used[block.cidr.version], situation.holdings.released[block.cidr.version]
+    free = block.assignable.difference(used)
+    fresh = free.difference(released)
+    if fresh:
+        return min(fresh)
+    oldest = min(free, key=released.__getitem__, default=None)
+    return oldest if oldest is not None and released[oldest] <= situation.cooled else None
+
+
+def _named(address: Address, pools: Sequence[IPPool], wiring: Wiring, situation: Situation) -> Interface | NeedBlock:
+    pool = next((pool for pool in pools if address in pool.spec.cidr), None)
+    if pool is None:
+        serving = ", ".join(f"{p.name} ({p.spec.cidr})" for p in pools) or "none"
+        raise ConfigError(f"{address} is in no pool that serves the pod; these do: {serving}", hint="netloom get ippools")
+    slot = slot_of(pool, address)
+    if address in kept(slot):
+        raise ConfigError(f"{address} is kept: in {slot} it is the node's, the gateway's, or broadcast")
+    if holder := situation.holdings.holder(address):
+        owner = f"{holder.namespace}/{holder.pod or holder.key.container_id}"
+        raise ConfigError(f"{address} is in use by {owner}", hint=f"netloom ipam find {address}")
+    block = next((block for block in situation.blocks.get(pool.name, ()) if address in block.cidr), None)
+    if wiring is Wiring.ROUTED:
+        return _interface(int(address), block, wiring) if block else NeedBlock((pool,), host_prefix(address))
+    if not _has_gateways(pool) or (block and not gateway(block.cidr)):
+        raise ConfigError(f"{address} cannot be on a bridge: its block has no room for a gateway")
+    return _interface(int(address), block, wiring) if block else NeedBlock((pool,), slot)
+
+
+def _has_gateways(pool: IPPool) -> bool:
+    return gateway(slot_at(pool, 0)) is not None
+
+
+def _interface(number: int, block: Block, wiring: Wiring) -> Interface:
+    length = block.cidr.prefixlen if wiring is Wiring.BRIDGE else block.cidr.max_prefixlen
+    kind = ipaddress.IPv4Interface if block.cidr.version == 4 else ipaddress.IPv6Interface
+    return kind((number, length))
