@@ -48,10 +48,11 @@ def parse_prefix(text: str) -> Prefix:
     """An exact prefix.  Host bits are an error that names the prefix that was probably meant."""
     if "/" not in text:
         raise ValueError(f"{text!r} has no prefix length; write for example {text}/24")
-    network = ipaddress.ip_network(text, strict=False)
-    if str(network) != str(ipaddress.ip_interface(text)):
-        raise ValueError(f"{text!r} has host bits set; did you mean {network}?")
-    return network
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as e:
+        network = ipaddress.ip_network(text, strict=False)  # raises if the text is no prefix at all
+        raise ValueError(f"{text!r} has host bits set; did you mean {network}?") from e
 
 
 def parse_interface(text: str) -> Interface:
