@@ -123,8 +123,8 @@ def version(stdin: bytes) -> bytes:
     """The version that the configuration names, found without parsing it."""
     value = stdin.partition(b'"cniVersion"')[2].lstrip(b" \t\r\n")
     value = value[1:].lstrip(b" \t\r\n") if value[:1] == b":" else b""
-    value = value[1:17].partition(b'"')[0] if value[:1] == b'"' else b""
-    plain = value[:1].isdigit() and len(value) < 16 and not value.strip(b"0123456789.")
+    value, end, _ = value[1:17].partition(b'"') if value[:1] == b'"' else (b"", b"", b"")
+    plain = end and value[:1].isdigit() and not value.strip(b"0123456789.")
     return value if plain else FALLBACK_VERSION
 
 
