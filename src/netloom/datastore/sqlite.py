@@ -48,8 +48,7 @@ class SqliteDatastore:
             self._writing = undo.enter_context(closing(SqliteFile(path, patience=patience)))
             self._writing.take_into_use()
             self._reading = undo.enter_context(closing(SqliteFile(path, patience=patience)))
-            with self._reading.transaction("DEFERRED") as db:
-                self._identity: str = db.execute("SELECT identity FROM meta").fetchone()[0]
+            self._identity = _identity(self._reading)
             self._bell = undo.enter_context(closing(_doorbell(path + "-bell")))
             self._held = undo.pop_all()
 
@@ -67,7 +66,7 @@ class SqliteDatastore:
     def list(self, kind: str | None = None) -> Listing:
         self._require_open()
         with self._reading.transaction("DEFERRED") as db:
-            revision = _last(db)
+            revision = _last(self._reading, db)
             rows = (db.execute(_ALL) if kind is None else db.execute(_KIND, (kind,))).fetchall()
         return listing(revision, map(Record._make, rows))
 
@@ -93,7 +92,7 @@ class SqliteDatastore:
         with self._writing.transaction("IMMEDIATE") as db:
             present = db.execute(_ONE, (kind, key)).fetchone()
             check(kind, key, present and present[0], expected)
-            revision = _last(db) + 1
+            revision = _last(self._writing, db) + 1
             if value is None:
                 db.execute(_DELETE, (kind, key))
             else:
@@ -117,8 +116,19 @@ class SqliteDatastore:
             raise Unavailable("the datastore is closed")
 
 
-def _last(db: sqlite3.Connection) -> Revision:
-    return int(db.execute(_LAST).fetchone()[0])
+def _identity(file: SqliteFile) -> str:
+    with file.transaction("DEFERRED") as db:
+        row = db.execute("SELECT identity FROM meta").fetchone()
+    if row is None:
+        raise file.damaged("it has lost its identity")
+    return str(row[0])
+
+
+def _last(file: SqliteFile, db: sqlite3.Connection) -> Revision:
+    revision: Revision | None = db.execute(_LAST).fetchone()[0]
+    if revision is None:
+        raise file.damaged("its log is empty")
+    return revision
 
 
 def _doorbell(path: str) -> Doorbell:

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Literal
+from urllib.parse import quote
 
 from netloom.errors import Unavailable
 
@@ -69,7 +70,13 @@ class SqliteFile:
     def __init__(self, path: str, *, patience: float) -> None:
         self.path, self._patience, self._lock = path, patience, threading.Lock()
         try:
-            self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                f"file:{quote(os.fsencode(path))}?mode=rw",
+                uri=True,
+                timeout=patience,
+                isolation_level=None,
+                check_same_thread=False,
+            )
         except sqlite3.Error as e:
             raise _unavailable(path, e) from e
         self._file = _inode(path)
@@ -89,7 +96,10 @@ class SqliteFile:
         with self.transaction("DEFERRED") as db:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise Unavailable(f"{self.path} is damaged: {found}", hint=_MOVE_AWAY)
+            raise self.damaged(found)
+
+    def damaged(self, found: str) -> Unavailable:
+        return Unavailable(f"{self.path} is damaged: {found}", hint=_MOVE_AWAY)
 
     @contextmanager
     def transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
@@ -160,7 +170,7 @@ def prepare(path: str) -> None:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Unavailable(f"{path} is not a file", hint=_ELSEWHERE)
     except OSError as e:
-        raise Unavailable(f"{path} cannot be made: {e.strerror}", hint=f"see who may: ls -la {directory}") from e
+        raise Unavailable(f"{path} cannot be made: {e.filename}: {e.strerror}", hint=f"see who may: ls -la {directory}") from e
 
 
 def refuse_network_file_system(path: str, file_system: str | None) -> None:
