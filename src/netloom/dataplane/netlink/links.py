@@ -182,9 +182,10 @@ def delete_group(group: int) -> bytes:
     return message(RTM_DELLINK, 0, IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
 
 
-def get_links() -> bytes:
-    """To be dumped."""
-    return message(RTM_GETLINK, 0, IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+def get_links(kind: str = "") -> bytes:
+    """To be dumped: all links, or those of one kind (all of them again, where the kernel does not know that kind)."""
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind)) if kind else b""
+    return message(RTM_GETLINK, 0, IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS) + info)
 
 
 def get_link(name: str) -> bytes:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from netloom.dataplane.netlink.wire import (
     AF_BRIDGE,
     AF_INET,
+    AF_INET6,
     FAMILY,
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -35,40 +36,57 @@ PUT = NLM_F_CREATE | NLM_F_REPLACE
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-IFA_F_NODAD, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x02, 0x80, 0x200
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_RT_PRIORITY = 1, 2, 8, 9
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x02, 0x08, 0x80, 0x200
+_IFA_F_TELLING = IFA_F_DADFAILED | IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 
 
 def put_address(index: int, address: Interface, *, prefix_route: bool = True, dad: bool = False) -> bytes:
     """Usable at once: without `dad` the kernel asks nobody whether the address is taken (RFC 4862, 5.4)."""
     flags = (0 if dad else IFA_F_NODAD) | (0 if prefix_route else IFA_F_NOPREFIXROUTE)
-    return message(RTM_NEWADDR, PUT, _address(index, address) + u32(IFA_FLAGS, flags))
+    return message(RTM_NEWADDR, PUT, encode_address(index, address) + u32(IFA_FLAGS, flags))
 
 
 def delete_address(index: int, address: Interface) -> bytes:
-    return message(RTM_DELADDR, 0, _address(index, address))
+    return message(RTM_DELADDR, 0, encode_address(index, address))
+
+
+def delete_found_address(body: bytes) -> bytes:
+    """Exactly the address of a dump, whatever its peer."""
+    found = attributes(body, IFADDR.size)
+    exact = (attribute(kind, found[kind]) for kind in (IFA_LOCAL, IFA_ADDRESS) if kind in found)
+    return message(RTM_DELADDR, 0, body[: IFADDR.size] + b"".join(exact))
 
 
 def get_addresses(version: int) -> bytes:
+    """To be dumped."""
     return message(RTM_GETADDR, 0, IFADDR.pack(FAMILY[version], 0, 0, 0, 0))
 
 
 def parse_address(body: bytes) -> tuple[int, Interface, bool]:
-    """Index, address, and whether it is as `put_address` makes it: no peer, no end."""
-    _, length, _, _, index = IFADDR.unpack_from(body)
+    """Index, address, and whether it is as `put_address` makes it: for ever, with its prefix's route, without a peer."""
+    family, length, _, scope, index = IFADDR.unpack_from(body)
     found = attributes(body, IFADDR.size)
     remote = found[IFA_ADDRESS]
     local = found.get(IFA_LOCAL, remote)
-    permanent = to_int(found.get(IFA_FLAGS, b"")) & IFA_F_PERMANENT
-    return index, ipaddress.ip_interface((local, length)), bool(permanent) and local == remote
+    address = ipaddress.ip_interface((local, length))
+    plain = (
+        to_int(found.get(IFA_FLAGS, b"")) & _IFA_F_TELLING == IFA_F_PERMANENT
+        and local == remote
+        and (family == AF_INET6 or scope == _scope(address))
+        and IFA_RT_PRIORITY not in found
+    )
+    return index, address, plain
 
 
-def _address(index: int, address: Interface) -> bytes:
-    packed = address.ip.packed
-    scope = RT_SCOPE_LINK if address.is_link_local else RT_SCOPE_UNIVERSE
-    head = IFADDR.pack(FAMILY[address.version], address.network.prefixlen, 0, scope, index)
-    return head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+def encode_address(index: int, address: Interface) -> bytes:
+    head = IFADDR.pack(FAMILY[address.version], address.network.prefixlen, 0, _scope(address), index)
+    return head + attribute(IFA_LOCAL, address.ip.packed) + attribute(IFA_ADDRESS, address.ip.packed)
+
+
+def _scope(address: Interface) -> int:
+    return RT_SCOPE_LINK if address.is_link_local else RT_SCOPE_UNIVERSE
 
 
 # routes
@@ -132,7 +150,8 @@ def delete_route_by_key(key: RouteKey) -> bytes:
     """Any route of ours with this prefix and metric; see `delete_route` for metric 0."""
     prefix, metric = key
     head = RTMSG.pack(FAMILY[prefix.version], prefix.prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, RT_SCOPE_NOWHERE, 0, 0)
-    return message(RTM_DELROUTE, 0, head + attribute(RTA_DST, prefix.network_address.packed) + u32(RTA_PRIORITY, metric))
+    destination = attribute(RTA_DST, prefix.network_address.packed) if prefix.prefixlen else b""
+    return message(RTM_DELROUTE, 0, head + destination + u32(RTA_PRIORITY, metric))
 
 
 def get_routes(version: int) -> bytes:
@@ -142,12 +161,13 @@ def get_routes(version: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FoundRoute:
-    """A route of a dump.  `route` has no device name, only `index`; None where it is a route that `Route` cannot say."""
+    """A route of a dump.  `route` has no device name, only `index`; None where it is a route that `Route` cannot say.
+    `selective`: it is for some packets only (type of service, source), so its key is more than `key`."""
 
     key: RouteKey
     route: Route | None
     index: int
-    tos: int
+    selective: bool
 
 
 def parse_route(body: bytes) -> FoundRoute:
@@ -167,12 +187,11 @@ def parse_route(body: bytes) -> FoundRoute:
     on_link = not gateway and kind == RouteKind.UNICAST.value and family == AF_INET
     plain = (
         kind in _KINDS
-        and not source_length
         and scope == (RT_SCOPE_LINK if on_link else RT_SCOPE_UNIVERSE)
         and found.keys() <= _KNOWN
         and not any(found.get(RTA_CACHEINFO, b"")[_EXPIRES] + found.get(RTA_PREF, b""))
     )
-    return FoundRoute(key, route if plain else None, index, tos)
+    return FoundRoute(key, route if plain else None, index, bool(tos or source_length))
 
 
 # neighbours and FDB entries

@@ -1,0 +1,151 @@
+"""What routes, neighbours and FDB entries have in common: there are thousands, and mostly nothing is to be done.
+
+So the usual pass is a comparison of bytes.  What is wanted is encoded once as the kernel dumps it, and kept as long as the same
+mapping is wanted and its interfaces keep their indexes; a pass dumps the table, and compares two sets.  Only entries that
+differ are decoded, and compared by meaning: bytes may differ in what is of no interest (a flag `linkdown`).
+
+    changes   wanted ─encode→ {bytes: key} ─┬─ same: nothing to do
+              kernel ─dump→   {bytes: entry} ┴─ differ ─decode→ {key: values} ─→ Changes
+    apply     one batch: puts, then deletes; each refusal is matched to its key
+
+The tricky thing: the kernel may hold two entries under one key of ours (somebody appended a second route).  Such a key is in
+both `put` and `delete` of the changes: it is taken away first, then put again.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from netloom.dataplane.batch import Batch
+from netloom.dataplane.netlink import Netlink, device_names, indexes
+from netloom.reconcile import Changes, Outcome
+
+K = TypeVar("K", bound=tuple[Hashable, ...])
+V = TypeVar("V")
+
+UNLIKE: Final = object()
+"""Stands for a value that no wanted one can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[K]):
+    """An entry of the kernel, decoded.  `value`: what a wanted value is compared with, or UNLIKE."""
+
+    key: K
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted(Generic[K, V]):
+    """`want` encoded with the interface indexes `at`; `homeless`: keys whose interface does not exist."""
+
+    want: Mapping[K, V]
+    devices: frozenset[str]
+    at: Mapping[str, int]
+    entries: Mapping[bytes, K]
+    homeless: tuple[K, ...]
+
+
+class Entries(abc.ABC, Generic[K, V]):
+    """A reconcile.Driver; a table adds how its entries look.  A wanted mapping must not be changed in place."""
+
+    name: str
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+        self._known: _Wanted[K, V] | None = None
+
+    @abc.abstractmethod
+    def device(self, key: K, value: V) -> str:
+        """The interface that the entry needs; empty for none."""
+
+    @abc.abstractmethod
+    def owns(self, key: K) -> bool:
+        """Whether the entry may be deleted when it is not wanted."""
+
+    @abc.abstractmethod
+    def encode(self, key: K, value: V, index: int) -> bytes:
+        """The entry as `read` gives it."""
+
+    @abc.abstractmethod
+    def decode(self, entry: bytes, names: Mapping[int, str]) -> Found[K] | None:
+        """None where the entry is none of ours."""
+
+    @abc.abstractmethod
+    def read(self, at: Mapping[str, int]) -> dict[bytes, bytes]:
+        """The table: of each entry what is compared, and the whole."""
+
+    @abc.abstractmethod
+    def put_request(self, key: K, value: V, index: int) -> bytes: ...
+
+    @abc.abstractmethod
+    def delete_requests(self, keys: Collection[K]) -> Iterable[tuple[K, bytes]]:
+        """Requests that take the keys away; none for a key that cannot be there."""
+
+    def resolve(self, devices: Collection[str]) -> Mapping[str, int]:
+        """Indexes of the interfaces among `devices` that exist, or more."""
+        return indexes(self._netlink, devices)
+
+    def changes(self, want: Mapping[K, V]) -> Changes[K, V]:
+        wanted = self._known = self._encoded(want)
+        have = self.read(wanted.at)
+        missing = wanted.entries.keys() - have.keys()
+        extra = have.keys() - wanted.entries.keys()
+        if not (missing or extra or wanted.homeless):
+            return Changes()
+        found = self._decoded([have[entry] for entry in extra])
+        return _difference(self, want, {wanted.entries[entry] for entry in missing}.union(wanted.homeless), found)
+
+    def apply(self, changes: Changes[K, V]) -> Outcome:
+        put, delete = changes.put, changes.delete
+        again = delete & put.keys()
+        at = self.resolve({self.device(*item) for item in put.items()} - {""})
+        batch: Batch[K] = Batch(self.name)
+        for key, request in self.delete_requests(again):
+            batch.delete(key, request)
+        for key, value in put.items():
+            device = self.device(key, value)
+            if device and device not in at:
+                batch.refuse(key, f"no interface {device}", errno.ENODEV)
+            else:
+                batch.put(key, self.put_request(key, value, at[device] if device else 0))
+        for key, request in self.delete_requests(delete - again):
+            batch.delete(key, request)
+        return batch.send(self._netlink)
+
+    def _encoded(self, want: Mapping[K, V]) -> _Wanted[K, V]:
+        known = self._known if self._known and self._known.want is want else None
+        devices = known.devices if known else frozenset({self.device(*item) for item in want.items()} - {""})
+        at = self.resolve(devices)
+        if known and known.at == at:
+            return known
+        entries: dict[bytes, K] = {}
+        homeless = []
+        for key, value in want.items():
+            device = self.device(key, value)
+            if device and device not in at:
+                homeless.append(key)
+            else:
+                entries[self.encode(key, value, at[device] if device else 0)] = key
+        return _Wanted(want, devices, at, entries, tuple(homeless))
+
+    def _decoded(self, entries: Iterable[bytes]) -> dict[K, list[object]]:
+        found: dict[K, list[object]] = {}
+        names = device_names(self._netlink)
+        for entry in entries:
+            decoded = self.decode(entry, names)
+            if decoded:
+                found.setdefault(decoded.key, []).append(decoded.value)
+        return found
+
+
+def _difference(table: Entries[K, V], want: Mapping[K, V], missing: set[K], found: Mapping[K, list[object]]) -> Changes[K, V]:
+    """`found`: what the kernel has besides the entries that are exactly as wanted."""
+    put = {key for key in missing if found.get(key) != [want[key]]}
+    crowded = {key for key, values in found.items() if key in want and (key not in missing or len(values) > 1)}
+    unwanted = {key for key in found if key not in want and table.owns(key)}
+    return Changes(put={key: want[key] for key in put | crowded}, delete=frozenset(unwanted | crowded))

@@ -1,0 +1,158 @@
+"""Links; ours are those whose name starts with `loom`, and a bridge that the user named, for as long as it is wanted.
+
+A bridge or VXLAN device is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
+taken away.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
+cannot change (VNI, port, outer family) makes the device another one: it is taken away and made again, and what hung on it
+(addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Iterator, Mapping
+
+from netloom.dataplane.batch import Batch
+from netloom.dataplane.netlink import (
+    Device,
+    Netlink,
+    NetlinkError,
+    VxlanData,
+    delete_group,
+    delete_link,
+    device,
+    devices,
+    new_bridge,
+    new_vxlan,
+    set_hairpin,
+    set_link,
+    set_vxlan,
+)
+from netloom.errors import DataplaneError
+from netloom.model.attachments import PREFIX
+from netloom.model.desired import Bridge, Link, Veth, Vxlan
+from netloom.reconcile import Changes, Outcome
+
+_DOOMED = 0x6C6F6F00
+"""Group of links that are to go together: each alone takes 20 ms."""
+_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth"}
+
+
+class Links:
+    """A reconcile.Driver."""
+
+    name = "links"
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+
+    def changes(self, want: Mapping[str, Link]) -> Changes[str, Link]:
+        found = devices(self._netlink)
+        names = {device.index: device.name for device in found}
+        sound = {d.name for d in found if d.name in want and _is_sound(d, want[d.name], names)}
+        unwanted = frozenset(d.name for d in found if d.name not in want and d.name.startswith(PREFIX))
+        return Changes({name: link for name, link in want.items() if name not in sound}, unwanted)
+
+    def apply(self, changes: Changes[str, Link]) -> Outcome:
+        failures = []
+        for name, link in sorted(changes.put.items(), key=lambda item: isinstance(item[1], Veth)):  # bridges before their ports
+            try:
+                self._put(name, link)
+            except NetlinkError as e:
+                failures.append(DataplaneError(self.name, name, e.reason, errno=e.errno))
+            except DataplaneError as e:
+                failures.append(e)
+        gone = self._delete(changes.delete)
+        return Outcome(len(changes.put) - len(failures), gone.deleted, (*failures, *gone.failures))
+
+    def _put(self, name: str, link: Link) -> None:
+        have = device(self._netlink, name)
+        if have and not _can_become(have, link):
+            if not name.startswith(PREFIX):
+                raise DataplaneError(self.name, name, f"is a {have.kind or 'hardware'} interface, and not ours to replace")
+            self._netlink.transact(delete_link(have.index))
+            have = None
+        if repairs := list(self._repairs(have or self._make(name, link), link)):
+            self._netlink.transact(*repairs)
+
+    def _make(self, name: str, link: Link) -> Device:
+        match link:
+            case Veth():
+                raise DataplaneError(self.name, name, "is gone, and only ADD makes it", errno=errno.ENODEV)
+            case Bridge():
+                self._netlink.transact(new_bridge(name, mac=link.mac, mtu=link.mtu))
+            case Vxlan():
+                self._netlink.transact(new_vxlan(name, self._vxlan_data(name, link), mac=link.mac, mtu=link.mtu))
+        made = device(self._netlink, name)
+        if made is None:
+            raise DataplaneError(self.name, name, "went away as soon as it was made", errno=errno.ENODEV)
+        return made
+
+    def _repairs(self, have: Device, link: Link) -> Iterator[bytes]:
+        """Only what differs is set: setting a MAC, even the same one, makes the kernel forget the link's neighbours."""
+        if have.generates:
+            yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
+        if isinstance(link, Vxlan) and have.vxlan != (data := self._vxlan_data(have.name, link)):
+            yield set_vxlan(have.index, data)
+        alias = link.alias if isinstance(link, Veth) else have.alias
+        master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
+        if (have.mac, have.mtu, have.alias, have.master, have.up) != (link.mac, link.mtu, alias, master, True):
+            yield set_link(
+                have.index,
+                mac=link.mac if have.mac != link.mac else None,
+                mtu=link.mtu if have.mtu != link.mtu else None,
+                alias=alias if have.alias != alias else None,
+                master=master if have.master != master else None,
+                up=None if have.up else True,
+            )
+        if master and not (have.hairpin and have.master == master):
+            yield set_hairpin(have.index, True)
+
+    def _vxlan_data(self, name: str, link: Vxlan) -> VxlanData:
+        return VxlanData(link.vni, link.port, link.local, self._index(name, link.parent), learning=False)
+
+    def _index(self, name: str, other: str) -> int:
+        found = device(self._netlink, other)
+        if found is None:
+            raise DataplaneError(self.name, name, f"needs interface {other}, which does not exist", errno=errno.ENODEV)
+        return found.index
+
+    def _delete(self, names: Collection[str]) -> Outcome:
+        doomed = [found for name in names if (found := device(self._netlink, name))]
+        if len(doomed) > 1:
+            try:
+                self._netlink.transact(*(set_link(d.index, group=_DOOMED) for d in doomed), delete_group(_DOOMED))
+                return Outcome(deleted=len(doomed))
+            except NetlinkError:
+                doomed = [d for d in devices(self._netlink) if d.name in names]  # one by one, to learn which is refused
+        batch: Batch[str] = Batch(self.name)
+        for found in doomed:
+            batch.delete(found.name, delete_link(found.index))
+        return batch.send(self._netlink)
+
+
+def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
+    return have.up and not have.generates and _as_link(have, names) == link
+
+
+def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:
+    """The link as it would be wanted; None where nobody could want it so."""
+    master = names.get(have.master)
+    vxlan = have.vxlan
+    if have.kind == "veth" and have.hairpin == bool(master):
+        return Veth(have.mac, have.mtu, have.alias, master)
+    if have.kind == "bridge" and not master:
+        return Bridge(have.mac, have.mtu)
+    if vxlan and vxlan.local and not vxlan.learning and not master:
+        return Vxlan(have.mac, have.mtu, vxlan.vni, vxlan.port, vxlan.local, names.get(vxlan.parent, ""))
+    return None
+
+
+def _can_become(have: Device, link: Link) -> bool:
+    """Whether repairs are enough."""
+    if have.kind != _KINDS[type(link)]:
+        return False
+    if not isinstance(link, Vxlan):
+        return True
+    vxlan = have.vxlan
+    same_family = vxlan is not None and vxlan.local is not None and vxlan.local.version == link.local.version
+    return same_family and vxlan is not None and (vxlan.vni, vxlan.port) == (link.vni, link.port)
