@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netloom.cli import lab_pictures as pictures
 from netloom.cli.printing import table
 from netloom.errors import ConfigError
 
 if TYPE_CHECKING:
-    from netloom.lab.cluster import Lab
     from netloom.lab.topology import Topology
 
 ENCAPSULATIONS = {"vxlan": "VXLAN", "host-gw": "None", "cross-subnet": "VXLANCrossSubnet"}
@@ -58,9 +58,30 @@ def up(file: str | None, name: str | None, encapsulation: str | None, wiring: st
     require_root()
     topology = load(file) if file else one_switch(nodes=nodes, pods=pods)
     end_on_sigterm()
-    lab = cluster.up(altered(topology, name, encapsulation, wiring), say)
-    click.echo(f"\n{summary(lab)}\n\n{nodes_table(lab)}\n\n{pods_table(lab)}\n")
-    click.echo(next_steps(lab))
+    topology = altered(topology, name, encapsulation, wiring)
+    click.echo(f"{pictures.summary(topology)}\n")
+    lab = cluster.up(topology, pictures.say)
+    click.echo(f"\n{pictures.nodes(lab)}\n\n{pictures.pods(lab)}\n\n{pictures.next_steps(lab)}")
+
+
+@lab.command(name="try")
+@encapsulation_option
+@wiring_option
+@click.option("--keep", is_flag=True, help="Leave the lab up, to look around.")
+def try_(encapsulation: str | None, wiring: str | None, keep: bool) -> None:
+    """See a cluster network work: build one, look at it, prove it, take it down.
+
+    \b
+      netloom lab try
+      netloom lab try --encapsulation host-gw --keep
+    """
+    from netloom.cli.lab_tour import tour
+    from netloom.lab.topology import one_switch
+
+    require_root()
+    end_on_sigterm()
+    if not tour(altered(one_switch("demo"), None, encapsulation, wiring), keep=keep):
+        raise click.exceptions.Exit(1)
 
 
 @lab.command()
@@ -85,7 +106,7 @@ def ls(name: str | None) -> None:
 
     if name:
         lab = cluster.open_lab(name)
-        click.echo(f"{nodes_table(lab)}\n\n{pods_table(lab)}")
+        click.echo(f"{pictures.nodes(lab)}\n\n{pictures.pods(lab)}")
         return
     rows: list[tuple[object, ...]] = []
     for each in record.names():
@@ -157,47 +178,3 @@ def altered(topology: Topology, name: str | None, encapsulation: str | None, wir
         )
     except ValueError as e:
         raise ConfigError(str(e)) from e
-
-
-def say(what: str, seconds: float) -> None:
-    click.echo(f"  {seconds:5.2f} s   {what}")
-
-
-def summary(lab: Lab) -> str:
-    t = lab.topology
-    how = ", ".join(dict.fromkeys("host-gw" if p.encapsulation.value == "None" else p.encapsulation.value for p in t.pools))
-    return f"lab {lab.name}: {len(t.nodes)} nodes, {len(t.pods)} pods, {how}, {t.wiring.value} wiring"
-
-
-def nodes_table(lab: Lab) -> str:
-    t = lab.topology
-    rows = [(n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name))) for n in t.nodes]
-    return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS"), rows)
-
-
-def pods_table(lab: Lab) -> str:
-    rows = []
-    for pod in lab.topology.pods:
-        sandbox = lab.record.sandboxes.get(pod.name)
-        rows.append((pod.name, pod.node, *_by_family(sandbox.addresses if sandbox else ())))
-    return table(("POD", "NODE", "IPV4", "IPV6"), rows)
-
-
-def next_steps(lab: Lab) -> str:
-    from netloom.lab.cluster import RESPONDER_PORT
-
-    option = "" if lab.name == "lab" else f" --lab {lab.name}"
-    lines = [f"netloom check net{option} --matrix"]
-    if len(lab.topology.pods) > 1:
-        first, *_, last = lab.topology.pods
-        target = next((str(a.ip) for a in lab.record.sandboxes[last.name].addresses if a.version == 4), None)
-        target = target or f"[{lab.record.sandboxes[last.name].addresses[0].ip}]"
-        lines.append(f"netloom lab exec{option} {first.name} -- curl -s {target}:{RESPONDER_PORT}")
-        lines.append(f"netloom lab exec{option} {first.node} -- ip route show proto 79")
-    lines += [f"netloom lab exec{option} {lab.topology.nodes[0].name} -- netloom status", f"netloom lab down {lab.name}"]
-    return "\n".join(("try:", *(f"  {line}" for line in lines)))
-
-
-def _by_family(addresses: tuple[object, ...]) -> tuple[str, str]:
-    texts = [str(a) for a in addresses]
-    return ",".join(t for t in texts if ":" not in t), ",".join(t for t in texts if ":" in t)

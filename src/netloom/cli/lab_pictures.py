@@ -1,0 +1,59 @@
+"""What a lab looks like in text: its tables, and what to type next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from netloom.cli.printing import table
+
+if TYPE_CHECKING:
+    from netloom.lab.cluster import Lab
+    from netloom.lab.topology import Topology
+
+
+def say(what: str, seconds: float) -> None:
+    click.echo(f"  {seconds:5.2f} s   {what}")
+
+
+def summary(t: Topology) -> str:
+    how = ", ".join(dict.fromkeys("host-gw" if p.encapsulation.value == "None" else p.encapsulation.value for p in t.pools))
+    return f"lab {t.name}: {len(t.nodes)} nodes, {len(t.pods)} pods, {how}, {t.wiring.value} wiring"
+
+
+def nodes(lab: Lab) -> str:
+    t = lab.topology
+    rows = [(n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name))) for n in t.nodes]
+    return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS"), rows)
+
+
+def pods(lab: Lab) -> str:
+    rows = []
+    for pod in lab.topology.pods:
+        sandbox = lab.record.sandboxes.get(pod.name)
+        rows.append((pod.name, pod.node, *_by_family(sandbox.addresses if sandbox else ())))
+    return table(("POD", "NODE", "IPV4", "IPV6"), rows)
+
+
+def next_steps(lab: Lab) -> str:
+    from netloom.lab.cluster import RESPONDER_PORT
+
+    program = sys.argv[0] if sys.argv[0].endswith("/netloom") and not shutil.which("netloom") else "netloom"
+    node = lab.topology.nodes[0].name
+    lines = ["check net --matrix", f"lab exec {node} -- netloom status", f"lab exec {node} -- ip route"]
+    if len(lab.topology.pods) > 1:
+        first, *_, last = lab.topology.pods
+        address = lab.record.sandboxes[last.name].addresses[0].ip
+        target = f"[{address}]" if address.version == 6 else address
+        lines.append(
+            f"lab exec {first.name} -- " + (f"curl -s {target}:{RESPONDER_PORT}" if shutil.which("curl") else f"ping {address}")
+        )
+    return "\n".join(("try", *(f"  {program} {line}" for line in (*lines, f"lab down {lab.name}"))))
+
+
+def _by_family(addresses: tuple[object, ...]) -> tuple[str, str]:
+    texts = [str(a) for a in addresses]
+    return ",".join(t for t in texts if ":" not in t), ",".join(t for t in texts if ":" in t)
