@@ -1,0 +1,136 @@
+"""The driver: keeps the kernel's tables as wanted, and is the one way by which pods' sources come and go.
+
+`reconcile` builds everything in one transaction where it does not know the rules to be its own: the first time, and after somebody
+else has touched one of our tables (`Events` tells).  No packet sees half of it.  Otherwise rules are as they were built,
+and only elements are compared, with what the kernel really holds, and written where they differ.
+
+`admit` and `expel` are on the path of ADD and DEL: one small transaction each, repeatable.  The kernel refuses a transaction that
+deletes what is not there; where that may be, elements are added once more before they are deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Mapping
+
+from netloom.dataplane.nft import ruleset
+from netloom.dataplane.nft.events import Change, Events
+from netloom.dataplane.nft.nfnetlink import Message, Nfnetlink
+from netloom.dataplane.nft.objects import (
+    Count,
+    Set,
+    add_elements,
+    count_of,
+    delete_elements,
+    flush_set,
+    get_counters,
+    get_elements,
+    keys_of,
+)
+from netloom.dataplane.nft.sets import keys, source_keys
+from netloom.errors import DataplaneError
+from netloom.model.desired import Filter, Source
+from netloom.reconcile import Outcome
+
+
+class Nft:
+    """Sockets of the calling thread's namespace; for one thread at a time.  `fileno` is readable when somebody else changed
+    nftables: then call `foreign_changes`."""
+
+    name = "nft"
+
+    def __init__(self) -> None:
+        self._kernel = Nfnetlink()
+        self._events = Events(own=self._kernel.port)
+        self._masquerade: bool | None = None
+        """Whether the ruleset that stands has the masquerading chain; None where it is not known to be ours."""
+
+    def close(self) -> None:
+        self._kernel.close()
+        self._events.close()
+
+    def fileno(self) -> int:
+        return self._events.fileno()
+
+    def foreign_changes(self) -> tuple[Change, ...]:
+        """Which tables others have changed since the last call, and who.  If ours are among them, `reconcile` will rebuild."""
+        changes = self._events.read()
+        if any(change.concerns(table) for change in changes for table in ruleset.TABLES):
+            self._masquerade = None
+        return changes
+
+    def reconcile(self, want: Filter) -> Outcome:
+        self.foreign_changes()
+        if self._masquerade is not bool(want.masquerade):
+            return self._build(want)
+        try:
+            return self._adjust(want)
+        except DataplaneError:
+            return self._build(want)
+
+    def admit(self, sources: Collection[Source]) -> None:
+        """From now on these may send.  Fails, and opens nothing, where the tables are missing: reconcile, and try again."""
+        batch = [message for definition, found in source_keys(sources).items() for message in add_elements(definition, found)]
+        if batch:
+            self._kernel.transact(batch)
+
+    def expel(self, sources: Collection[Source]) -> None:
+        """From now on these are closed."""
+        found = source_keys(sources)
+        batch = [message for definition, gone in found.items() for message in delete_elements(definition, gone)]
+        if not batch:
+            return
+        try:
+            self._kernel.transact(batch)
+        except DataplaneError as e:
+            if e.errno != errno.ENOENT:
+                raise
+            self._kernel.transact([message for definition, gone in found.items() for message in _without(definition, gone)])
+
+    def drops(self) -> Mapping[str, Count]:
+        """Packets and bytes dropped since the ruleset was built, by family and reason: `inet spoofed`."""
+        found: dict[str, Count] = {}
+        for table in ruleset.TABLES:
+            family = str(table).split()[0]
+            for _, _, body in self._kernel.dump(get_counters(table)):
+                name, count = count_of(body)
+                found[f"{family} {name}"] = count
+        return found
+
+    def remove(self) -> None:
+        """Takes everything of ours away."""
+        self._kernel.transact(ruleset.remove())
+        self._masquerade = None
+
+    def _build(self, want: Filter) -> Outcome:
+        batch = ruleset.build(want)
+        try:
+            self._kernel.transact(batch)
+        except DataplaneError as e:
+            self._masquerade = None
+            return Outcome(failures=(e,))
+        self._masquerade = bool(want.masquerade)
+        return Outcome(put=len(batch))
+
+    def _adjust(self, want: Filter) -> Outcome:
+        batch: list[Message] = []
+        put = deleted = 0
+        for definition, wanted in keys(want).items():
+            have = self._read(definition)
+            if have == wanted:
+                continue
+            put, deleted = put + len(wanted - have), deleted + len(have - wanted)
+            if definition.interval:
+                batch += (flush_set(definition), *add_elements(definition, wanted))
+            else:
+                batch += (*add_elements(definition, wanted - have), *_without(definition, have - wanted))
+        if batch:
+            self._kernel.transact(batch)
+        return Outcome(put, deleted)
+
+    def _read(self, definition: Set) -> frozenset[bytes]:
+        return keys_of(definition, [body for _, _, body in self._kernel.dump(get_elements(definition))])
+
+
+def _without(definition: Set, found: Collection[bytes]) -> list[Message]:
+    return [*add_elements(definition, found), *delete_elements(definition, found)]

@@ -1,0 +1,235 @@
+"""The ruleset as a pure function: `Filter` → the messages that build it.  Rules never change; a pod is elements of sets.
+
+A packet of a pod, routed wiring: it comes in on `loomXXXXXXXXXXX`, and `inet netloom prerouting` sees it before conntrack.
+Bridge wiring: the frame comes in on a port of our bridge, and `bridge netloom prerouting` sees it there; what goes up to the host
+passes the inet table later as coming from the bridge, which is one of the `own-links`.  Both go through the same chains:
+
+    prerouting → from-pod   no tunnels: whoever could build one would walk around every rule of policy
+                 packet     nothing that turns others astray (redirects, source routes, loopback, neighbour discovery)
+                            accept what this interface may send from, with this MAC: `sources4`, `sources6`
+                            drop the rest
+
+So an interface of ours of which nothing is known is closed, and a packet that cannot be parsed is never accepted.
+
+Neighbours.  Routed wiring has permanent entries at both ends: all ARP and all neighbour discovery of such pods is dropped.  On a
+bridge a pod may ask and answer for itself: the sender in an ARP packet, the target of an advertisement (the set `targets`, whose
+elements are those of `sources6`; nft wants another type for it).  Probes for duplicates (RFC 5227, RFC 4862) come from no address
+and are dropped: IPAM makes addresses unique, and without an answer an address counts as free.
+
+VXLAN comes in from `vteps` only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
+if any does, because it switches conntrack on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from netloom.dataplane.nft import expressions as e
+from netloom.dataplane.nft.expressions import Header, Meta
+from netloom.dataplane.nft.nfnetlink import Message
+from netloom.dataplane.nft.objects import (
+    Hook,
+    TableId,
+    add_chain,
+    add_counter,
+    add_elements,
+    add_rule,
+    add_set,
+    add_table,
+    delete_table,
+)
+from netloom.dataplane.nft.sets import (
+    ADVERTISEMENT,
+    ARP_TABLE,
+    BRIDGE_TABLE,
+    DISCOVERY,
+    INET_TABLE,
+    MASQUERADE,
+    OWN_LINKS,
+    POOLS,
+    SETS,
+    SOURCES,
+    TARGETS,
+    TUNNEL_PORTS,
+    TUNNEL_PROTOCOLS,
+    VTEPS,
+    VXLAN_PORTS,
+    keys,
+)
+from netloom.model.addresses import Prefix
+from netloom.model.attachments import PREFIX
+from netloom.model.desired import Filter
+
+TABLES: Final = (INET_TABLE, BRIDGE_TABLE, ARP_TABLE)
+
+COUNTERS: Final = {
+    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "vxlan"),
+    BRIDGE_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "arp-spoofed", "foreign"),
+    ARP_TABLE: ("arp-spoofed",),
+}
+
+# linux/netfilter.h, linux/netfilter_arp.h; nft calls priority -300 raw (for bridges dstnat), 100 srcnat
+_PREROUTING, _INPUT, _POSTROUTING, _ARP_INPUT = 0, 1, 4, 0
+_RAW, _FILTER, _BEFORE_SRCNAT = -300, 0, 95
+
+_ICMP, _UDP, _ICMPV6 = 1, 17, 58
+_ICMP_REDIRECT = 5
+_LOOSE_SOURCE_ROUTE, _STRICT_SOURCE_ROUTE = 131, 137
+_ROUTING_HEADER = 43
+_ARP_ETHERNET_IPV4 = struct.pack(">HHBB", 1, 0x0800, 6, 4)
+_ARP_SENDER_MAC, _ARP_SENDER_ADDRESS = 8, 14
+
+_NOWHERE: tuple[tuple[Prefix, str], ...] = (
+    (ipaddress.ip_network("127.0.0.0/8"), "loopback is the host's own"),
+    (ipaddress.ip_network("::1/128"), "loopback is the host's own"),
+    (ipaddress.ip_network("::ffff:0:0/96"), "IPv4 in disguise"),
+)
+_MULTICAST: dict[int, Prefix] = {4: ipaddress.ip_network("224.0.0.0/4"), 6: ipaddress.ip_network("ff00::/8")}
+
+
+class Rule(NamedTuple):
+    chain: str
+    steps: bytes
+    comment: str
+
+
+def build(want: Filter) -> list[Message]:
+    """One transaction that puts the whole ruleset in place of whatever stands under our tables' names."""
+    batch: list[Message] = []
+    for table in TABLES:
+        # a table has to be there to be deleted
+        batch += (add_table(table), delete_table(table), add_table(table))
+        batch += (add_counter(table, name) for name in COUNTERS[table])
+    batch += (add_set(definition, number) for number, definition in enumerate(SETS, 1))
+    for table in TABLES:
+        batch += _chains(table, masquerade=bool(want.masquerade))
+    for definition, elements in keys(want).items():
+        batch += add_elements(definition, elements)
+    return batch
+
+
+def remove() -> list[Message]:
+    """Nothing of ours is left."""
+    return [message for table in TABLES for message in (add_table(table), delete_table(table))]
+
+
+def _chains(table: TableId, *, masquerade: bool) -> Iterator[Message]:
+    bases, rules = {
+        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_vxlan()]),
+        BRIDGE_TABLE: (_BRIDGE_HOOKS, [*_from_bridged_pods(), *_packet(BRIDGE_TABLE)]),
+        ARP_TABLE: (_ARP_HOOKS, list(_arp())),
+    }[table]
+    if masquerade and table is INET_TABLE:
+        bases = bases | {"postrouting": Hook(_POSTROUTING, _BEFORE_SRCNAT, "nat")}
+        rules += _masquerade()
+    for name in dict.fromkeys((*bases, *(rule.chain for rule in rules))):
+        yield add_chain(table, name, bases.get(name))
+    for rule in rules:
+        yield add_rule(table, rule.chain, (rule.steps,), rule.comment)
+
+
+_INET_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW), "input": Hook(_INPUT, _FILTER)}
+_BRIDGE_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW)}
+_ARP_HOOKS = {"input": Hook(_ARP_INPUT, _FILTER)}
+
+
+def _dropped(counter: str) -> bytes:
+    return e.counted(counter) + e.drop()
+
+
+def _is_own_link(table: TableId, *, invert: bool) -> bytes:
+    return e.load_meta(Meta.IIFNAME) + e.in_set(OWN_LINKS[table].name, invert=invert)
+
+
+def _sender(mac: tuple[Header, int, int] = (Header.LINK, 6, 6), *, address: tuple[Header, int, int]) -> bytes:
+    """Loads the key of `sources` and `targets`: interface, MAC, address; the last two from where they stand in the packet."""
+    return e.load_meta(Meta.IIFNAME) + e.load(*mac, e.REGISTER + 4) + e.load(*address, e.REGISTER + 6)
+
+
+_SOURCE = {4: (Header.NETWORK, 12, 4), 6: (Header.NETWORK, 8, 16)}
+_TARGET = (Header.TRANSPORT, 8, 16)
+
+
+def _from_routed_pods() -> Iterator[Rule]:
+    ours = e.from_interface(PREFIX) + _is_own_link(INET_TABLE, invert=True)
+    yield Rule("prerouting", ours + e.goto("from-pod"), "all that comes from a pod")
+
+
+def _from_bridged_pods() -> Iterator[Rule]:
+    sender, claimed = (Header.LINK, 6, 6), (Header.NETWORK, _ARP_SENDER_MAC, 6)
+    address = (Header.NETWORK, _ARP_SENDER_ADDRESS, 4)
+    sources = e.in_set(SOURCES[BRIDGE_TABLE][4].name)
+    honest = e.ether_type(e.ETHERTYPE_ARP) + e.load(Header.NETWORK, 0, 6) + e.equals(_ARP_ETHERNET_IPV4)
+    honest += _sender(sender, address=address) + sources + _sender(claimed, address=address) + sources
+    yield Rule("prerouting", e.from_interface(PREFIX) + e.goto("frame"), "all that comes from a port of a pod")
+    yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV4) + e.goto("from-pod"), "IPv4")
+    yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV6) + e.goto("from-pod"), "IPv6")
+    yield Rule("frame", honest + e.accept(), "ARP of a pod for itself")
+    yield Rule("frame", e.ether_type(e.ETHERTYPE_ARP) + _dropped("arp-spoofed"), "ARP for somebody else")
+    yield Rule("frame", _dropped("foreign"), "neither IP nor ARP, or tagged")
+
+
+def _packet(table: TableId) -> Iterator[Rule]:
+    bridge = table is BRIDGE_TABLE
+    no_tunnel = e.load_meta(Meta.L4PROTO) + e.in_set(TUNNEL_PROTOCOLS[table].name, invert=True)
+    yield Rule("from-pod", no_tunnel + e.goto("packet"), "no tunnel protocol")
+    yield Rule("from-pod", _dropped("tunnels"), "tunnel packets from a pod, or unreadable")
+    port = e.protocol(_UDP) + e.load(Header.TRANSPORT, 2, 2) + e.in_set(TUNNEL_PORTS[table].name)
+    yield Rule("packet", port + _dropped("tunnels"), "tunnel packets from a pod")
+    for prefix, reason in _NOWHERE:
+        to = e.ip_version(prefix.version, bridge=bridge) + e.destination(prefix.version) + e.within(prefix)
+        yield Rule("packet", to + _dropped("loopback"), reason)
+    yield from _turned_astray(bridge=bridge)
+    if bridge:
+        yield from _own_advertisements()
+    discovery = e.ip_version(6, bridge=bridge) + e.icmp_type(_ICMPV6) + e.in_set(DISCOVERY[table].name)
+    yield Rule("packet", discovery + _dropped("discovery"), "neighbour discovery that no pod may speak")
+    for version, sources in SOURCES[table].items():
+        frame = e.ip_version(version, bridge=True) if bridge else e.ethernet_frame(version)
+        known = frame + _sender(address=_SOURCE[version]) + e.in_set(sources.name)
+        yield Rule("packet", known + e.accept(), "a pod's own interface, MAC and address")
+    yield Rule("packet", _dropped("spoofed"), "any other source")
+
+
+def _turned_astray(*, bridge: bool) -> Iterator[Rule]:
+    """What asks a host to send its packets another way."""
+    redirect = e.ip_version(4, bridge=bridge) + e.icmp_type(_ICMP) + e.equals(bytes((_ICMP_REDIRECT,)))
+    yield Rule("packet", redirect + _dropped("discovery"), "redirect")
+    for option in (_LOOSE_SOURCE_ROUTE, _STRICT_SOURCE_ROUTE):
+        route = e.ip_version(4, bridge=bridge) + e.ip_option_exists(option)
+        yield Rule("packet", route + _dropped("source-routed"), "source route")
+    header = e.ip_version(6, bridge=bridge) + e.extension_header_exists(_ROUTING_HEADER)
+    yield Rule("packet", header + _dropped("source-routed"), "routing header")
+
+
+def _own_advertisements() -> Iterator[Rule]:
+    advertisement = e.ip_version(6, bridge=True) + e.icmp_type(_ICMPV6) + e.equals(bytes((ADVERTISEMENT,)))
+    own_target = _sender(address=_TARGET) + e.in_set(TARGETS.name)
+    own_source = _sender(address=_SOURCE[6]) + e.in_set(SOURCES[BRIDGE_TABLE][6].name)
+    yield Rule("packet", advertisement + own_target + own_source + e.accept(), "neighbour advertisement of a pod for itself")
+
+
+def _arp() -> Iterator[Rule]:
+    ours = e.from_interface(PREFIX) + _is_own_link(ARP_TABLE, invert=True)
+    yield Rule("input", ours + _dropped("arp-spoofed"), "routed pods have permanent neighbours")
+
+
+def _vxlan() -> Iterator[Rule]:
+    port = e.protocol(_UDP) + e.load(Header.TRANSPORT, 2, 2) + e.in_set(VXLAN_PORTS.name)
+    for version, vteps in VTEPS.items():
+        member = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
+        outside = e.from_interface(PREFIX, invert=True)
+        yield Rule("input", outside + member + port + e.accept(), "VXLAN from a node")
+    yield Rule("input", port + _dropped("vxlan"), "VXLAN from anybody else")
+
+
+def _masquerade() -> Iterator[Rule]:
+    for version in (4, 6):
+        leaves = e.ip_version(version, bridge=False)
+        leaves += e.source(version) + e.in_set(MASQUERADE[version].name)
+        leaves += e.destination(version) + e.in_set(POOLS[version].name, invert=True)
+        leaves += e.destination(version) + e.within(_MULTICAST[version], invert=True)
+        yield Rule("postrouting", leaves + e.masquerade(), "pods' traffic that leaves the pools")
