@@ -23,7 +23,7 @@ from netloom.ipam import claiming
 from netloom.ipam.blocks import Block, node_address, pool_of, refusal, slot_of
 from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose
 from netloom.ipam.claims import Claims, Held, load, save
-from netloom.ipam.figures import exhaustion, node_figures, pool_figures
+from netloom.ipam.figures import exhaustion
 from netloom.ipam.journal import Journal, boottime
 from netloom.ipam.sparing import spare
 from netloom.model.addresses import Address, Interface, Prefix
@@ -262,9 +262,5 @@ class Allocator:
 
     def _exhausted(self, pools: Iterable[IPPool], listing: Listing) -> PoolExhausted:
         blocks = [stored.resource for stored in listing.items if isinstance(stored.resource, IPBlock)]
-        holdings = self._journal.holdings
-        rows = [
-            (pool_figures(pool, blocks), node_figures(self._blocks.get(pool.name, ()), holdings, self._cooled()))
-            for pool in pools
-        ]
-        return PoolExhausted(exhaustion(self._claims.node, rows), hint="netloom ipam show")
+        figures = exhaustion(self._claims.node, pools, blocks, self._blocks, self._journal.holdings, self._cooled())
+        return PoolExhausted(figures, hint="netloom ipam show")

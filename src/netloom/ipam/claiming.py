@@ -99,7 +99,7 @@ def claim_free(datastore: Datastore, claims: Claims, pool: IPPool, listing: List
     """A slot of the pool in which nobody else has anything; None if there is none.  `listing`: of all blocks, just read."""
     records = {block.spec.cidr: block for block in _blocks(listing)}
     misfits = [cidr for cidr in records if cidr.prefixlen != pool.spec.block_size and _overlap(cidr, pool.spec.cidr)]
-    broken = {key.rpartition("/")[2] for key, _ in listing.broken}
+    broken = _broken(listing)
     for slot in slots_in_order(pool, claims.node):
         record = records.get(slot)
         occupied = record is not None and not all(claims.owns(c) for c in record.spec.claims)
@@ -132,18 +132,19 @@ def release(datastore: Datastore, claims: Claims, held: Iterable[Held]) -> None:
 def assert_claims(datastore: Datastore, claims: Claims, listing: Listing) -> Claims:
     """Makes the datastore say what this node holds, and takes up what it says that the node does not know.
 
-    What another node has by now comes back as contested.
+    What another node has by now comes back as contested.  A record that cannot be read says nothing, and nobody can claim by it.
     """
-    found = [Held(cidr=c.cidr, slot=b.spec.cidr) for b in _blocks(listing) for c in b.spec.claims if claims.owns(c)]
-    known = {held.cidr: held for held in (*found, *claims.held)}
-    asserted = [msgspec.structs.replace(h, contested=not _stands(datastore, claims, h, listing)) for h in known.values()]
-    return msgspec.structs.replace(claims.having(asserted), former=())
+    blocks, broken = _blocks(listing), _broken(listing)
+    found = [Held(cidr=c.cidr, slot=b.spec.cidr) for b in blocks for c in b.spec.claims if claims.owns(c)]
+    known = {h.cidr: h for h in (*found, *claims.held)}.values()
+    asserted = [h if block_name(h.slot) in broken else _asserted(datastore, claims, h, blocks) for h in known]
+    return msgspec.structs.replace(claims.having(asserted), former=claims.former if broken else ())
 
 
-def _stands(datastore: Datastore, claims: Claims, held: Held, listing: Listing) -> bool:
-    if any(taken(block, claims, held.cidr) for block in _blocks(listing)):
-        return False
-    return swap(datastore, held.slot, taking(claims, held.cidr))
+def _asserted(datastore: Datastore, claims: Claims, held: Held, blocks: Iterable[IPBlock]) -> Held:
+    stands = not any(taken(block, claims, held.cidr) for block in blocks)
+    stands = stands and swap(datastore, held.slot, taking(claims, held.cidr))
+    return msgspec.structs.replace(held, contested=not stands)
 
 
 def taken(block: IPBlock, claims: Claims, cidr: Prefix) -> bool:
@@ -164,6 +165,10 @@ def _blocks(listing: Listing) -> list[IPBlock]:
     """Blocks under their own names only: a record that says otherwise is nobody's slot."""
     blocks = (stored.resource for stored in listing.items if isinstance(stored.resource, IPBlock))
     return [block for block in blocks if block.name == block_name(block.spec.cidr)]
+
+
+def _broken(listing: Listing) -> set[str]:
+    return {key.rpartition("/")[2] for key, _ in listing.broken}
 
 
 def _overlap(a: Prefix, b: Prefix) -> bool:
