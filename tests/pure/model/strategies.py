@@ -1,0 +1,142 @@
+"""Resources of every kind, as hypothesis draws them: all values that a resource may have, none that it may not."""
+
+from __future__ import annotations
+
+import ipaddress
+import string
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from netloom.model.addresses import Address, Interface, Prefix
+from netloom.model.resources import (
+    BLOCK_SIZES,
+    Claim,
+    Encapsulation,
+    Endpoint,
+    EndpointSpec,
+    IPBlock,
+    IPBlockSpec,
+    IPPool,
+    IPPoolSpec,
+    IPReservation,
+    IPReservationSpec,
+    Metadata,
+    Namespace,
+    Node,
+    NodeSpec,
+    Resource,
+)
+
+LOWER = string.ascii_lowercase + string.digits
+names = st.text(LOWER, min_size=1, max_size=12) | st.builds(
+    "{}-{}".format, st.text(LOWER, min_size=1), st.text(LOWER, min_size=1)
+)
+namespaces = st.text(LOWER, min_size=1, max_size=12)
+label_values = (
+    st.just("")
+    | st.text(string.ascii_letters + string.digits, min_size=1, max_size=12)
+    | st.sampled_from(["1e3", "yes", "0x1f", "012"])
+)
+labels = st.dictionaries(names | st.builds("example.org/{}".format, names), label_values, max_size=3)
+annotations = st.dictionaries(names, st.text(max_size=20), max_size=2)
+macs = st.binary(min_size=5, max_size=5).map(lambda tail: (b"\x0a" + tail).hex(":"))
+interfaces = st.text(string.ascii_letters + string.digits + ".-_", min_size=1, max_size=15).filter(
+    lambda t: t not in (".", "..")
+)
+selectors = st.sampled_from(["", "all()", "gpu == 'yes'", "!has(old) && zone in {'a', 'b'}"])
+
+
+def addresses(version: int) -> st.SearchStrategy[Address]:
+    return st.ip_addresses(v=version)  # type: ignore[arg-type]  # 4 or 6
+
+
+versions = st.sampled_from((4, 6))
+any_address = versions.flatmap(addresses)
+
+
+@st.composite
+def prefixes(draw: Callable[..., Any], version: int | None = None, shortest: int = 0) -> Prefix:
+    address = draw(addresses(version or draw(versions)))
+    length = draw(st.integers(shortest, address.max_prefixlen))
+    return ipaddress.ip_network((address, length), strict=False)
+
+
+@st.composite
+def networked(draw: Callable[..., Any], version: int) -> Interface:
+    address = draw(addresses(version))
+    return ipaddress.ip_interface((address, draw(st.integers(1, address.max_prefixlen))))
+
+
+@st.composite
+def one_per_family(draw: Callable[..., Any], of: Callable[[int], st.SearchStrategy[Any]]) -> tuple[Any, ...]:
+    chosen = draw(st.lists(versions, unique=True))
+    return tuple(draw(of(version)) for version in chosen)
+
+
+def metadata(*, namespaced: bool = False) -> st.SearchStrategy[Metadata]:
+    return st.builds(
+        Metadata, name=names, namespace=namespaces if namespaced else st.none(), labels=labels, annotations=annotations
+    )
+
+
+node_specs = st.builds(
+    NodeSpec,
+    id=st.uuids().map(str),
+    addresses=one_per_family(networked),
+    tunnel_addresses=one_per_family(addresses),
+    vtep_mac=st.none() | macs,
+    mtu=st.integers(0, 65535),
+)
+
+
+@st.composite
+def pool_specs(draw: Callable[..., Any]) -> IPPoolSpec:
+    unfit = "is_multicast", "is_loopback", "is_link_local"
+    cidr = draw(prefixes(shortest=1).filter(lambda p: not any(getattr(p, name) for name in unfit)))
+    sizes = [size for size in BLOCK_SIZES[cidr.version] if size >= cidr.prefixlen]
+    return IPPoolSpec(
+        cidr=cidr,
+        block_size=draw(st.sampled_from(sizes)),
+        encapsulation=draw(st.sampled_from(Encapsulation)),
+        nat_outgoing=draw(st.booleans()),
+        node_selector=draw(selectors),
+        namespace_selector=draw(selectors),
+        disabled=draw(st.booleans()),
+    )
+
+
+@st.composite
+def block_specs(draw: Callable[..., Any]) -> IPBlockSpec:
+    cidr = draw(prefixes(shortest=20))
+    parts = list(cidr.subnets(prefixlen_diff=min(2, cidr.max_prefixlen - cidr.prefixlen)))
+    claimed = draw(st.lists(st.sampled_from(parts), unique=True))
+    return IPBlockSpec(cidr=cidr, claims=tuple(Claim(cidr=c, node=draw(names), node_id=str(draw(st.uuids()))) for c in claimed))
+
+
+endpoint_specs = st.builds(
+    EndpointSpec,
+    node=names,
+    network=names,
+    container_id=st.text(string.hexdigits, min_size=1),
+    interface=interfaces,
+    host_interface=interfaces,
+    pod=st.just("") | names,
+    addresses=one_per_family(addresses),
+    mac=macs,
+    netns=st.builds("{}:{}".format, st.integers(0, 1 << 32), st.integers(0, 1 << 64)),
+)
+
+nodes = st.builds(Node, metadata=metadata(), spec=node_specs)
+pools = st.builds(IPPool, metadata=metadata(), spec=pool_specs())
+blocks = st.builds(IPBlock, metadata=metadata(), spec=block_specs())
+reservations = st.builds(
+    IPReservation,
+    metadata=metadata(),
+    spec=st.builds(IPReservationSpec, reserved_cidrs=st.lists(prefixes(), max_size=3).map(tuple)),
+)
+endpoints = st.builds(Endpoint, metadata=metadata(namespaced=True), spec=endpoint_specs)
+resources: st.SearchStrategy[Resource] = st.one_of(
+    nodes, pools, blocks, reservations, endpoints, st.builds(Namespace, metadata=metadata())
+)
