@@ -1,0 +1,1 @@
+"""The agent: the shell around the calculation.  `main` runs it as a process; `node` is what it does."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from netloom.datastore import Datastore
 from netloom.errors import Conflict, DatastoreError, NotFound
-from netloom.model.resources import AnyResource, Endpoint
+from netloom.model.attachments import Attachment
+from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, Metadata
 
 log = logging.getLogger(__name__)
 
@@ -93,3 +94,22 @@ class Publisher:
             except (Conflict, NotFound):
                 continue
             return
+
+
+def endpoint(attachment: Attachment, node: str) -> Endpoint:
+    """An attachment as the cluster sees it."""
+    key = attachment.key
+    return Endpoint(
+        metadata=Metadata(name=attachment.host_interface, namespace=attachment.namespace, labels=dict(attachment.labels)),
+        spec=EndpointSpec(
+            node=node,
+            network=key.network,
+            container_id=key.container_id,
+            interface=key.interface,
+            host_interface=attachment.host_interface,
+            pod=attachment.pod,
+            addresses=tuple(i.ip for i in attachment.addresses),
+            mac=attachment.mac,
+            netns=str(attachment.netns),
+        ),
+    )

@@ -38,19 +38,16 @@ class Memory:
             log.warning("%s cannot be read, starting without: %s", self._path, e)
             return Snapshot()
 
-    def keep(self, snapshot: Snapshot) -> bool:
-        """Writes it down if it is new and the last one is old enough; False if there is still something to write."""
-        if snapshot.revision == self._revision or not snapshot.complete:
-            return True
+    def keep(self, snapshot: Snapshot, *, at_once: bool = False) -> None:
+        """Writes it down if it is new, and not more often than every few seconds."""
         now = time.monotonic()
-        if now - self._written < _INTERVAL:
-            return False
+        if snapshot.revision == self._revision or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
+            return
         lines = [str(snapshot.revision).encode()]
         for table in (snapshot.pools, snapshot.reservations, snapshot.nodes, snapshot.namespaces, snapshot.blocks):
             lines += [encode(resource) for resource in table.values()]
         write_durably(self._path, b"\n".join(lines) + b"\n")
         self._written, self._revision = now, snapshot.revision
-        return True
 
 
 def _resources(lines: list[bytes]) -> list[AnyResource]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Addresses(Protocol):
 
 
 class Sandboxes(Protocol):
-    """What this kernel knows of namespaces."""
+    """One look at what this kernel knows of namespaces."""
 
     def alive(self, netns: NetnsId) -> bool:
         """Whether any process or mount holds it; True where that cannot be found out."""
@@ -71,13 +71,13 @@ class Kernel:
 
 
 class Operations:
-    """`changed` is called when an attachment came or went."""
+    """`look`: looks at the sandboxes that are alive now.  `changed` is called when an attachment came or went."""
 
     def __init__(
-        self, journal: Journal, addresses: Addresses, kernel: Kernel, sandboxes: Sandboxes, changed: Callable[[], None]
+        self, journal: Journal, addresses: Addresses, kernel: Kernel, look: Callable[[], Sandboxes], changed: Callable[[], None]
     ) -> None:
         self._journal, self._addresses, self._kernel = journal, addresses, kernel
-        self._sandboxes, self._changed = sandboxes, changed
+        self._look, self._changed = look, changed
         self._adding: dict[AttachmentKey, asyncio.Task[object] | None] = {}
         self._leaving: dict[AttachmentKey, asyncio.Task[None]] = {}
 
@@ -143,7 +143,8 @@ class Operations:
         inside = [i for i in request.previous.interfaces if i.name == attachment.key.interface and i.sandbox]
         mac = inside[-1].mac.lower() if inside and inside[-1].mac else attachment.mac
         found += wiring.inspect(self._kernel.netlink, attachment, netns, mac)
-        found += [f"{s.address} may not send from {s.interface}" for s in self._kernel.nft.missing(sources(attachment))]
+        if not self._kernel.nft.admits(sources(attachment)):
+            found.append(f"its packets are dropped: {attachment.host_interface} is not admitted")
         if found:
             raise CniError(
                 DIFFERS, f"{attachment.key.interface} of {attachment.key.container_id} has changed", "; ".join(found)
@@ -154,18 +155,31 @@ class Operations:
 
         A list may be incomplete (two runtimes on one network), and taking a running pod's network is worse than keeping a dead
         one's: what is kept is said at the end."""
-        kept = []
+        kept, sandboxes = [], self._look()
         for attachment in self._journal.attachments.values():
             key = attachment.key
             if key.network != request.network or (request.valid and (key.container_id, key.interface) in request.valid):
                 continue
-            if self._sandboxes.alive(attachment.netns):
+            if sandboxes.alive(attachment.netns):
                 if request.valid is not None:
                     kept.append(f"{key.interface} of {key.container_id}")
                 continue
             await self.remove(attachment)
         if kept:
             log.warning("GC does not list %s, whose sandboxes are alive: kept", ", ".join(kept))
+
+    async def bury(self, links: Collection[str]) -> None:
+        """Takes away attachments whose link is gone (named here) and whose sandbox is too: no DEL is coming for them.
+
+        And tries again what could not be removed before."""
+        lost = [a for a in self._journal.attachments.values() if a.host_interface in links]
+        stuck = [a for a in self._journal.attachments.values() if a.state is State.LEAVING and a.key not in self._leaving]
+        if not lost and not stuck:
+            return
+        sandboxes = self._look()
+        for attachment in (*(a for a in lost if not sandboxes.alive(a.netns)), *stuck):
+            log.info("%s of %s is gone with its sandbox", attachment.key.interface, attachment.key.container_id)
+            await self.remove(attachment)
 
     async def _make_way(self, key: AttachmentKey) -> None:
         """An earlier life of the same key has to be over."""

@@ -40,6 +40,10 @@ class LinkRemover:
             self._queue.put(index)
         return future
 
+    def waiting(self) -> tuple[int, ...]:
+        """Links that are on their way out."""
+        return tuple(self._waiting)
+
     def gone(self, index: int) -> None:
         """A link event, or the request's answer, said so."""
         future = self._waiting.pop(index, None)

@@ -131,7 +131,7 @@ async def _receive(loop: asyncio.AbstractEventLoop, connection: socket.socket, d
 
 async def _readable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection.fileno(), lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(connection.fileno(), _set, ready)
     try:
         await ready
     finally:
@@ -145,3 +145,8 @@ def _has_gone(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,52 @@
+"""Facts: what this machine's kernel says of its own interfaces, as the values that a calculation takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from netloom.dataplane.netlink import Netlink, devices, get_addresses, parse_address
+from netloom.model.addresses import Interface
+from netloom.model.attachments import PREFIX
+from netloom.model.host import Uplink
+
+_LOOPBACK = "lo"
+_IPV4_ROUTES, _IPV6_ROUTES = "/proc/thread-self/net/route", "/proc/thread-self/net/ipv6_route"
+
+
+def read_uplinks(kernel: Netlink, bridges: Collection[str]) -> dict[str, Uplink]:
+    """Interfaces that are up, have an address, and are not ours.  `bridges`: ours under names of the users' choice."""
+    held: dict[int, list[Interface]] = {}
+    for version in (4, 6):
+        for index, address, _ in map(parse_address, kernel.dump(get_addresses(version))):
+            held.setdefault(index, []).append(address)
+    return {
+        link.name: Uplink(link.name, link.mtu, tuple(held[link.index]))
+        for link in devices(kernel)
+        if link.up and link.index in held and not _ours(link.name, bridges)
+    }
+
+
+def default_devices() -> list[str]:
+    """Interfaces of default routes of the calling thread's namespace, IPv4 first, each family by metric."""
+    found: list[tuple[int, int, str]] = []
+    for line in _lines(_IPV4_ROUTES)[1:]:
+        device, destination, _, _, _, _, metric, mask, *_ = line.split()
+        if destination == mask == "00000000":
+            found.append((4, int(metric), device))
+    for line in _lines(_IPV6_ROUTES):
+        destination, length, _, _, gateway, metric, _, _, _, device = line.split()
+        if int(destination, 16) == int(length, 16) == 0 and int(gateway, 16):
+            found.append((6, int(metric, 16), device))
+    return list(dict.fromkeys(device for _, _, device in sorted(found)))
+
+
+def _ours(name: str, bridges: Collection[str]) -> bool:
+    return name == _LOOPBACK or name.startswith(PREFIX) or name in bridges
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.readlines()
+    except FileNotFoundError:  # a kernel without this family
+        return []

@@ -1,0 +1,82 @@
+"""The agent as a process: from settings to a running `Agent`, and to its end by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+
+from netloom.agent.identity import boot_id, load_identity
+from netloom.agent.node import Agent
+from netloom.agent.notify import notify
+from netloom.agent.rebuilding import attachments_of
+from netloom.config import Settings
+from netloom.dataplane import netns
+from netloom.dataplane.netlink import Netlink
+from netloom.datastore import connect
+from netloom.errors import ConfigError, JournalDamaged
+from netloom.ipam.journal import Journal
+from netloom.model.attachments import NetnsId
+
+log = logging.getLogger(__name__)
+
+_SYNC_PATIENCE = 10.0  # seconds that READY waits for the first pass that knows the whole cluster
+
+
+def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT.  Raises ConfigError for what the user has to mend."""
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    _make_directory(settings.run_dir)
+    _make_directory(settings.state_dir)
+    identity = load_identity(settings.state_dir)
+    namespace = _own_netns()
+    kernel = Netlink()
+    journal = _open_journal(f"{settings.run_dir}/journal", namespace, kernel)
+    agent = Agent(settings, identity, journal, connect(settings.datastore), kernel, namespace)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await agent.start()
+    gc.freeze()  # what a start makes stays: the collector need not look at it again
+    try:
+        await asyncio.wait_for(agent.in_sync.wait(), _SYNC_PATIENCE)
+    except TimeoutError:
+        log.warning("the datastore has not answered yet: pods are served from what is remembered")
+    notify("READY=1")
+    await agent.run(stopping)
+    notify("STOPPING=1")
+    await agent.stop()
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"cannot be made: {e.strerror}", where=path) from e
+
+
+def _own_netns() -> NetnsId:
+    fd = netns.own()
+    try:
+        return netns.identify(fd)
+    finally:
+        os.close(fd)
+
+
+def _open_journal(path: str, namespace: NetnsId, kernel: Netlink) -> Journal:
+    try:
+        return Journal.open(path, boot_id(), namespace)
+    except JournalDamaged as e:
+        attachments = attachments_of(kernel)
+        if os.path.exists(path) or attachments:
+            log.warning("%s; made anew from the kernel's links: %d attachments", e, len(attachments))
+        return Journal.rebuild(path, boot_id(), namespace, attachments)

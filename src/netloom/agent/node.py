@@ -1,0 +1,374 @@
+"""The agent of one node: its loop, and what happens on each occasion.
+
+    a snapshot came          ─▶ IPAM knows it, the node registers, a pass
+    the kernel told of drift ─▶ a pass, at most twice a second
+    a timer                  ─▶ a pass; claims, dead sandboxes, tombstones are looked after
+    a CNI call               ─▶ cni.dispatch; the pod's Endpoint is published afterwards
+
+Everything here runs in the loop's thread.  What blocks is done by threads that hand values over: watching, publishing, one
+thread for whatever asks the datastore, link removal, conntrack.
+
+Order of a start: journal, the closed rules, what a killed agent left half done, a first pass from what is remembered, and only
+then the CNI socket.  Nothing is taken away before the datastore has said "this is all", and nothing at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from netloom.agent.claiming import Claiming
+from netloom.agent.health import Health
+from netloom.agent.hosting import Hosting
+from netloom.agent.identity import Identity
+from netloom.agent.metrics import Metrics
+from netloom.agent.publishing import Publisher, endpoint
+from netloom.agent.reconciling import Pass, Reconciler
+from netloom.agent.registering import Membership, register
+from netloom.agent.remembering import Memory
+from netloom.agent.reporting import Report, document
+from netloom.agent.state import encode
+from netloom.agent.watching import Connection, Watcher
+from netloom.calc import desired
+from netloom.calc.encap import ENCAPS, vxlan
+from netloom.cni.dispatch import Dispatcher
+from netloom.cni.operations import Kernel, Operations
+from netloom.cni.removing import LinkRemover
+from netloom.cni.server import Server
+from netloom.cni.tombstones import Tombstones
+from netloom.config import Settings
+from netloom.dataplane import conntrack
+from netloom.dataplane.netlink import Events, Netlink, device_names
+from netloom.dataplane.nft import Nft
+from netloom.dataplane.sandboxes import Sandboxes
+from netloom.datastore import Datastore
+from netloom.errors import DatastoreError, NetloomError
+from netloom.ipam.allocator import Allocator
+from netloom.ipam.blocks import pool_of
+from netloom.ipam.journal import Journal
+from netloom.model.addresses import Address, Interface, host_prefix
+from netloom.model.attachments import Attachment, NetnsId, State
+from netloom.model.desired import Desired
+from netloom.model.host import Host
+from netloom.model.resources import IPPool, NodeSpec
+from netloom.model.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+_UPKEEP = 5.0  # seconds between looks at claims, dead sandboxes, tombstones
+_DRIFT_GAP = 0.5  # seconds between passes that repair drift
+_PASS_GAP = 0.02  # seconds between passes that follow the datastore
+_RETRY = 1.0  # seconds until a pass that was refused something is tried again
+
+
+class Agent:
+    """Made inside the running loop, in the node's namespace."""
+
+    def __init__(
+        self, settings: Settings, identity: Identity, journal: Journal, datastore: Datastore, kernel: Netlink, netns: NetnsId
+    ) -> None:
+        self._settings, self._identity, self._journal, self._datastore = settings, identity, journal, datastore
+        self._loop = asyncio.get_running_loop()
+        self._kernel, self._nft, self._own_ports = kernel, Nft(), {kernel.port}
+        self._events = Events(own=self._own_ports)
+        self._reconciler = Reconciler(kernel, self._nft)
+        self._hosting = Hosting(settings, identity, kernel)
+        self._memory = Memory(settings.state_dir)
+        self._snapshot, self._connection = self._memory.recall(), Connection()
+        self._watcher = Watcher(datastore, self._snapshot, self._hand_over)
+        self._publisher = Publisher(datastore, settings.node_name)
+        self._allocator = Allocator(
+            journal, f"{settings.state_dir}/claims.json", settings.node_name, identity.id, cool_down=settings.cool_down
+        )
+        self._allocator.update(self._snapshot)
+        self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
+        self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu)
+        self._remover = LinkRemover(self._open_netlink)
+        self._operations = Operations(
+            journal,
+            self._claiming,
+            Kernel(kernel, self._nft, self._remover, conntrack.flush),
+            Sandboxes,
+            self._attachments_changed,
+        )
+        self._tombstones = Tombstones(settings.run_dir)
+        self._metrics = Metrics()
+        self._dispatcher = Dispatcher(self._operations, self._tombstones, netns, self._unready, self._metrics.call)
+        self._health = Health(lambda: encode(document(self._report())), self._metrics.text)
+        self._server: Server | None = None
+        self._membership = Membership.UNKNOWN
+        self._published: NodeSpec | None = None
+        self._tunnel_addresses: tuple[Address, ...] = self._remembered_tunnel_addresses()
+        self._missing: frozenset[str] = frozenset()
+        self._host: Host | None = None
+        self._desired = Desired()
+        self._basis: tuple[Snapshot, Host, frozenset[str]] | None = None
+        """What `_desired` was computed from; None: anew, please."""
+        self._last: Pass | None = None
+        self._passes = 0
+        self._in_sync_since: float | None = None
+        self._scheduled: asyncio.TimerHandle | None = None
+        self._registering: asyncio.Task[None] | None = None
+        self._started = time.time()
+        self.in_sync = asyncio.Event()
+
+    async def start(self) -> None:
+        """Serves when it returns; `in_sync` is set by the first pass that knows the whole cluster."""
+        self._pass()
+        await self._operations.recover()
+        await self._tombstones.take_up(self._operations.delete)
+        self._loop.add_reader(self._events.fileno(), self._kernel_changed)
+        self._loop.add_reader(self._nft.fileno(), self._rules_changed)
+        self._publisher.start()
+        self._attachments_changed()
+        self._watcher.start()
+        self._server = Server(self._settings.run_dir, self._dispatcher.handle)
+        self._health.serve_socket(self._settings.api_socket)
+        if self._settings.health_address:
+            self._health.serve_address(self._settings.health_address)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Looks after things until it is told to stop.  Traffic flows on afterwards."""
+        since_pass = 0.0
+        while not stopping.is_set():
+            self._health.turn()
+            await self._upkeep()
+            since_pass += _UPKEEP
+            if since_pass >= self._settings.resync_interval:
+                self._hosting.stale = True
+                self._request_pass(0)
+                since_pass = 0.0
+            try:
+                await asyncio.wait_for(stopping.wait(), _UPKEEP)
+            except TimeoutError:
+                continue
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+        self._watcher.stop()
+        self._publisher.stop()
+        self._health.stop()
+        self._remover.stop()
+        self._datastore_thread.shutdown(wait=False, cancel_futures=True)
+        self._memory.keep(self._snapshot, at_once=True)
+        self._journal.close()
+
+    # occasions
+
+    def _hand_over(self, snapshot: Snapshot, connection: Connection) -> None:
+        """From the watching thread."""
+        self._loop.call_soon_threadsafe(self._snapshot_came, snapshot, connection)
+
+    def _snapshot_came(self, snapshot: Snapshot, connection: Connection) -> None:
+        new_store = connection.identity != self._connection.identity or snapshot.revision < self._snapshot.revision
+        self._snapshot, self._connection = snapshot, connection
+        self._metrics.connected(connection.connected)
+        self._allocator.update(snapshot)
+        if connection.connected and new_store:
+            self._publisher.forget()
+            self._in_datastore_thread(self._synchronise())
+        if snapshot.complete:
+            self._register()
+            self._request_pass(_PASS_GAP)
+
+    def _kernel_changed(self) -> None:
+        touched = self._events.read()
+        for index in touched.removed:
+            self._remover.gone(index)
+        if touched.overrun:
+            present = device_names(self._kernel)
+            for index in self._remover.waiting():
+                if index not in present:
+                    self._remover.gone(index)
+        if touched.overrun or touched.tables.keys() & {"links", "addresses"}:
+            self._hosting.stale = True
+        if touched:
+            self._request_pass(_DRIFT_GAP)
+
+    def _rules_changed(self) -> None:
+        for change in self._nft.foreign_changes():
+            log.info("nftables: %s was changed by %s", change.table or "something", change.process)
+        self._request_pass(_DRIFT_GAP)
+
+    def _attachments_changed(self) -> None:
+        """An attachment came or went: its Endpoint follows."""
+        ready = (a for a in self._journal.attachments.values() if a.state is State.READY)
+        endpoints = (endpoint(a, self._settings.node_name) for a in ready)
+        self._publisher.want({("Endpoint", e.key): e for e in endpoints})
+        self._basis = None
+
+    # a pass
+
+    def _request_pass(self, gap: float) -> None:
+        """Soon, but `gap` seconds after the one before."""
+        if self._scheduled is not None:
+            return
+        last = self._last.at if self._last else 0.0
+        self._scheduled = self._loop.call_later(min(gap, max(0.0, last + gap - time.time())), self._pass)
+
+    def _pass(self) -> None:
+        self._scheduled = None
+        snapshot, attachments = self._snapshot, self._present()
+        host = self._host = self._hosting.host(
+            self._allocator.claims.cidrs, self._tunnel_addresses, {a.bridge for a in attachments if a.bridge}
+        )
+        basis = (snapshot, host, self._missing)
+        if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
+            self._desired, self._basis = desired(snapshot, attachments, host), basis
+        done = self._last = self._reconciler.run(self._desired, snapshot.revision, complete=snapshot.complete)
+        self._passes += 1
+        in_sync = snapshot.complete and not done.failures
+        self._in_sync_since = (self._in_sync_since or time.time()) if in_sync else None
+        self._metrics.passed(done, in_sync=in_sync)
+        if done.changed:
+            log.info("%s", done)
+        for failure in done.failures:
+            log.warning("%s", failure)
+        if done.failures:
+            self._loop.call_later(_RETRY, self._request_pass, _DRIFT_GAP)
+        if snapshot.complete:
+            self.in_sync.set()
+        self._register()
+
+    def _present(self) -> list[Attachment]:
+        """Attachments less those whose link is gone: nothing can be wanted there."""
+        names = set(device_names(self._kernel).values())
+        attachments = [a for a in self._journal.attachments.values() if a.state is not State.LEAVING]
+        self._missing = frozenset(a.host_interface for a in attachments if a.host_interface not in names)
+        return [a for a in attachments if a.host_interface in names]
+
+    # this node in the datastore
+
+    def _register(self) -> None:
+        """Makes the datastore say what this node is, once it is known and whenever it changes."""
+        host = self._host
+        if host is None or not host.addresses or not self._snapshot.complete or self._registering is not None:
+            return
+        tunnels = [pool for pool in self._snapshot.pools.values() if ENCAPS[pool.spec.encapsulation][0] is vxlan]
+        node = self._snapshot.nodes.get(self._settings.node_name)
+        if node is not None and node.spec == self._published and not (tunnels and not self._tunnel_addresses):
+            return
+        self._registering = self._loop.create_task(self._write_node(host, tunnels))
+        self._registering.add_done_callback(lambda _: setattr(self, "_registering", None))
+
+    async def _write_node(self, host: Host, tunnels: Iterable[IPPool]) -> None:
+        first = self._membership is Membership.UNKNOWN
+        try:
+            await self._put_node(host, create=first)
+            if self._membership is Membership.MEMBER:
+                self._tunnel_addresses = await self._claiming.own_addresses(sorted(tunnels, key=lambda p: p.name))
+                await self._put_node(host, create=False)
+        except NetloomError as e:
+            log.warning("node %s is not registered: %s", host.node, e)
+        self._request_pass(_PASS_GAP)
+
+    async def _put_node(self, host: Host, *, create: bool) -> None:
+        spec = NodeSpec(
+            id=host.node_id,
+            addresses=host.addresses,
+            tunnel_addresses=self._tunnel_addresses,
+            vtep_mac=host.vtep_mac,
+            mtu=host.mtu,
+        )
+        before = self._membership
+        self._membership = await self._loop.run_in_executor(
+            self._datastore_thread, lambda: register(self._datastore, host.node, spec, create=create)
+        )
+        self._published = spec
+        if self._membership is not before:
+            log.info("node %s: %s", host.node, self._membership.value)
+
+    def _remembered_tunnel_addresses(self) -> tuple[Address, ...]:
+        node = self._snapshot.nodes.get(self._settings.node_name)
+        return node.spec.tunnel_addresses if node and node.spec.id == self._identity.id else ()
+
+    async def _synchronise(self) -> None:
+        await self._loop.run_in_executor(self._datastore_thread, self._allocator.synchronise, self._datastore)
+        self._request_pass(_PASS_GAP)
+
+    def _in_datastore_thread(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except DatastoreError as e:
+                log.warning("%s", e)
+
+        task = self._loop.create_task(guarded())
+        task.add_done_callback(lambda _: None)
+
+    # upkeep
+
+    async def _upkeep(self) -> None:
+        try:
+            if self._tombstones.waiting():
+                await self._tombstones.take_up(self._operations.delete)
+            await self._operations.bury(self._missing)
+            self._memory.keep(self._snapshot)
+            retired = self._allocator.retire()
+            if retired and self._connection.connected:
+                await self._loop.run_in_executor(self._datastore_thread, self._allocator.give_back, retired, self._datastore)
+                self._request_pass(_PASS_GAP)
+        except (NetloomError, OSError) as e:
+            log.warning("upkeep: %s", e)
+        used = sum(map(len, self._journal.holdings.used.values()))
+        self._metrics.addresses(used, sum(map(len, self._journal.holdings.released.values())))
+        self._health.ready, self._health.reason = self._unready() is None, self._unready() or "ok"
+
+    # facts for others
+
+    def _unready(self) -> str | None:
+        """Why this node cannot serve ADD, or None."""
+        if self._last is None or any(f.table == "nft" for f in self._last.failures):
+            return "the rules that close pods are not in place"
+        if not self._snapshot.revision:
+            return f"the datastore was never reached: {self._connection.error or 'connecting'}"
+        if self._membership in (Membership.DELETED, Membership.TAKEN):
+            return self._membership.value
+        return self._hosting.problem
+
+    def _mtu(self, addresses: Iterable[Interface]) -> int:
+        pools = (pool_of(host_prefix(a.ip), self._snapshot.pools.values()) for a in addresses)
+        assert self._host is not None  # the first pass has made it
+        return self._hosting.pod_mtu(self._host, [pool for pool in pools if pool])
+
+    def _open_netlink(self) -> Netlink:
+        netlink = Netlink()
+        self._own_ports.add(netlink.port)
+        return netlink
+
+    def _report(self) -> Report:
+        return Report(
+            node=self._settings.node_name,
+            started=self._started,
+            ready=self._unready() is None,
+            in_sync_since=self._in_sync_since,
+            mtu=self._mtu_of_all(),
+            target=self._settings.datastore,
+            snapshot=self._snapshot,
+            connection=self._connection,
+            last=self._last,
+            passes=self._passes,
+            problems=tuple(self._problems()),
+            desired=self._desired,
+            claims=self._allocator.claims,
+            holdings=self._journal.holdings,
+            attachments=tuple(self._journal.attachments.values()),
+        )
+
+    def _mtu_of_all(self) -> int:
+        return self._hosting.pod_mtu(self._host, self._snapshot.pools.values()) if self._host else 0
+
+    def _problems(self) -> Iterable[str]:
+        if reason := self._unready():
+            yield reason
+        if not self._connection.connected:
+            yield f"the datastore is away: {self._connection.error or 'connecting'}; pods are served from claimed blocks"
+        yield from (f"{name} cannot be read: {reason}" for name, reason in self._connection.broken)
+        yield from self._allocator.alarms
+        yield from self._desired.problems
+        yield from (str(failure) for failure in (self._last.failures if self._last else ()))
+        yield from (f"link {name} of a pod is gone, its sandbox is not" for name in sorted(self._missing))

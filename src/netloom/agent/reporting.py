@@ -1,0 +1,139 @@
+"""Reporting: what the agent knows, as the document that `netloom status` and the page read.  Values in, document out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import netloom
+from netloom.agent.reconciling import Pass
+from netloom.agent.state import (
+    AgentState,
+    AttachmentState,
+    BlockState,
+    DatastoreState,
+    PassState,
+    Problem,
+    RouteFor,
+    RouteState,
+)
+from netloom.agent.watching import Connection
+from netloom.calc.metrics import node_metric
+from netloom.dataplane.netlink import PROTOCOL
+from netloom.ipam.blocks import kept, pool_of
+from netloom.ipam.claims import Claims
+from netloom.ipam.holdings import Holdings
+from netloom.model.addresses import Address, host_prefix
+from netloom.model.attachments import Attachment
+from netloom.model.desired import Desired, Route, RouteKey, RouteKind
+from netloom.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that the document is made from."""
+
+    node: str
+    started: float
+    ready: bool
+    in_sync_since: float | None
+    mtu: int
+    target: str
+    snapshot: Snapshot
+    connection: Connection
+    last: Pass | None
+    passes: int
+    problems: tuple[str, ...]
+    desired: Desired
+    claims: Claims
+    holdings: Holdings
+    attachments: tuple[Attachment, ...]
+
+
+def document(report: Report) -> AgentState:
+    return AgentState(
+        node=report.node,
+        version=netloom.__version__,
+        pid=os.getpid(),
+        started=_time(report.started),
+        ready=report.ready,
+        in_sync_since=None if report.in_sync_since is None else _time(report.in_sync_since),
+        mtu=report.mtu,
+        datastore=DatastoreState(
+            target=report.target,
+            connected=report.connection.connected,
+            since=_time(report.connection.since),
+            error=report.connection.error or None,
+            revision=report.snapshot.revision,
+            identity=report.connection.identity,
+        ),
+        last_pass=_pass(report.last, report.passes),
+        problems=tuple(Problem(message=text) for text in report.problems),
+        blocks=tuple(_blocks(report)),
+        routes=tuple(_routes(report)),
+        attachments=tuple(_attachment(a) for a in report.attachments),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _pass(last: Pass | None, number: int) -> PassState | None:
+    if last is None:
+        return None
+    return PassState(
+        number=number,
+        revision=last.revision,
+        at=_time(last.at),
+        milliseconds=last.milliseconds,
+        tables={name: str(outcome) for name, outcome in last.outcomes.items()},
+        failures=tuple(str(failure) for failure in last.failures),
+    )
+
+
+def _blocks(report: Report) -> Iterable[BlockState]:
+    for held in report.claims.held:
+        cidr, pool = held.cidr, pool_of(held.cidr, report.snapshot.pools.values())
+        first, last = int(cidr.network_address), int(cidr.broadcast_address)
+        used = sum(first <= number <= last for number in report.holdings.used[cidr.version])
+        cooling = sum(first <= number <= last for number in report.holdings.released[cidr.version])
+        own = len(kept(cidr))
+        free = cidr.num_addresses - used - cooling - own
+        yield BlockState(cidr=cidr, pool=pool.name if pool else "", used=used, kept=own, cooling=cooling, free=free)
+
+
+def _routes(report: Report) -> Iterable[RouteState]:
+    pods: dict[object, str] = {host_prefix(i.ip): f"{a.namespace}/{a.pod}" for a in report.attachments for i in a.addresses}
+    nodes = {node_metric(name): name for name in report.snapshot.nodes}
+    for key, route in report.desired.routes.items():
+        kind, owner = _purpose(key, route, nodes, pods)
+        via: Address | None = route.gateway
+        yield RouteState(
+            destination=key.prefix, kind=kind, via=via, device=route.device, metric=key.metric, protocol=PROTOCOL, owner=owner
+        )
+
+
+def _purpose(key: RouteKey, route: Route, nodes: dict[int, str], pods: dict[object, str]) -> tuple[RouteFor, str]:
+    if route.kind is RouteKind.BLACKHOLE:
+        return RouteFor.BLACKHOLE, ""
+    if key.metric in nodes:
+        return RouteFor.NODE, nodes[key.metric]
+    return RouteFor.POD, pods.get(key.prefix, "")
+
+
+def _attachment(attachment: Attachment) -> AttachmentState:
+    return AttachmentState(
+        namespace=attachment.namespace,
+        pod=attachment.pod,
+        container_id=attachment.key.container_id,
+        interface=attachment.key.interface,
+        host_interface=attachment.host_interface,
+        mac=attachment.mac,
+        addresses=tuple(i.ip for i in attachment.addresses),
+        state=attachment.state,
+        network=attachment.key.network,
+        wiring=attachment.wiring,
+    )
