@@ -87,6 +87,10 @@ class Nft:
                 raise
             self._kernel.transact([message for definition, gone in found.items() for message in _without(definition, gone)])
 
+    def admits(self, sources: Collection[Source]) -> bool:
+        """Whether the kernel lets all of these send."""
+        return all(found <= self._read(definition) for definition, found in source_keys(sources).items())
+
     def drops(self) -> Mapping[str, Count]:
         """Packets and bytes dropped since the ruleset was built, by family and reason: `inet spoofed`."""
         found: dict[str, Count] = {}

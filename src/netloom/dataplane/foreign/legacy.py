@@ -1,0 +1,96 @@
+"""The passage in iptables' legacy variant, by its own program: the kernel replaces a whole table at a time there.
+
+`iptables-legacy -S` alone would load the kernel's table and its hooks; whether it is in use is therefore read from /proc first.
+What to do is computed from the listing (`commands`), then done, one program after the other; accepts come before
+deletes, so nothing that may pass is held up in between.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from netloom.dataplane.foreign.gate import GATES, OWN_CHAIN, gate
+from netloom.errors import DataplaneError
+from netloom.model.addresses import Prefix
+from netloom.reconcile import Outcome
+
+_PROGRAMS: Final = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+_TABLES: Final = {4: Path("/proc/thread-self/net/ip_tables_names"), 6: Path("/proc/thread-self/net/ip6_tables_names")}
+_DEADLINE = 10
+_WAIT_FOR_LOCK = "5"  # seconds
+_JUMP = f"-j {OWN_CHAIN}"
+
+
+def reconcile(pools: Collection[Prefix]) -> Outcome:
+    done, failures = 0, []
+    for version, program in _PROGRAMS.items():
+        path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if not path or not _in_use(_TABLES[version]):
+            continue
+        try:
+            listing = _run(path, "-S").splitlines()
+            for command in commands(listing, sorted(p for p in pools if p.version == version)):
+                _run(path, *command)
+                done += 1
+        except DataplaneError as e:
+            failures.append(e)
+    return Outcome(put=done, failures=tuple(failures))
+
+
+def commands(listing: Collection[str], pools: list[Prefix]) -> Iterator[list[str]]:
+    """What to run, given the lines of `-S` (in its order: policies, chains, rules)."""
+    chains = {line.split()[1]: line.endswith(" DROP") for line in listing if line.startswith(("-P ", "-N "))}
+    rules = [line for line in listing if line.startswith("-A ")]
+    chosen = gate(chains, pools)
+    if chosen:
+        own = [rule for rule in rules if rule.startswith(f"-A {OWN_CHAIN} ")]
+        yield from _accept(own, pools, new=OWN_CHAIN not in chains)
+        if f"-A {chosen} {_JUMP}" not in rules:
+            yield ["-I", chosen, "1", "-j", OWN_CHAIN]
+    for chain in GATES:
+        jumps = rules.count(f"-A {chain} {_JUMP}") - (chain == chosen)
+        for _ in range(jumps):
+            yield ["-D", chain, "-j", OWN_CHAIN]
+    if not chosen and OWN_CHAIN in chains:
+        yield ["-F", OWN_CHAIN]
+        yield ["-X", OWN_CHAIN]
+
+
+def _accept(own: list[str], pools: Iterable[Prefix], *, new: bool) -> Iterator[list[str]]:
+    if new:
+        yield ["-N", OWN_CHAIN]
+    wanted = [["-A", OWN_CHAIN, end, str(pool), "-j", "ACCEPT"] for pool in pools for end in ("-s", "-d")]
+    kept: set[str] = set()
+    surplus = []
+    for number, rule in enumerate(own, 1):
+        if rule in kept or rule.split() not in wanted:
+            surplus.append(number)
+        kept.add(rule)
+    yield from (rule for rule in wanted if " ".join(rule) not in kept)
+    for number in reversed(surplus):
+        yield ["-D", OWN_CHAIN, str(number)]
+
+
+def _in_use(tables: Path) -> bool:
+    try:
+        return "filter" in tables.read_text().split()
+    except FileNotFoundError:
+        return False
+
+
+def _run(program: str, *arguments: str) -> str:
+    name = Path(program).name
+    try:
+        done = subprocess.run(
+            [program, "-w", _WAIT_FOR_LOCK, *arguments], capture_output=True, text=True, timeout=_DEADLINE, check=True
+        )
+    except subprocess.CalledProcessError as e:
+        raise DataplaneError(name, " ".join(arguments), e.stderr.strip()) from e
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise DataplaneError(name, " ".join(arguments), str(e)) from e
+    return done.stdout
