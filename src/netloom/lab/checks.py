@@ -1,7 +1,7 @@
 """The four rules of the Kubernetes network model, proven by real packets between real namespaces.
 
     1  every pod reaches every other pod without NAT: the receiver sees the sender's own address
-    2  nodes reach pods, and pods reach nodes
+    2  nodes reach pods, and pods reach nodes (where natOutgoing says so, with their own node's address)
     3  a pod has a network stack of its own; the address on its eth0 is the one that others see
     4  the containers of a pod share that stack
 

@@ -25,7 +25,7 @@ import yaml
 from netloom.dataplane import netns
 from netloom.datastore import connect
 from netloom.errors import ConfigError
-from netloom.lab import daemons, processes, record, sandboxes, underlay
+from netloom.lab import daemons, probes, processes, record, sandboxes, underlay
 from netloom.lab.inside import addresses_inside, marked_namespaces
 from netloom.lab.probes import Kind, Place
 from netloom.lab.record import Record, Sandbox, folder, namespace_path
@@ -250,17 +250,19 @@ class Lab:
     def places(self) -> Iterator[list[Place]]:
         """Nodes and pods, with open descriptors for the time of the block."""
         with ExitStack() as stack:
-            yield [
-                *(self._node_place(node, stack.enter_context(self.namespace(node.name))) for node in self.topology.nodes),
-                *(self._pod_place(pod, stack.enter_context(self.namespace(pod.name))) for pod in self.topology.pods),
+            nodes = [self._node_place(node, stack.enter_context(self.namespace(node.name))) for node in self.topology.nodes]
+            own = {node.name: node.own for node in nodes}
+            pods = [
+                self._pod_place(pod, stack.enter_context(self.namespace(pod.name)), own[pod.node]) for pod in self.topology.pods
             ]
+            yield nodes + pods
 
     def _node_place(self, node: Node, namespace: int) -> Place:
         own: frozenset[Address] = frozenset(a.ip for a in addresses_inside(namespace))
         addresses = tuple(a.ip for a in self.topology.node_addresses(node))
         return Place(node.name, Kind.NODE, namespace, addresses, own, node.name)
 
-    def _pod_place(self, pod: Pod, namespace: int) -> Place:
+    def _pod_place(self, pod: Pod, namespace: int, node_addresses: frozenset[Address]) -> Place:
         sandbox = self.record.sandboxes.get(pod.name)
         addresses = tuple(a.ip for a in sandbox.addresses) if sandbox else ()
-        return Place(pod.name, Kind.POD, namespace, addresses, frozenset(addresses), pod.node)
+        return probes.pod_place(pod.name, namespace, addresses, pod.node, node_addresses, self.topology.pools)

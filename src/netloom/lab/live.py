@@ -14,10 +14,10 @@ from itertools import chain
 from netloom.dataplane import netns
 from netloom.datastore import Datastore
 from netloom.lab.inside import addresses_inside
-from netloom.lab.probes import Kind, Place
+from netloom.lab.probes import Kind, Place, pod_place
 from netloom.lab.record import NAMESPACES
 from netloom.model.addresses import Address
-from netloom.model.resources import Endpoint, Node
+from netloom.model.resources import Endpoint, IPPool, Node
 
 
 @contextmanager
@@ -30,9 +30,15 @@ def places(datastore: Datastore, node_name: str) -> Iterator[tuple[list[Place], 
     ]
     with ExitStack() as stack:
         namespaces = _open_namespaces({e.spec.netns for e in endpoints}, stack)
-        pods = [_pod_place(e, namespaces[e.spec.netns]) for e in endpoints if e.spec.netns in namespaces]
-        lost = [_name(e) for e in endpoints if e.spec.netns not in namespaces]
-        yield [*_node_places(datastore, node_name, stack), *pods], lost
+        nodes = list(_node_places(datastore, node_name, stack))
+        own = frozenset(a for node in nodes for a in node.own)
+        pools = [pool.spec for stored in datastore.list("IPPool").items if isinstance(pool := stored.resource, IPPool)]
+        pods = [
+            pod_place(_name(e), namespaces[e.spec.netns], e.spec.addresses, node_name, own, pools)
+            for e in endpoints
+            if e.spec.netns in namespaces
+        ]
+        yield nodes + pods, [_name(e) for e in endpoints if e.spec.netns not in namespaces]
 
 
 def _node_places(datastore: Datastore, node_name: str, stack: ExitStack) -> Iterator[Place]:
@@ -42,11 +48,6 @@ def _node_places(datastore: Datastore, node_name: str, stack: ExitStack) -> Iter
         stack.callback(os.close, namespace)
         own: frozenset[Address] = frozenset(a.ip for a in addresses_inside(namespace))
         yield Place(node_name, Kind.NODE, namespace, tuple(a.ip for a in node.spec.addresses), own, node_name)
-
-
-def _pod_place(endpoint: Endpoint, namespace: int) -> Place:
-    addresses = endpoint.spec.addresses
-    return Place(_name(endpoint), Kind.POD, namespace, addresses, frozenset(addresses), endpoint.spec.node)
 
 
 def _name(endpoint: Endpoint) -> str:

@@ -19,13 +19,14 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from netloom.dataplane import netns
 from netloom.model.addresses import Address
+from netloom.model.resources import IPPoolSpec
 
 WINDOW = 200
 RESEND = 0.25
@@ -48,7 +49,8 @@ class Kind(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Place:
     """Somewhere with a network stack.  `netns`: an open descriptor.  `addresses`: what others reach it by, at most one per
-    family.  `own`: all it may send from (a node's tunnel addresses too).  `node`: where a pod runs, a node's own name."""
+    family.  `own`: all it may send from (a node's tunnel addresses too).  `node`: where a pod runs, a node's own name.
+    `masquerade`: what nodes may see of a pod besides, its node's addresses, where its pool has natOutgoing."""
 
     name: str
     kind: Kind
@@ -56,9 +58,24 @@ class Place:
     addresses: tuple[Address, ...]
     own: frozenset[Address]
     node: str
+    masquerade: frozenset[Address] = frozenset()
 
     def address(self, version: int) -> Address | None:
         return next((a for a in self.addresses if a.version == version), None)
+
+
+def pod_place(
+    name: str,
+    namespace: int,
+    addresses: tuple[Address, ...],
+    node: str,
+    node_addresses: frozenset[Address],
+    pools: Iterable[IPPoolSpec],
+) -> Place:
+    """`node_addresses`: all that its node has; they may stand in for the pod's in the families whose pool has natOutgoing."""
+    versions = {a.version for a in addresses for pool in pools if pool.nat_outgoing and a in pool.cidr}
+    masquerade = frozenset(a for a in node_addresses if a.version in versions)
+    return Place(name, Kind.POD, namespace, addresses, frozenset(addresses), node, masquerade)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +85,15 @@ class Probe:
     address: Address
     protocol: Protocol
 
+    @property
+    def sources(self) -> frozenset[Address]:
+        """What the receiver may see."""
+        return self.source.own | (self.source.masquerade if self.target.kind is Kind.NODE else frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`problem` None: it got there and back, and the receiver saw the sender's own address."""
+    """`problem` None: it got there and back, and the receiver saw whom it should."""
 
     probe: Probe
     problem: str | None
@@ -198,9 +220,9 @@ class _Run:
             if one.fileno() in self._selector.get_map():
                 self._selector.unregister(one)
             one.close()
-        own = flight.probe.source.own
-        if problem is None and flight.seen not in own:
-            wanted = " or ".join(sorted(str(a) for a in own if a.version == flight.probe.address.version))
+        sources = flight.probe.sources
+        if problem is None and flight.seen not in sources:
+            wanted = " or ".join(sorted(str(a) for a in sources if a.version == flight.probe.address.version))
             problem = f"wrong source: the receiver saw {flight.seen} instead of {wanted}"
         self._done[number] = Result(flight.probe, problem, flight.seen)
 
@@ -267,10 +289,11 @@ class _Run:
         self._returned(sender.recv(64))
 
     def _receive_echo(self, echoes: socket.socket, version: int) -> None:
+        """A raw socket sees all echoes of its namespace.  Only the token tells ours: NAT changes identifiers."""
         data, peer = echoes.recvfrom(1024)
         if version == 4:
             data = data[(data[0] & 15) * 4 :]  # a raw IPv4 socket shows the IP header, an IPv6 one does not
-        if len(data) < 8 or struct.unpack_from("!H", data, 4)[0] != self._identifier:
+        if len(data) < 8:
             return
         if data[0] == _ICMP[version][1]:
             self._arrived(data[8:], peer[0])

@@ -1,0 +1,81 @@
+"""The agent may die at any time: packets go on, and what happened meanwhile is made up for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+from tests.lab.conftest import Raise, settled
+
+from netloom.lab import probes
+from netloom.lab.cluster import Lab
+from netloom.lab.probes import Place, Probe, Protocol, Result
+from netloom.lab.topology import one_switch
+
+
+class Traffic:
+    """Packets from one place to another all the time, in a thread of its own; `lost` are the results that failed."""
+
+    def __init__(self, source: Place, target: Place) -> None:
+        self._probes = [Probe(source, target, a, protocol) for a in target.addresses for protocol in Protocol]
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.sent, self.lost = 0, list[Result]()
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(0.01):
+            results = probes.run(self._probes, timeout=1.0)
+            self.sent += len(results)
+            self.lost += [r for r in results if r.problem]
+
+
+def in_lab(lab: Lab, source: str, target: str, places: list[Place]) -> Traffic:
+    by_name = {place.name: place for place in places}
+    return Traffic(by_name[source], by_name[target])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_packets_go_on_while_agents_are_killed_and_started(bring_up: Raise, number: signal.Signals) -> None:
+    lab = bring_up(one_switch(nodes=2, pods=2))
+    assert settled(lab)
+    with lab.places() as places, in_lab(lab, "pod-0", "pod-1", places) as traffic:
+        for node in lab.topology.nodes:
+            lab.stop_agent(node.name, number)
+            time.sleep(0.3)
+        lab.start_agents(lab.topology.nodes)
+        time.sleep(0.5)
+    assert traffic.sent > 100
+    assert [r.problem for r in traffic.lost] == []
+    assert settled(lab)
+
+
+def test_a_pod_can_go_while_the_agent_is_down_and_its_address_is_free_afterwards(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=1, pods=2))
+    gone = lab.topology.pods[0]
+    lab.stop_agent("node-0", signal.SIGKILL)
+    lab.detach((gone,))
+    lab.start_agents(lab.topology.nodes)
+    lab.attach((gone,))
+    assert settled(lab)
+
+
+def test_pods_are_served_at_once_after_a_restart(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=1, pods=1))
+    [pod] = lab.topology.pods
+    lab.stop_agent("node-0")
+    lab.start_agents(lab.topology.nodes)
+    lab.detach((pod,))
+    begun = time.monotonic()
+    lab.attach((pod,))
+    assert time.monotonic() - begun < 1.0
+    assert settled(lab)
