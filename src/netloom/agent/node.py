@@ -204,11 +204,14 @@ class Agent:
     # a pass
 
     def _request_pass(self, gap: float) -> None:
-        """Soon, but `gap` seconds after the one before."""
-        if self._scheduled is not None:
-            return
+        """Soon, but `gap` seconds after the one before; an earlier wish wins."""
         last = self._last.at if self._last else 0.0
-        self._scheduled = self._loop.call_later(min(gap, max(0.0, last + gap - time.time())), self._pass)
+        when = self._loop.time() + min(gap, max(0.0, last + gap - time.time()))
+        if self._scheduled is not None:
+            if self._scheduled.when() <= when:
+                return
+            self._scheduled.cancel()
+        self._scheduled = self._loop.call_at(when, self._pass)
 
     def _pass(self) -> None:
         self._scheduled = None

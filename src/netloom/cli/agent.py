@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import click
 
-from netloom import config
+from netloom.cli.context import Context, connection
 
 
-@click.command(name="agent")
-@click.option("--config", "file", metavar="FILE", help="Settings; default /etc/netloom/agent.yaml if it is there.")
-def command(file: str | None) -> None:
+@click.command()
+@connection
+@click.pass_obj
+def agent(context: Context) -> None:
     """Run this node's agent until SIGTERM.  Traffic flows on without it.
 
     \b
-    Examples:
-      netloom agent
-      NETLOOM_NODE_NAME=a netloom agent --config agent.yaml
+    netloom agent
+    NETLOOM_NODE_NAME=a netloom agent --config agent.yaml
     """
     from netloom.agent.main import run
 
-    run(config.load(file))
+    run(context.settings)
