@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.pure.ipam.making import attachment, key, pool, prefix
+
+from netloom.errors import ConfigError
+from netloom.ipam.blocks import Block
+from netloom.ipam.choosing import NeedBlock, Request, Situation, choose
+from netloom.ipam.holdings import Gone, Hold, Holdings
+from netloom.model.attachments import Wiring
+
+V4 = pool("v4", "10.244.0.0/16", 29)
+V6 = pool("v6", "fd00::/64", 125)
+OTHER = pool("other", "10.9.0.0/24", 28)
+TINY = pool("tiny", "10.8.0.0/24", 32)
+
+
+def situation(*blocks: str, holdings: Holdings | None = None, cooled: float = 0.0, reserved: str = "") -> Situation:
+    """Blocks as `POOL CIDR`."""
+    pools = {4: [V4, OTHER], 6: [V6]}
+    own: dict[str, tuple[Block, ...]] = {}
+    for text in blocks:
+        name, cidr = text.split()
+        own[name] = (*own.get(name, ()), Block.of(prefix(cidr), name, [prefix(p) for p in reserved.split()]))
+    families = {v: p for v, p in pools.items() if any(one.name in own for one in p)}
+    return Situation(families, own, holdings or Holdings(), cooled)
+
+
+def used(*addresses: str, released: dict[str, float] | None = None) -> Holdings:
+    """Holdings of one attachment per address, and of some that are gone."""
+    holdings = Holdings()
+    for number, (address, at) in enumerate({**dict.fromkeys(addresses, None), **(released or {})}.items(), start=1):
+        holdings.apply(Hold(attachment(f"p{number}", number, address)))
+        if at is not None:
+            holdings.apply(Gone(number, at))
+    return holdings
+
+
+def chosen(request: Request, given: Situation) -> list[str]:
+    answer = choose(request, given)
+    assert not isinstance(answer, NeedBlock)
+    return list(map(str, answer))
+
+
+def asking(*addresses: str, wiring: Wiring = Wiring.ROUTED) -> Request:
+    return Request(addresses=tuple(map(ipaddress.ip_address, addresses)), wiring=wiring)
+
+
+def test_a_pod_gets_one_address_of_each_family() -> None:
+    assert chosen(Request(), situation("v4 10.244.0.8/29", "v6 fd00::8/125")) == ["10.244.0.10/32", "fd00::a/128"]
+
+
+def test_on_a_bridge_it_has_the_length_of_its_block() -> None:
+    given = situation("v4 10.244.0.8/29", "v6 fd00::8/125")
+    assert chosen(Request(wiring=Wiring.BRIDGE), given) == ["10.244.0.10/29", "fd00::a/125"]
+
+
+def test_kept_used_and_reserved_addresses_are_passed_over() -> None:
+    given = situation("v4 10.244.0.8/29", holdings=used("10.244.0.10"), reserved="10.244.0.11/32 10.244.0.12/31")
+    assert chosen(Request(), given) == ["10.244.0.14/32"]
+
+
+def test_a_fresh_address_comes_before_one_that_was_used() -> None:
+    given = situation("v4 10.244.0.8/29", holdings=used(released={"10.244.0.10": -100.0}))
+    assert chosen(Request(), given) == ["10.244.0.11/32"]
+
+
+def test_without_a_fresh_one_the_longest_released_comes_next() -> None:
+    stamps = {"10.244.0.10": -5.0, "10.244.0.11": -9.0, "10.244.0.12": -7.0}
+    given = situation("v4 10.244.0.8/29", holdings=used("10.244.0.13", "10.244.0.14", released=stamps))
+    assert chosen(Request(), given) == ["10.244.0.11/32"]
+
+
+def test_what_cools_is_passed_over_until_it_has_cooled() -> None:
+    stamps = {f"10.244.0.{n}": 100.0 + n for n in range(10, 15)}
+    holdings = used(released=stamps)
+    assert choose(Request(), situation("v4 10.244.0.8/29", holdings=holdings, cooled=109.9)) == NeedBlock((V4, OTHER))
+    assert chosen(Request(), situation("v4 10.244.0.8/29", holdings=holdings, cooled=110.0)) == ["10.244.0.10/32"]
+
+
+def test_every_block_of_every_pool_is_tried_before_one_is_asked_for() -> None:
+    full = used(*(f"10.244.0.{n}" for n in range(10, 15)))
+    assert chosen(Request(), situation("v4 10.244.0.8/29", "v4 10.244.0.32/29", holdings=full)) == ["10.244.0.34/32"]
+    assert chosen(Request(), situation("v4 10.244.0.8/29", "other 10.9.0.0/28", holdings=full)) == ["10.9.0.2/32"]
+
+
+def test_if_one_family_has_no_address_the_pod_gets_none() -> None:
+    full = used(*(f"fd00::{n:x}" for n in range(10, 16)))
+    assert choose(Request(), situation("v4 10.244.0.8/29", "v6 fd00::8/125", holdings=full)) == NeedBlock((V6,))
+
+
+def test_an_address_asked_for_is_given_and_the_other_family_is_chosen() -> None:
+    given = situation("v4 10.244.0.8/29", "v6 fd00::8/125")
+    assert chosen(asking("10.244.0.13"), given) == ["10.244.0.13/32", "fd00::a/128"]
+    assert chosen(asking("fd00::f", "10.244.0.13"), given) == ["10.244.0.13/32", "fd00::f/128"]
+
+
+def test_it_is_given_even_if_it_is_reserved_or_cooling() -> None:
+    cooling = used(released={"10.244.0.13": 500.0})
+    assert chosen(asking("10.244.0.13"), situation("v4 10.244.0.8/29", holdings=cooling)) == ["10.244.0.13/32"]
+    assert chosen(asking("10.244.0.13"), situation("v4 10.244.0.8/29", reserved="10.244.0.0/24")) == ["10.244.0.13/32"]
+
+
+def test_outside_our_blocks_a_block_of_one_is_needed_and_on_a_bridge_the_slot() -> None:
+    given = situation("v4 10.244.0.8/29")
+    assert choose(asking("10.244.7.13"), given) == NeedBlock((V4,), prefix("10.244.7.13/32"))
+    assert choose(asking("10.244.7.13", wiring=Wiring.BRIDGE), given) == NeedBlock((V4,), prefix("10.244.7.8/29"))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "wiring", "message"),
+    [
+        (["10.244.0.11"], Wiring.ROUTED, "10.244.0.11 is in use by default/p1"),
+        (["10.244.0.8"], Wiring.ROUTED, "10.244.0.8 is kept: in 10.244.0.8/29 it is the node's, the gateway's, or broadcast"),
+        (["10.244.0.15"], Wiring.ROUTED, "is kept"),
+        (["192.0.2.1"], Wiring.ROUTED, "192.0.2.1 is in no pool that serves the pod; these do: v4 "),
+        (["fd00::a"], Wiring.ROUTED, "fd00::a is in no pool that serves the pod; these do: none"),
+        (["10.244.0.11", "10.244.0.12"], Wiring.ROUTED, "at most one address per family"),
+        (["10.244.3.12"], Wiring.BRIDGE, "10.244.3.12 cannot be on a bridge: its block has no room for a gateway"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_refused_with_the_reason(addresses: list[str], wiring: Wiring, message: str) -> None:
+    given = situation("v4 10.244.0.8/29", "v4 10.244.3.12/32", holdings=used("10.244.0.11"))
+    with pytest.raises(ConfigError, match=message):
+        choose(asking(*addresses, wiring=wiring), given)
+
+
+def test_a_bridge_takes_nothing_from_blocks_without_a_gateway() -> None:
+    bridge = Request(wiring=Wiring.BRIDGE)
+    given = situation("v4 10.244.3.12/32", "v4 10.244.0.8/29")
+    assert chosen(bridge, given) == ["10.244.0.10/29"]
+    tiny = Situation({4: [TINY]}, {"tiny": (Block.of(prefix("10.8.0.1/32"), "tiny"),)}, Holdings(), 0.0)
+    assert chosen(Request(), tiny) == ["10.8.0.1/32"]
+    with pytest.raises(ConfigError, match="the blocks of tiny are too small"):
+        choose(bridge, tiny)
+
+
+def test_low_ipv6_addresses_stay_ipv6() -> None:
+    low = pool("low", "::1:0/112", 125)
+    given = Situation({6: [low]}, {"low": (Block.of(prefix("::1:0/125"), "low"),)}, Holdings(), 0.0)
+    assert chosen(Request(), given) == ["::1:2/128"]
+    assert choose(asking("::1:a"), given) == NeedBlock((low,), prefix("::1:a/128"))
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_addresses_come_round_in_turn(steps: list[bool]) -> None:
+    """True: a pod comes; False: the oldest pod goes.  No address is used twice at once, and each waits as long as it can."""
+    holdings, living, clock = Holdings(), deque[tuple[str, int]](), 0.0
+    free = deque(range(2, 7))
+    for number, comes in enumerate(steps, start=1):
+        clock += 1
+        if not comes and living:
+            name, ordinal = living.popleft()
+            holdings.apply(Gone(holdings.attachments[key(name)].sequence, clock))
+            free.append(ordinal)
+        elif comes:
+            answer = choose(Request(), situation("v4 10.244.0.0/29", holdings=holdings, cooled=clock))
+            if not free:
+                assert isinstance(answer, NeedBlock)
+                continue
+            assert not isinstance(answer, NeedBlock)
+            assert int(answer[0].ip) & 7 == free[0]
+            holdings.apply(Hold(attachment(f"p{number}", number, answer[0])))
+            living.append((f"p{number}", free.popleft()))
