@@ -15,11 +15,12 @@ Chains = Mapping[str, bool]
 """Chains by name, and whether their policy is to drop."""
 
 
-def gate(chains: Chains, pools: Collection[Prefix]) -> str | None:
-    """The chain that has to hold the jump; None where nothing stands in the way, or nothing has to pass."""
+def gate(chains: Chains, pools: Collection[Prefix], *, docker: bool) -> str | None:
+    """The chain that has to hold the jump; None where nothing stands in the way, or nothing has to pass.
+    `docker`: FORWARD jumps to DOCKER-USER.  After a flush that chain may still be there, and nobody go through it."""
     if not pools:
         return None
-    if DOCKER in chains:
+    if docker and DOCKER in chains:
         return DOCKER
     if chains.get(FORWARD):
         return FORWARD

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from netloom.dataplane.foreign.gate import GATES, OWN_CHAIN, gate
+from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, OWN_CHAIN, gate
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
 from netloom.reconcile import Outcome
@@ -46,7 +46,7 @@ def commands(listing: Collection[str], pools: list[Prefix]) -> Iterator[list[str
     """What to run, given the lines of `-S` (in its order: policies, chains, rules)."""
     chains = {line.split()[1]: line.endswith(" DROP") for line in listing if line.startswith(("-P ", "-N "))}
     rules = [line for line in listing if line.startswith("-A ")]
-    chosen = gate(chains, pools)
+    chosen = gate(chains, pools, docker=f"-A {FORWARD} -j {DOCKER}" in rules)
     if chosen:
         own = [rule for rule in rules if rule.startswith(f"-A {OWN_CHAIN} ")]
         yield from _accept(own, pools, new=OWN_CHAIN not in chains)

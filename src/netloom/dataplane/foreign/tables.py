@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from netloom.dataplane.foreign.gate import GATES, OWN_CHAIN, gate
+from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, OWN_CHAIN, gate
 from netloom.dataplane.netlink.wire import AF_INET, AF_INET6, attributes, to_text
 from netloom.dataplane.nft import expressions as e
 from netloom.dataplane.nft.nfnetlink import Message, Nfnetlink
@@ -37,8 +37,11 @@ _JUMP_COMMENT = "netloom: traffic of pods"
 class _Rule(NamedTuple):
     handle: bytes
     userdata: bytes
-    ours: bool
-    """Whether it jumps to our chain."""
+    steps: bytes
+
+    def jumps_to(self, chain: str) -> bool:
+        """A verdict holds the chain's name as text."""
+        return chain.encode() + b"\0" in self.steps
 
 
 class Tables:
@@ -63,11 +66,13 @@ class Tables:
 
     def _repair(self, table: TableId, chains: dict[str, bool], pools: list[Prefix]) -> tuple[int, int]:
         """One transaction, if anything is wrong; how many rules were put and deleted."""
-        chosen = gate(chains, pools)
+        standing = {chain: self._rules(table, chain) for chain in GATES if chain in chains}
+        docker = any(rule.jumps_to(DOCKER) for rule in standing.get(FORWARD, ()))
+        chosen = gate(chains, pools, docker=docker)
         if chosen is None and OWN_CHAIN not in chains:
             return 0, 0
         new: list[Message] = []
-        jumps = [(chain, rule) for chain in GATES if chain in chains for rule in self._rules(table, chain) if rule.ours]
+        jumps = [(chain, rule) for chain, rules in standing.items() for rule in rules if rule.jumps_to(OWN_CHAIN)]
         if chosen:
             wanted = list(_accepts(table, pools))
             present = [rule.userdata for rule in self._rules(table, OWN_CHAIN)] if OWN_CHAIN in chains else []
@@ -99,8 +104,7 @@ class Tables:
 
     def _rules(self, table: TableId, chain: str) -> list[_Rule]:
         found = [attributes(body) for _, _, body in self._kernel.dump(get_rules(table, chain))]
-        jump = OWN_CHAIN.encode() + b"\0"
-        return [_Rule(rule[3], rule.get(7, b""), jump in rule.get(4, b"")) for rule in found]
+        return [_Rule(rule[3], rule.get(7, b""), rule.get(4, b"")) for rule in found]
 
 
 def _accepts(table: TableId, pools: list[Prefix]) -> Iterator[tuple[list[bytes], str]]:

@@ -32,6 +32,7 @@ from netloom.dataplane.nft.expressions import Header, Meta
 from netloom.dataplane.nft.nfnetlink import Message
 from netloom.dataplane.nft.objects import (
     Hook,
+    Set,
     TableId,
     add_chain,
     add_counter,
@@ -80,7 +81,20 @@ _ICMP_REDIRECT = 5
 _LOOSE_SOURCE_ROUTE, _STRICT_SOURCE_ROUTE = 131, 137
 _ROUTING_HEADER = 43
 _ARP_ETHERNET_IPV4 = struct.pack(">HHBB", 1, 0x0800, 6, 4)
-_ARP_SENDER_MAC, _ARP_SENDER_ADDRESS = 8, 14
+
+Place = tuple[Header, int, int]
+"""Where something stands in a packet: header, offset, length."""
+_FRAME_MAC: Place = (Header.LINK, 6, 6)
+_ARP_MAC: Place = (Header.NETWORK, 8, 6)
+_ARP_ADDRESS: Place = (Header.NETWORK, 14, 4)
+_SOURCE: dict[int, Place] = {4: (Header.NETWORK, 12, 4), 6: (Header.NETWORK, 8, 16)}
+_TARGET: Place = (Header.TRANSPORT, 8, 16)
+_DESTINATION_PORT: Place = (Header.TRANSPORT, 2, 2)
+
+_INET_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW), "input": Hook(_INPUT, _FILTER)}
+_NAT_HOOKS = {"postrouting": Hook(_POSTROUTING, _BEFORE_SRCNAT, "nat")}
+_BRIDGE_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW)}
+_ARP_HOOKS = {"input": Hook(_ARP_INPUT, _FILTER)}
 
 _NOWHERE: tuple[tuple[Prefix, str], ...] = (
     (ipaddress.ip_network("127.0.0.0/8"), "loopback is the host's own"),
@@ -120,55 +134,45 @@ def _chains(table: TableId, *, masquerade: bool) -> Iterator[Message]:
     bases, rules = {
         INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_vxlan()]),
         BRIDGE_TABLE: (_BRIDGE_HOOKS, [*_from_bridged_pods(), *_packet(BRIDGE_TABLE)]),
-        ARP_TABLE: (_ARP_HOOKS, list(_arp())),
+        ARP_TABLE: (_ARP_HOOKS, [*_arp()]),
     }[table]
     if masquerade and table is INET_TABLE:
-        bases = bases | {"postrouting": Hook(_POSTROUTING, _BEFORE_SRCNAT, "nat")}
-        rules += _masquerade()
+        bases, rules = bases | _NAT_HOOKS, [*rules, *_masquerade()]
     for name in dict.fromkeys((*bases, *(rule.chain for rule in rules))):
         yield add_chain(table, name, bases.get(name))
     for rule in rules:
         yield add_rule(table, rule.chain, (rule.steps,), rule.comment)
 
 
-_INET_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW), "input": Hook(_INPUT, _FILTER)}
-_BRIDGE_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW)}
-_ARP_HOOKS = {"input": Hook(_ARP_INPUT, _FILTER)}
-
-
 def _dropped(counter: str) -> bytes:
     return e.counted(counter) + e.drop()
 
 
-def _is_own_link(table: TableId, *, invert: bool) -> bytes:
-    return e.load_meta(Meta.IIFNAME) + e.in_set(OWN_LINKS[table].name, invert=invert)
+def _from_pods(table: TableId) -> bytes:
+    """It comes from an interface of ours that is a pod's."""
+    return e.from_interface(PREFIX) + e.load_meta(Meta.IIFNAME) + e.in_set(OWN_LINKS[table].name, invert=True)
 
 
-def _sender(mac: tuple[Header, int, int] = (Header.LINK, 6, 6), *, address: tuple[Header, int, int]) -> bytes:
-    """Loads the key of `sources` and `targets`: interface, MAC, address; the last two from where they stand in the packet."""
-    return e.load_meta(Meta.IIFNAME) + e.load(*mac, e.REGISTER + 4) + e.load(*address, e.REGISTER + 6)
-
-
-_SOURCE = {4: (Header.NETWORK, 12, 4), 6: (Header.NETWORK, 8, 16)}
-_TARGET = (Header.TRANSPORT, 8, 16)
+def _is_sender(sources: Set, mac: Place, address: Place) -> bytes:
+    """The interface, and the MAC and address that stand at these places of the packet, belong together."""
+    key = e.load_meta(Meta.IIFNAME) + e.load(*mac, e.REGISTER + 4) + e.load(*address, e.REGISTER + 6)
+    return key + e.in_set(sources.name)
 
 
 def _from_routed_pods() -> Iterator[Rule]:
-    ours = e.from_interface(PREFIX) + _is_own_link(INET_TABLE, invert=True)
-    yield Rule("prerouting", ours + e.goto("from-pod"), "all that comes from a pod")
+    yield Rule("prerouting", _from_pods(INET_TABLE) + e.goto("from-pod"), "all that comes from a pod")
 
 
 def _from_bridged_pods() -> Iterator[Rule]:
-    sender, claimed = (Header.LINK, 6, 6), (Header.NETWORK, _ARP_SENDER_MAC, 6)
-    address = (Header.NETWORK, _ARP_SENDER_ADDRESS, 4)
-    sources = e.in_set(SOURCES[BRIDGE_TABLE][4].name)
-    honest = e.ether_type(e.ETHERTYPE_ARP) + e.load(Header.NETWORK, 0, 6) + e.equals(_ARP_ETHERNET_IPV4)
-    honest += _sender(sender, address=address) + sources + _sender(claimed, address=address) + sources
+    arp = e.ether_type(e.ETHERTYPE_ARP)
+    sources = SOURCES[BRIDGE_TABLE][4]
+    honest = arp + e.load(Header.NETWORK, 0, 6) + e.equals(_ARP_ETHERNET_IPV4)
+    honest += _is_sender(sources, _FRAME_MAC, _ARP_ADDRESS) + _is_sender(sources, _ARP_MAC, _ARP_ADDRESS)
     yield Rule("prerouting", e.from_interface(PREFIX) + e.goto("frame"), "all that comes from a port of a pod")
     yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV4) + e.goto("from-pod"), "IPv4")
     yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV6) + e.goto("from-pod"), "IPv6")
     yield Rule("frame", honest + e.accept(), "ARP of a pod for itself")
-    yield Rule("frame", e.ether_type(e.ETHERTYPE_ARP) + _dropped("arp-spoofed"), "ARP for somebody else")
+    yield Rule("frame", arp + _dropped("arp-spoofed"), "ARP for somebody else")
     yield Rule("frame", _dropped("foreign"), "neither IP nor ARP, or tagged")
 
 
@@ -177,7 +181,7 @@ def _packet(table: TableId) -> Iterator[Rule]:
     no_tunnel = e.load_meta(Meta.L4PROTO) + e.in_set(TUNNEL_PROTOCOLS[table].name, invert=True)
     yield Rule("from-pod", no_tunnel + e.goto("packet"), "no tunnel protocol")
     yield Rule("from-pod", _dropped("tunnels"), "tunnel packets from a pod, or unreadable")
-    port = e.protocol(_UDP) + e.load(Header.TRANSPORT, 2, 2) + e.in_set(TUNNEL_PORTS[table].name)
+    port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(TUNNEL_PORTS[table].name)
     yield Rule("packet", port + _dropped("tunnels"), "tunnel packets from a pod")
     for prefix, reason in _NOWHERE:
         to = e.ip_version(prefix.version, bridge=bridge) + e.destination(prefix.version) + e.within(prefix)
@@ -189,8 +193,8 @@ def _packet(table: TableId) -> Iterator[Rule]:
     yield Rule("packet", discovery + _dropped("discovery"), "neighbour discovery that no pod may speak")
     for version, sources in SOURCES[table].items():
         frame = e.ip_version(version, bridge=True) if bridge else e.ethernet_frame(version)
-        known = frame + _sender(address=_SOURCE[version]) + e.in_set(sources.name)
-        yield Rule("packet", known + e.accept(), "a pod's own interface, MAC and address")
+        own = frame + _is_sender(sources, _FRAME_MAC, _SOURCE[version])
+        yield Rule("packet", own + e.accept(), "a pod's own interface, MAC and address")
     yield Rule("packet", _dropped("spoofed"), "any other source")
 
 
@@ -207,18 +211,16 @@ def _turned_astray(*, bridge: bool) -> Iterator[Rule]:
 
 def _own_advertisements() -> Iterator[Rule]:
     advertisement = e.ip_version(6, bridge=True) + e.icmp_type(_ICMPV6) + e.equals(bytes((ADVERTISEMENT,)))
-    own_target = _sender(address=_TARGET) + e.in_set(TARGETS.name)
-    own_source = _sender(address=_SOURCE[6]) + e.in_set(SOURCES[BRIDGE_TABLE][6].name)
-    yield Rule("packet", advertisement + own_target + own_source + e.accept(), "neighbour advertisement of a pod for itself")
+    own = _is_sender(TARGETS, _FRAME_MAC, _TARGET) + _is_sender(SOURCES[BRIDGE_TABLE][6], _FRAME_MAC, _SOURCE[6])
+    yield Rule("packet", advertisement + own + e.accept(), "neighbour advertisement of a pod for itself")
 
 
 def _arp() -> Iterator[Rule]:
-    ours = e.from_interface(PREFIX) + _is_own_link(ARP_TABLE, invert=True)
-    yield Rule("input", ours + _dropped("arp-spoofed"), "routed pods have permanent neighbours")
+    yield Rule("input", _from_pods(ARP_TABLE) + _dropped("arp-spoofed"), "routed pods have permanent neighbours")
 
 
 def _vxlan() -> Iterator[Rule]:
-    port = e.protocol(_UDP) + e.load(Header.TRANSPORT, 2, 2) + e.in_set(VXLAN_PORTS.name)
+    port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(VXLAN_PORTS.name)
     for version, vteps in VTEPS.items():
         member = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
         outside = e.from_interface(PREFIX, invert=True)
