@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -18,37 +19,39 @@ _GONE = frozenset((errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
 """Of a delete: there is no such thing (any more)."""
 
 
+class Step(enum.Enum):
+    PUT = enum.auto()
+    DELETE = enum.auto()
+    CLEAR = enum.auto()  # a delete that makes room for a put
+
+
 class Batch(Generic[K]):
     """Requests go out in the order in which they came in."""
 
     def __init__(self, table: str) -> None:
         self._table = table
         self._requests: list[bytes] = []
-        self._steps: list[tuple[K, frozenset[int]]] = []  # whose request, and which answers mean that it is done
+        self._steps: list[Step] = []
+        self._keys: list[K] = []
         self._refused: list[DataplaneError] = []
 
-    def put(self, key: K, request: bytes) -> None:
+    def add(self, step: Step, key: K, request: bytes) -> None:
+        self._steps.append(step)
+        self._keys.append(key)
         self._requests.append(request)
-        self._steps.append((key, _THERE))
-
-    def delete(self, key: K, request: bytes) -> None:
-        self._requests.append(request)
-        self._steps.append((key, _GONE))
 
     def refuse(self, key: K, reason: str, code: int) -> None:
         """What the kernel need not be asked."""
         self._refused.append(DataplaneError(self._table, describe(key), reason, errno=code))
 
     def send(self, netlink: Netlink) -> Outcome:
-        errors = netlink.send_many(self._requests)
-        done = {_THERE: set[K](), _GONE: set[K]()}
-        for index, (key, fine) in enumerate(self._steps):
-            error = errors.get(index)
-            if error is None or error.errno in fine:
-                done[fine].add(key)
-            else:
-                self.refuse(key, error.reason, error.errno)
-        return Outcome(len(done[_THERE]), len(done[_GONE] - done[_THERE]), tuple(self._refused))
+        done = {step: self._steps.count(step) for step in Step}
+        for index, error in netlink.send_many(self._requests).items():
+            step = self._steps[index]
+            if error.errno not in (_THERE if step is Step.PUT else _GONE):
+                done[step] -= 1
+                self.refuse(self._keys[index], error.reason, error.errno)
+        return Outcome(done[Step.PUT], done[Step.DELETE], tuple(self._refused))
 
 
 def describe(key: object) -> str:

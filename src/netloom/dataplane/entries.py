@@ -20,7 +20,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from netloom.dataplane.batch import Batch
+from netloom.dataplane.batch import Batch, Step
 from netloom.dataplane.netlink import Netlink, device_names, indexes
 from netloom.reconcile import Changes, Outcome
 
@@ -41,13 +41,13 @@ class Found(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class _Wanted(Generic[K, V]):
-    """`want` encoded with the interface indexes `at`; `homeless`: keys whose interface does not exist."""
+    """`want` encoded with the interface indexes `at`; `homeless`: items whose interface does not exist."""
 
     want: Mapping[K, V]
     devices: frozenset[str]
     at: Mapping[str, int]
-    entries: Mapping[bytes, K]
-    homeless: tuple[K, ...]
+    entries: Mapping[bytes, tuple[K, V]]
+    homeless: tuple[tuple[K, V], ...]
 
 
 class Entries(abc.ABC, Generic[K, V]):
@@ -91,47 +91,57 @@ class Entries(abc.ABC, Generic[K, V]):
         return indexes(self._netlink, devices)
 
     def changes(self, want: Mapping[K, V]) -> Changes[K, V]:
-        wanted = self._known = self._encoded(want)
-        have = self.read(wanted.at)
-        missing = wanted.entries.keys() - have.keys()
-        extra = have.keys() - wanted.entries.keys()
-        if not (missing or extra or wanted.homeless):
-            return Changes()
-        found = self._decoded([have[entry] for entry in extra])
-        return _difference(self, want, {wanted.entries[entry] for entry in missing}.union(wanted.homeless), found)
+        known = self._known if self._known and self._known.want is want else None
+        devices = known.devices if known else self._devices(want)
+        at = self.resolve(devices)
+        have = self.read(at)
+        if not have:
+            return Changes(want)
+        if known is None or known.at != at:
+            known = self._known = self._encoded(want, devices, at)
+        missing = dict(item for entry, item in known.entries.items() if entry not in have)
+        missing.update(known.homeless)
+        extra = have.keys() - known.entries.keys()
+        return self._difference(want, missing, [have[entry] for entry in extra]) if extra else Changes(missing)
 
     def apply(self, changes: Changes[K, V]) -> Outcome:
         put, delete = changes.put, changes.delete
         again = delete & put.keys()
-        at = self.resolve({self.device(*item) for item in put.items()} - {""})
+        at = self.resolve(self._devices(put))
         batch: Batch[K] = Batch(self.name)
         for key, request in self.delete_requests(again):
-            batch.delete(key, request)
+            batch.add(Step.CLEAR, key, request)
         for key, value in put.items():
             device = self.device(key, value)
             if device and device not in at:
                 batch.refuse(key, f"no interface {device}", errno.ENODEV)
             else:
-                batch.put(key, self.put_request(key, value, at[device] if device else 0))
+                batch.add(Step.PUT, key, self.put_request(key, value, at[device] if device else 0))
         for key, request in self.delete_requests(delete - again):
-            batch.delete(key, request)
+            batch.add(Step.DELETE, key, request)
         return batch.send(self._netlink)
 
-    def _encoded(self, want: Mapping[K, V]) -> _Wanted[K, V]:
-        known = self._known if self._known and self._known.want is want else None
-        devices = known.devices if known else frozenset({self.device(*item) for item in want.items()} - {""})
-        at = self.resolve(devices)
-        if known and known.at == at:
-            return known
-        entries: dict[bytes, K] = {}
+    def _encoded(self, want: Mapping[K, V], devices: frozenset[str], at: Mapping[str, int]) -> _Wanted[K, V]:
+        entries: dict[bytes, tuple[K, V]] = {}
         homeless = []
-        for key, value in want.items():
-            device = self.device(key, value)
+        for item in want.items():
+            device = self.device(*item)
             if device and device not in at:
-                homeless.append(key)
+                homeless.append(item)
             else:
-                entries[self.encode(key, value, at[device] if device else 0)] = key
+                entries[self.encode(*item, at[device] if device else 0)] = item
         return _Wanted(want, devices, at, entries, tuple(homeless))
+
+    def _devices(self, items: Mapping[K, V]) -> frozenset[str]:
+        return frozenset({self.device(*item) for item in items.items()} - {""})
+
+    def _difference(self, want: Mapping[K, V], missing: Mapping[K, V], extra: Iterable[bytes]) -> Changes[K, V]:
+        """`missing`: what is wanted and not there byte for byte.  `extra`: what is there besides what is wanted byte for byte."""
+        found = self._decoded(extra)
+        put = {key: value for key, value in missing.items() if found.get(key) != [value]}
+        crowded = {key for key, values in found.items() if key in want and (key not in missing or len(values) > 1)}
+        unwanted = {key for key in found if key not in want and self.owns(key)}
+        return Changes(put | {key: want[key] for key in crowded}, frozenset(unwanted | crowded))
 
     def _decoded(self, entries: Iterable[bytes]) -> dict[K, list[object]]:
         found: dict[K, list[object]] = {}
@@ -141,11 +151,3 @@ class Entries(abc.ABC, Generic[K, V]):
             if decoded:
                 found.setdefault(decoded.key, []).append(decoded.value)
         return found
-
-
-def _difference(table: Entries[K, V], want: Mapping[K, V], missing: set[K], found: Mapping[K, list[object]]) -> Changes[K, V]:
-    """`found`: what the kernel has besides the entries that are exactly as wanted."""
-    put = {key for key in missing if found.get(key) != [want[key]]}
-    crowded = {key for key, values in found.items() if key in want and (key not in missing or len(values) > 1)}
-    unwanted = {key for key in found if key not in want and table.owns(key)}
-    return Changes(put={key: want[key] for key in put | crowded}, delete=frozenset(unwanted | crowded))

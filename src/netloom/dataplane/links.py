@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator, Mapping
 
-from netloom.dataplane.batch import Batch
+from netloom.dataplane.batch import Batch, Step
 from netloom.dataplane.netlink import (
     Device,
     Netlink,
@@ -126,7 +126,7 @@ class Links:
                 doomed = [d for d in devices(self._netlink) if d.name in names]  # one by one, to learn which is refused
         batch: Batch[str] = Batch(self.name)
         for found in doomed:
-            batch.delete(found.name, delete_link(found.index))
+            batch.add(Step.DELETE, found.name, delete_link(found.index))
         return batch.send(self._netlink)
 
 

@@ -7,7 +7,6 @@ prefix, there may be the blackhole of a block of one address.  So such a route i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 from netloom.dataplane.entries import UNLIKE, Entries, Found
 from netloom.dataplane.netlink import delete_route_by_key, put_route
@@ -19,7 +18,7 @@ from netloom.dataplane.netlink.tables import (
     parse_route,
 )
 from netloom.dataplane.netlink.wire import message
-from netloom.model.desired import Route, RouteKey, RouteKind
+from netloom.model.desired import Route, RouteKey
 
 
 class Routes(Entries[RouteKey, Route]):
@@ -36,13 +35,8 @@ class Routes(Entries[RouteKey, Route]):
 
     def decode(self, entry: bytes, names: Mapping[int, str]) -> Found[RouteKey] | None:
         """A type of service or a source prefix would be part of the key: such a route is not ours, whoever marked it."""
-        found = parse_route(entry)
-        if found.selective:
-            return None
-        if found.route is None:
-            return Found(found.key, UNLIKE)
-        on_device = found.route.kind is RouteKind.UNICAST
-        return Found(found.key, replace(found.route, device=names.get(found.index, "") if on_device else ""))
+        found = parse_route(entry, names)
+        return None if found.selective else Found(found.key, found.route or UNLIKE)
 
     def read(self, at: Mapping[str, int]) -> dict[bytes, bytes]:
         return {body: body for version in (4, 6) for body in self._netlink.dump(get_routes(version))}
@@ -54,6 +48,6 @@ class Routes(Entries[RouteKey, Route]):
         yield from ((key, delete_route_by_key(key)) for key in keys if key.metric)
         if any(not key.metric for key in keys):
             for body in self._netlink.dump(get_routes(4)):
-                found = parse_route(body)
+                found = parse_route(body, {})
                 if not found.key.metric and found.key in keys and not found.selective:
                     yield found.key, message(RTM_DELROUTE, 0, body)

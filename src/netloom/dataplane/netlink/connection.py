@@ -48,8 +48,9 @@ PATIENCE = 10
 DUMP_ATTEMPTS = 5
 
 _ERRNO = struct.Struct("=i")
-_FLAGS_SEQUENCE = struct.Struct("=HI")
-_FLAGS_OFFSET = 6
+_FLAGS, _FLAGS_OFFSET = struct.Struct("=H"), 6
+_SEQUENCE, _SEQUENCE_OFFSET = struct.Struct("=I"), 8
+_U32 = 0xFFFFFFFF
 
 
 class NetlinkError(DataplaneError):
@@ -88,7 +89,7 @@ class Netlink:
 
     def transact(self, *requests: bytes) -> None:
         """All in one send, each acknowledged.  Raises the first NetlinkError after the kernel has worked on all of them."""
-        if errors := self._send(requests, acknowledge_all=True):
+        if requests and (errors := self._send(requests, acknowledge_all=True)):
             raise errors[min(errors)]
 
     def send_many(self, requests: Sequence[bytes]) -> dict[int, NetlinkError]:
@@ -100,9 +101,7 @@ class Netlink:
 
     def ask(self, request: bytes) -> bytes:
         """The body of the one message that answers a request without dump."""
-        data = bytearray(request)
-        sequence = self._number(data, 0)
-        self._socket.send(data)
+        sequence = self._ask(request, 0)
         for kind, _, number, body in self._answers():
             if number == sequence:
                 if kind == NLMSG_ERROR:
@@ -134,10 +133,13 @@ class Netlink:
         data = bytearray().join(requests)
         first = self._sequence + 1
         offset = 0
-        last = len(requests) - 1
-        for index, request in enumerate(requests):
-            self._number(data, offset, NLM_F_ACK if acknowledge_all or index == last else 0)
+        for sequence, request in enumerate(requests, first):
+            _SEQUENCE.pack_into(data, offset + _SEQUENCE_OFFSET, sequence & _U32)
+            if acknowledge_all:
+                _add_flags(data, offset, NLM_F_ACK)
             offset += len(request)
+        _add_flags(data, offset - len(requests[-1]), NLM_F_ACK)
+        self._sequence = (self._sequence + len(requests)) & _U32
         self._socket.send(data)
         return self._collect(first, len(requests))
 
@@ -145,7 +147,7 @@ class Netlink:
         """Reads until the last message of the batch is answered; the kernel answers in order."""
         errors: dict[int, NetlinkError] = {}
         for kind, flags, sequence, body in self._answers():
-            index = (sequence - first) & 0xFFFFFFFF
+            index = (sequence - first) & _U32
             if kind != NLMSG_ERROR or index >= count:
                 continue
             if _ERRNO.unpack_from(body)[0]:
@@ -156,9 +158,7 @@ class Netlink:
 
     def _dump_once(self, request: bytes) -> list[bytes] | None:
         """None where the kernel says that the table changed meanwhile."""
-        data = bytearray(request)
-        sequence = self._number(data, 0, NLM_F_DUMP)
-        self._socket.send(data)
+        sequence = self._ask(request, NLM_F_DUMP)
         bodies: list[bytes] = []
         seen = 0
         for kind, flags, number, body in self._answers():
@@ -173,11 +173,13 @@ class Netlink:
             bodies.append(body)
         return None if seen & NLM_F_DUMP_INTR else bodies
 
-    def _number(self, data: bytearray, offset: int, more_flags: int = 0) -> int:
-        """Gives the message at `offset` the next sequence number, and more flags."""
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        flags, _ = _FLAGS_SEQUENCE.unpack_from(data, offset + _FLAGS_OFFSET)
-        _FLAGS_SEQUENCE.pack_into(data, offset + _FLAGS_OFFSET, flags | more_flags, self._sequence)
+    def _ask(self, request: bytes, flags: int) -> int:
+        """Sends one message and returns its sequence number."""
+        self._sequence = (self._sequence + 1) & _U32
+        data = bytearray(request)
+        _SEQUENCE.pack_into(data, _SEQUENCE_OFFSET, self._sequence)
+        _add_flags(data, 0, flags)
+        self._socket.send(data)
         return self._sequence
 
     def _answers(self) -> Iterator[tuple[int, int, int, bytes]]:
@@ -199,6 +201,12 @@ def _open(buffer: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", PATIENCE, 0))
     sock.bind((0, 0))
     return sock
+
+
+def _add_flags(data: bytearray, offset: int, flags: int) -> None:
+    """To the message at `offset`."""
+    (already,) = _FLAGS.unpack_from(data, offset + _FLAGS_OFFSET)
+    _FLAGS.pack_into(data, offset + _FLAGS_OFFSET, already | flags)
 
 
 def _chunks(requests: Sequence[bytes]) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from netloom.dataplane.netlink.wire import (
@@ -114,26 +115,23 @@ _KINDS = {kind.value: kind for kind in RouteKind}
 def encode_route(key: RouteKey, route: Route, index: int) -> bytes:
     """The route as the kernel dumps it, but for what stands at the end of IPv6 ones (`AFTER_ROUTE`).  `index`: of `route.device`."""
     prefix, metric = key
-    version = prefix.version
-    if version == 6 and route.kind is RouteKind.BLACKHOLE:
+    version, length = prefix.version, prefix.prefixlen
+    gateway, kind = route.gateway, route.kind
+    if kind is RouteKind.BLACKHOLE and version == 6:
         index = LOOPBACK
-    on_link = route.gateway is None and route.kind is RouteKind.UNICAST
-    scope = RT_SCOPE_LINK if on_link and version == 4 else RT_SCOPE_UNIVERSE
+    on_link = gateway is None and kind is RouteKind.UNICAST and version == 4
+    scope = RT_SCOPE_LINK if on_link else RT_SCOPE_UNIVERSE
     flags = RTNH_F_ONLINK if route.onlink else 0
-    parts = [
-        RTMSG.pack(FAMILY[version], prefix.prefixlen, 0, 0, RT_TABLE_MAIN, PROTOCOL, scope, route.kind.value, flags),
-        _MAIN,
-    ]
-    if prefix.prefixlen:
-        parts.append(attribute(RTA_DST, prefix.network_address.packed))
     priority = u32(RTA_PRIORITY, metric) if metric else b""
     source = attribute(RTA_PREFSRC, route.source.packed) if route.source else b""
-    parts += (priority, source) if version == 4 else (source, priority)
-    if route.gateway:
-        parts.append(attribute(RTA_GATEWAY, route.gateway.packed))
-    if index:
-        parts.append(u32(RTA_OIF, index))
-    return b"".join(parts)
+    return (
+        RTMSG.pack(FAMILY[version], length, 0, 0, RT_TABLE_MAIN, PROTOCOL, scope, kind.value, flags)
+        + _MAIN
+        + (attribute(RTA_DST, prefix.network_address.packed) if length else b"")
+        + (priority + source if version == 4 else source + priority)
+        + (attribute(RTA_GATEWAY, gateway.packed) if gateway else b"")
+        + (u32(RTA_OIF, index) if index else b"")
+    )
 
 
 def put_route(key: RouteKey, route: Route, index: int) -> bytes:
@@ -161,24 +159,25 @@ def get_routes(version: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FoundRoute:
-    """A route of a dump.  `route` has no device name, only `index`; None where it is a route that `Route` cannot say.
+    """A route of a dump.  `route` is None where it is a route that `Route` cannot say.
     `selective`: it is for some packets only (type of service, source), so its key is more than `key`."""
 
     key: RouteKey
     route: Route | None
-    index: int
     selective: bool
 
 
-def parse_route(body: bytes) -> FoundRoute:
+def parse_route(body: bytes, names: Mapping[int, str]) -> FoundRoute:
+    """`names`: of interfaces by index."""
     family, length, source_length, tos, _, _, scope, kind, flags = RTMSG.unpack_from(body)
     found = attributes(body, RTMSG.size)
     zeros = bytes(4 if family == AF_INET else 16)
     prefix = ipaddress.ip_network((found.get(RTA_DST, zeros), length))
     key = RouteKey(prefix, to_int(found.get(RTA_PRIORITY, b"")))
-    index = to_int(found.get(RTA_OIF, b""))
+    index = to_int(found.get(RTA_OIF, b"")) if kind != RouteKind.BLACKHOLE.value else 0
     gateway, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
     route = Route(
+        device=names.get(index, ""),
         gateway=ipaddress.ip_address(gateway) if gateway else None,
         onlink=bool(flags & RTNH_F_ONLINK),
         source=ipaddress.ip_address(source) if source else None,
@@ -191,7 +190,7 @@ def parse_route(body: bytes) -> FoundRoute:
         and found.keys() <= _KNOWN
         and not any(found.get(RTA_CACHEINFO, b"")[_EXPIRES] + found.get(RTA_PREF, b""))
     )
-    return FoundRoute(key, route if plain else None, index, bool(tos or source_length))
+    return FoundRoute(key, route if plain else None, bool(tos or source_length))
 
 
 # neighbours and FDB entries

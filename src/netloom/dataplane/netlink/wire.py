@@ -35,7 +35,10 @@ def message(kind: int, flags: int, body: bytes) -> bytes:
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) & 3)
+    length = 4 + len(value)
+    padding = -length & 3
+    head = _ATTRIBUTE.pack(length, kind)
+    return head + value + bytes(padding) if padding else head + value
 
 
 def u8(kind: int, value: int) -> bytes:
