@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from tests.pure.datastore.contract import SOON, in_background
 from tests.pure.datastore.places import POLL, node
 
 from netloom.datastore.sqlite import SqliteDatastore
@@ -35,14 +36,13 @@ def refused(call, *words):
 def apart(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The program runs in mount, network, PID and IPC namespaces of its own."""
     command = ["unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", sys.executable, "-c"]
-    child = subprocess.Popen(
-        [*command, PRELUDE + textwrap.dedent(program), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+    with subprocess.Popen(
+        [*command, PRELUDE + textwrap.dedent(program), *arguments], stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def run_apart(program: str, *arguments: str) -> None:
@@ -53,7 +53,7 @@ def run_apart(program: str, *arguments: str) -> None:
 
 def line(child: subprocess.Popen[str]) -> str:
     assert child.stdout
-    return child.stdout.readline().strip()
+    return in_background(child.stdout.readline).result(SOON).strip()
 
 
 FOLLOW = """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 from tests.pure.datastore.places import LONG, Place, node
@@ -15,6 +16,23 @@ from netloom.model.resources import Metadata, Namespace, Node
 
 SOON = 10.0
 """Seconds that a test waits for what should come at once, before it calls it missing."""
+
+
+T = TypeVar("T")
+
+
+def in_background(call: Callable[[], T]) -> Future[T]:
+    """The call runs in a thread that a test does not wait for: one that nobody wakes is a failure, not a hang."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except Exception as e:
+            future.set_exception(e)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def drain(watch: Watch) -> list[Event]:
@@ -141,34 +159,30 @@ class Contract:
 
     def test_a_write_wakes_a_watcher_of_another_client(self, place: Place) -> None:
         writer, watch = place.open(), place.open().watch(place.open().list().revision)
-        with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(watch.next, None)
-            writer.create(node("a"))
-            assert names(waiting.result(SOON)) == ["+a"]
+        waiting = in_background(lambda: watch.next(None))
+        writer.create(node("a"))
+        assert names(waiting.result(SOON)) == ["+a"]
 
     def test_close_of_a_watch_wakes_next(self, store: Datastore) -> None:
         for _ in range(20):
             watch = store.watch(store.list().revision)
-            with ThreadPoolExecutor() as pool:
-                waiting = pool.submit(watch.next, None)
-                watch.close()
-                assert list(waiting.result(SOON)) == []
+            waiting = in_background(lambda watch=watch: watch.next(None))
+            watch.close()
+            assert list(waiting.result(SOON)) == []
 
     def test_close_of_a_watch_leaves_others_waiting(self, store: Datastore) -> None:
         closed, waits = store.watch(store.list().revision), store.watch(store.list().revision)
-        with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(waits.next, None)
-            closed.close()
-            store.create(node("a"))
-            assert names(waiting.result(SOON)) == ["+a"]
+        waiting = in_background(lambda: waits.next(None))
+        closed.close()
+        store.create(node("a"))
+        assert names(waiting.result(SOON)) == ["+a"]
 
     def test_close_of_the_store_wakes_next(self, store: Datastore) -> None:
         watch = store.watch(store.list().revision)
-        with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(watch.next, None)
-            store.close()
-            with pytest.raises(Unavailable):
-                waiting.result(SOON)
+        waiting = in_background(lambda: watch.next(None))
+        store.close()
+        with pytest.raises(Unavailable):
+            waiting.result(SOON)
 
     def test_every_call_after_close_is_unavailable(self, store: Datastore) -> None:
         store.close()

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from typing import Any
 
 from tests.pure.datastore.contract import count_up
 from tests.pure.datastore.places import POLL, node
@@ -32,6 +33,12 @@ def process(target: Callable[..., None], *arguments: object) -> Iterator[tuple[C
         child.kill()
         child.join()
         ours.close()
+
+
+def hear(pipe: Connection) -> Any:  # Any: whatever the process says
+    """What the process says next; it is a failure, not a hang, if it says nothing."""
+    assert pipe.poll(60), "the other process says nothing"
+    return pipe.recv()
 
 
 def compete(pipe: Connection, path: str, rounds: int) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from tests.pure.datastore.contract import SOON, in_background
 
 from netloom.datastore import doorbell
 from netloom.datastore.doorbell import Doorbell
@@ -19,20 +20,24 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "bell")
 
 
+def sleeping(bell: Doorbell) -> Future[None]:
+    word = bell.word()
+    return in_background(lambda: bell.wait(word, LONGER_THAN_ANY_TEST))
+
+
 def test_a_ring_wakes_everybody_who_sleeps(path: str) -> None:
     bells = [Doorbell(path) for _ in range(5)]
-    with ThreadPoolExecutor() as pool:
-        asleep = [pool.submit(bell.wait, bell.word(), LONGER_THAN_ANY_TEST) for bell in bells]
-        Doorbell(path).ring()
-        for sleeper in asleep:
-            sleeper.result(10)
+    asleep = [sleeping(bell) for bell in bells]
+    Doorbell(path).ring()
+    for sleeper in asleep:
+        sleeper.result(SOON)
 
 
 def test_a_ring_before_falling_asleep_is_not_missed(path: str) -> None:
     bell = Doorbell(path)
     word = bell.word()
     Doorbell(path).ring()
-    bell.wait(word, LONGER_THAN_ANY_TEST)
+    in_background(lambda: bell.wait(word, LONGER_THAN_ANY_TEST)).result(SOON)
 
 
 def test_nobody_rings_and_the_wait_ends_by_itself(path: str) -> None:
@@ -44,10 +49,9 @@ def test_nobody_rings_and_the_wait_ends_by_itself(path: str) -> None:
 
 def test_close_wakes_sleepers_who_may_still_look_at_the_word(path: str) -> None:
     bell = Doorbell(path)
-    with ThreadPoolExecutor() as pool:
-        asleep = pool.submit(bell.wait, bell.word(), LONGER_THAN_ANY_TEST)
-        bell.close()
-        asleep.result(10)
+    asleep = sleeping(bell)
+    bell.close()
+    asleep.result(SOON)
     bell.word()
     bell.ring()
     bell.close()
@@ -70,7 +74,7 @@ def test_a_reader_and_a_writer_in_step_never_miss_each_other(path: str) -> None:
     for player in players:
         player.start()
     for player in players:
-        player.join(20)
+        player.join(SOON)
     assert turns == [0, 1] * 1000
 
 

@@ -18,6 +18,7 @@ from tests.pure.datastore import processes
 from tests.pure.datastore.contract import SOON, Contract, drain
 from tests.pure.datastore.model import SETTINGS, StoreMachine
 from tests.pure.datastore.places import LONG, POLL, Place, SqlitePlace, node
+from tests.pure.datastore.processes import hear
 
 from netloom.datastore import connect
 from netloom.datastore.sqlite import SqliteDatastore
@@ -250,10 +251,10 @@ def test_of_racing_processes_exactly_one_wins_each_round(file: str) -> None:
         store.create(node("counter", 0))
         pipes = [running.enter_context(processes.process(processes.compete, file, rounds))[0] for _ in range(racers)]
         for pipe in pipes:
-            assert pipe.recv() == "ready"
+            assert hear(pipe) == "ready"
         for pipe in pipes:
             pipe.send("go")
-        won = [i for pipe in pipes for i in pipe.recv()]
+        won = [i for pipe in pipes for i in hear(pipe)]
         assert sorted(won) == list(range(rounds))
         counter = store.get("Node", "counter")
         assert counter is not None and counter.resource == node("counter", racers * rounds)
@@ -264,19 +265,18 @@ def test_many_processes_may_make_the_store_at_once(directory: Path) -> None:
     file = str(directory / "new" / "store.db")
     with ExitStack() as running:
         pipes = [running.enter_context(processes.process(processes.follow, file))[0] for _ in range(8)]
-        assert [pipe.recv() for pipe in pipes] == ["ready"] * 8
+        assert [hear(pipe) for pipe in pipes] == ["ready"] * 8
         with closing(SqliteDatastore(file)) as store:
             store.create(node("a"))
-            assert [pipe.recv() for pipe in pipes] == ["a"] * 8
+            assert [hear(pipe) for pipe in pipes] == ["a"] * 8
 
 
 def test_the_doorbell_and_not_the_poll_wakes_watchers_of_other_processes(file: str) -> None:
     with closing(SqliteDatastore(file, poll=POLL)) as store, processes.process(processes.follow, file) as (pipe, _):
-        assert pipe.recv() == "ready"
+        assert hear(pipe) == "ready"
         for i in range(100):
             store.create(node(f"n{i}"))
-            assert pipe.poll(SOON), f"nobody woke for change {i}"
-            assert pipe.recv() == f"n{i}"
+            assert hear(pipe) == f"n{i}"
 
 
 def test_the_poll_finds_what_nobody_rang_for(file: str) -> None:
@@ -288,13 +288,13 @@ def test_the_poll_finds_what_nobody_rang_for(file: str) -> None:
 
 def test_a_lock_held_by_another_process_is_waited_for_and_then_unavailable(file: str) -> None:
     with closing(SqliteDatastore(file, patience=0.05)) as store, processes.process(processes.lock, file) as (pipe, _):
-        assert pipe.recv() == "ready"
+        assert hear(pipe) == "ready"
         with pytest.raises(Unavailable, match=f"{file} is locked by another process") as e:
             store.create(node("a"))
         assert e.value.hint == f"see who holds it: fuser -v {file}"
         assert store.list().items == ()  # readers do not wait
         pipe.send("let go")
-        assert pipe.recv() == "free"
+        assert hear(pipe) == "free"
         store.create(node("a"))
 
 
@@ -303,7 +303,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_store(file: str) -> None:
     with closing(SqliteDatastore(file)) as observer:
         for number in range(200 if LONG else 25):
             with processes.process(processes.write, file, f"w{number}") as (pipe, child):
-                answered = pipe.recv()
+                answered = hear(pipe)
                 time.sleep(rng.uniform(0, 0.03))
                 child.kill()
                 child.join()
