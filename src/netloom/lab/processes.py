@@ -18,6 +18,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 MARK = "NETLOOM_LAB"
+_children = set[int]()
+"""What `spawn` started in this process; such a child has to be reaped by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def spawn(arguments: list[str], environment: Mapping[str, str], log: str, descri
     """Starts a daemon in the calling thread's namespaces, in its own session; output is appended to `log`.  `descriptors` keep
     their numbers in it.  Returns the PID."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    return os.posix_spawn(
+    pid = os.posix_spawn(
         arguments[0],
         arguments,
         environment,
@@ -58,6 +60,8 @@ def spawn(arguments: list[str], environment: Mapping[str, str], log: str, descri
         setsigmask=(),
         setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE),
     )
+    _children.add(pid)
+    return pid
 
 
 @contextmanager
@@ -96,8 +100,8 @@ def end(
                 process.signal(signal.SIGKILL)
             _wait(processes, 5.0)
             for process in processes:
-                with suppress(ChildProcessError):  # it is ours to reap only if this process started it
-                    os.waitpid(process.pid, os.WNOHANG)
+                if process.pid in _children and os.waitpid(process.pid, os.WNOHANG)[0]:
+                    _children.discard(process.pid)
 
 
 def _wait(processes: Sequence[Process], seconds: float) -> list[Process]:

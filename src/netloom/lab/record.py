@@ -17,8 +17,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
@@ -29,6 +30,7 @@ from netloom.model.resources import dec_hook
 
 ROOT = "/run/netloom-lab"
 NAMESPACES = "/run/netns"
+_PATIENCE = 2.0
 
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,16 +134,17 @@ def check_lab_name(lab: str) -> None:
 
 
 def _lock_folder(lab: str) -> int:
-    path = folder(lab)
-    while True:  # the one who held the lock may have taken the folder, or the common root, away in between
-        with suppress(FileNotFoundError):
+    """Waits a little: a child that was just forked off a killed `up` holds its lock until it has become another program."""
+    path, deadline = folder(lab), time.monotonic() + _PATIENCE
+    while True:
+        with suppress(FileNotFoundError, BlockingIOError), ExitStack() as undo:
             os.makedirs(path, mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    return descriptor
-            except BlockingIOError as e:
-                os.close(descriptor)
-                raise ConfigError(f"lab {lab!r} is being brought up or down by another process", hint="try again") from e
-            os.close(descriptor)
+            undo.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else who held the lock has taken the folder away
+                undo.pop_all()
+                return descriptor
+        if time.monotonic() > deadline:
+            raise ConfigError(f"lab {lab!r} is being brought up or down by another process", hint="try again")
+        time.sleep(0.02)
