@@ -45,8 +45,8 @@ def rules(proof: Proof) -> list[RuleLine]:
 
 
 def kinds_of_packets(proof: Proof) -> str:
-    """`tcp, udp and icmp over IPv4 and IPv6`."""
-    protocols = [p.value for p in Protocol if any(r.probe.protocol is p for r in proof.results)]
+    """`TCP, UDP and ICMP over IPv4 and IPv6`."""
+    protocols = [p.name for p in Protocol if any(r.probe.protocol is p for r in proof.results)]
     versions = sorted({r.probe.address.version for r in proof.results})
     return f"{_and(protocols)} over {_and([f'IPv{version}' for version in versions])}"
 

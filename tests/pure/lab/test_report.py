@@ -66,4 +66,4 @@ def test_failures_name_who_whom_and_why_and_do_not_flood_the_screen() -> None:
 
 
 def test_the_packets_are_named_in_words() -> None:
-    assert kinds_of_packets(proof()) == "tcp, udp and icmp over IPv4 and IPv6"
+    assert kinds_of_packets(proof()) == "TCP, UDP and ICMP over IPv4 and IPv6"
