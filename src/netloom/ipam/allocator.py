@@ -60,7 +60,6 @@ class Allocator:
         self._blocks: Mapping[str, tuple[Block, ...]] = {}
         self._since: dict[Prefix, float] = {}
         self._own_addresses: set[Address] = set()
-        self._seen: tuple[str, int] | None = None
 
     # in the agent's loop
 
@@ -87,9 +86,9 @@ class Allocator:
         Unavailable: not now."""
         self._require_membership()
         serving = self._serving(request)
-        blocks, held = self._blocks, self._claims.cidrs
+        claims, blocks = self._claims, self._blocks
         found = choose(request, Situation(serving, blocks, self._journal.holdings, self._cooled()))
-        return replace(found, held=held) if isinstance(found, NeedBlock) else found
+        return replace(found, held=claims.serving) if isinstance(found, NeedBlock) else found
 
     def own_address(self, pool: IPPool) -> Address | NeedBlock | None:
         """The node's own address in the pool, for its tunnel device: always the same while the node has the block.
@@ -99,7 +98,7 @@ class Allocator:
         addresses = [node_address(block.cidr) for block in self._blocks.get(pool.name, ())]
         mine = [address for address in addresses if address is not None]
         if not mine:
-            return NeedBlock((pool,), held=self._claims.cidrs)
+            return NeedBlock((pool,), held=self._claims.serving)
         address = next((a for a in mine if a in self._pinned()), mine[0])
         self._own_addresses.add(address)
         return address
@@ -133,10 +132,10 @@ class Allocator:
         Raises PoolExhausted with figures, ConfigError where an address asked for is another node's, Unavailable.
         """
         with self._claiming:
-            if self._claims.cidrs != need.held:
+            if self._claims.serving != need.held:
                 return
-            listing = self._listed(datastore)
-            if self._claims.cidrs != need.held:
+            listing = self._assert(datastore)
+            if self._claims.serving != need.held:
                 return
             if need.cidr is not None:
                 self._claim_named(datastore, need.pools[0], need.cidr)
@@ -152,16 +151,13 @@ class Allocator:
         """Asserts our claims and takes up those that only the datastore knows: at the start, and whenever the watch says
         that the datastore is another one or went back."""
         with self._claiming:
-            self._assert(datastore, datastore.list(claiming.KIND))
+            self._assert(datastore)
 
     def give_back(self, retired: Iterable[Held], datastore: Datastore) -> None:
         """Raises Unavailable; what could not be given back is taken up again before the next claim."""
         with self._claiming:
-            seen, self._seen = self._seen, None
-            gone = [held for held in retired if held.cidr not in self._claims.cidrs]
             self._keep(self._claims)
-            claiming.release(datastore, self._claims, gone)
-            self._seen = seen
+            claiming.release(datastore, self._claims, (h for h in retired if h.cidr not in self._claims.cidrs))
 
     def _claim_named(self, datastore: Datastore, pool: IPPool, cidr: Prefix) -> None:
         slot = slot_of(pool, cidr.network_address)
@@ -170,18 +166,13 @@ class Allocator:
             raise ConfigError(f"{cidr} of pool {pool.name} belongs to another node", hint=hint)
         self._keep(self._claims.having((*self._claims.held, Held(cidr=cidr, slot=slot))))
 
-    def _listed(self, datastore: Datastore) -> Listing:
-        """All blocks.  Where the store is not the one that we knew, or went back, our claims are asserted before."""
+    def _assert(self, datastore: Datastore) -> Listing:
+        """Before every claim: the datastore may have gone back, or be another one.  Gives all blocks, as they were before."""
         listing = datastore.list(claiming.KIND)
-        if self._seen is None or self._seen[0] != datastore.identity or listing.revision < self._seen[1]:
-            self._assert(datastore, listing)
-            listing = datastore.list(claiming.KIND)
-        self._seen = (datastore.identity, listing.revision)
+        asserted = claiming.assert_claims(datastore, self._claims, listing)
+        if asserted != self._claims:
+            self._keep(asserted)
         return listing
-
-    def _assert(self, datastore: Datastore, listing: Listing) -> None:
-        self._keep(claiming.assert_claims(datastore, self._claims, listing))
-        self._seen = (datastore.identity, listing.revision)
 
     def _keep(self, claims: Claims) -> None:
         """Durably first, then in service."""

@@ -8,8 +8,8 @@ The order of steps, such that a kill between any two does no harm (see claims.py
     claim      datastore → own copy (fsync) → first address          killed in between: `assert_claims` finds it and takes it up
     give back  no new addresses → own copy (fsync) → datastore        killed in between: likewise; it is given back again later
 
-A write that timed out may have happened.  It is read back, and if that fails too, the next `assert_claims` finds out.  That
-the store itself went back (a backup, a lost quorum) is noticed before the next claim: own claims are asserted first, and a
+A write that timed out may have happened.  It is read back, and if that fails too, the next `assert_claims` finds out.  The
+store itself may go back (a backup, a lost quorum) or be another one: so own claims are asserted before every new one, and a
 block that is another's by now gives out no more addresses.
 """
 
@@ -118,7 +118,7 @@ def claim_exactly(datastore: Datastore, claims: Claims, slot: Prefix, cidr: Pref
     """
     if not swap(datastore, slot, taking(claims, cidr)):
         return False
-    if any(block.spec.cidr != slot and taken(block, claims, cidr) for block in _blocks(datastore.list(KIND))):
+    if any(_beside(block, slot, claims, cidr) for block in _blocks(datastore.list(KIND))):
         swap(datastore, slot, dropping(claims, cidr))
         return False
     return True
@@ -142,14 +142,18 @@ def assert_claims(datastore: Datastore, claims: Claims, listing: Listing) -> Cla
 
 
 def _asserted(datastore: Datastore, claims: Claims, held: Held, blocks: Iterable[IPBlock]) -> Held:
-    stands = not any(taken(block, claims, held.cidr) for block in blocks)
+    stands = not any(_beside(block, held.slot, claims, held.cidr) for block in blocks)
     stands = stands and swap(datastore, held.slot, taking(claims, held.cidr))
     return msgspec.structs.replace(held, contested=not stands)
 
 
-def taken(block: IPBlock, claims: Claims, cidr: Prefix) -> bool:
-    """Whether somebody else claims something of `cidr` in this block."""
-    return _overlap(block.spec.cidr, cidr) and any(_overlap(c.cidr, cidr) and not claims.owns(c) for c in block.spec.claims)
+def _beside(block: IPBlock, slot: Prefix, claims: Claims, cidr: Prefix) -> bool:
+    """Whether somebody else claims something of `cidr` by a record of a differently cut slot."""
+    return (
+        block.spec.cidr.prefixlen != slot.prefixlen
+        and _overlap(block.spec.cidr, cidr)
+        and any(_overlap(c.cidr, cidr) and not claims.owns(c) for c in block.spec.claims)
+    )
 
 
 def release_node(datastore: Datastore, node: str, node_id: str) -> int:

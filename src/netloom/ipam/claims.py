@@ -47,6 +47,11 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     def cidrs(self) -> frozenset[Prefix]:
         return frozenset(held.cidr for held in self.held)
 
+    @property
+    def serving(self) -> frozenset[Prefix]:
+        """What addresses are given out of."""
+        return frozenset(held.cidr for held in self.held if not held.contested)
+
     def owns(self, claim: Claim) -> bool:
         return claim.node == self.node and claim.node_id in (self.node_id, *self.former)
 
