@@ -103,7 +103,7 @@ def get(
 
 
 def _show(resources: list[AnyResource], selection: Selection, output: str) -> None:
-    found = [r for r in resources if selection.takes(r)]
+    found = sorted(filter(selection.takes, resources), key=lambda r: (r.metadata.namespace or "", selection.view.name(r)))
     missing = selection.missing(found)
     single = len(selection.names) == 1 and len(found) == 1
     if found or (not selection.names and output in ("json", "yaml")):

@@ -33,6 +33,7 @@ _WORDS: Mapping[str, object] = {
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _MAX_DIGITS = 20
+_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def read(data: bytes, file: str) -> tuple[Document, ...]:
     except UnicodeDecodeError as e:
         raise ConfigError("is not UTF-8 text", where=f"{file}:{data.count(b'%c' % 10, 0, e.start) + 1}") from e
     if text.lstrip()[:1] in ("{", "["):
-        text = text.replace("\t", " ")  # JSON may be indented by tabs, and has none inside its strings
+        text = _yaml_of_json(text)
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -72,6 +73,12 @@ def read(data: bytes, file: str) -> tuple[Document, ...]:
     except yaml.YAMLError as e:
         raise ConfigError(f"is not YAML: {_reason(e)}", where=f"{file}:{_line(e)}") from e
     return tuple(d for d in builder.documents if d.value is not None)
+
+
+def _yaml_of_json(text: str) -> str:
+    """The two things that JSON may have and YAML may not: tabs between tokens, and pairs of surrogates for one character."""
+    joined = _PAIR.sub(lambda m: m[1] + bytes.fromhex(m[2] + m[3]).decode("utf-16-be"), text)
+    return joined.replace("\t", " ")
 
 
 def _reason(error: yaml.YAMLError) -> str:

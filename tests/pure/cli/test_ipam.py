@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+from tests.pure.cli.conftest import Run, fill
+from tests.pure.cli.samples import block, endpoint, pool
+
+from netloom.datastore.sqlite import SqliteDatastore
+
+ANSWERS = {
+    "show": """
+        POOL      CIDR            ENCAPSULATION   USED           BLOCKS        NODES   DISABLED
+        default   10.244.0.0/16   VXLAN           3/65536 (0%)   2/1024 (0%)   2       no
+        """,
+    "show --blocks": """
+        BLOCK            POOL      NODE   SIZE   USED   FREE
+        10.244.0.0/26    default   a      64     2      59
+        10.244.0.64/26   default   b      64     1      60
+        """,
+    "show --blocks 10.244.0.64/26": """
+        BLOCK            POOL      NODE   SIZE   USED   FREE
+        10.244.0.64/26   default   b      64     1      60
+        """,
+    "find 10.244.0.2": """
+        address:  10.244.0.2
+        pool:     default (10.244.0.0/16)
+        block:    10.244.0.0/26
+        node:     a
+        use:      a pod
+        pod:      shop/web-0
+        interface:eth0, on the host loom00000000002
+        """,
+    "find 10.244.0.9": """
+        address:  10.244.0.9
+        pool:     default (10.244.0.0/16)
+        block:    10.244.0.0/26
+        node:     a
+        use:      reserved by printers
+        """,
+    "find 10.244.0.64": """
+        address:  10.244.0.64
+        pool:     default (10.244.0.0/16)
+        block:    10.244.0.64/26
+        node:     b
+        use:      the node itself: its tunnel device
+        """,
+    "find 10.244.9.9": """
+        address:  10.244.9.9
+        pool:     default (10.244.0.0/16)
+        block:    10.244.9.0/26, claimed by no node
+        node:     -
+        use:      free
+        """,
+    "find db-0": """
+        NAMESPACE   POD    INTERFACE   ADDRESSES     NODE
+        shop        db-0   eth0        10.244.0.66   b
+        """,
+    "check": """
+        2 blocks, 3 pod interfaces, 2 nodes: all agree
+        """,
+}
+
+
+@pytest.mark.parametrize("arguments", ANSWERS)
+def test_an_answer_about_addresses_is_short(arguments: str, run: Run, cluster: SqliteDatastore) -> None:
+    result = run("ipam", *arguments.split())
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == dedent(ANSWERS[arguments]).lstrip("\n")
+
+
+def test_a_pool_too_large_to_count_shows_what_is_used(run: Run, store: SqliteDatastore) -> None:
+    fill(store, (pool("six", "fd00::/48"),))
+    assert run("ipam", "show").stdout.splitlines()[1].split() == ["six", "fd00::/48", "None", "0", "0", "0", "no"]
+
+
+def test_without_a_pool_the_next_step_is_named(run: Run, store: SqliteDatastore) -> None:
+    result = run("ipam", "show")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "there is no pool" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        ("find 1.2.3.4", 1, "1.2.3.4 is in no pool"),
+        ("find shop/nobody", 1, "there is no pod shop/nobody, and it is no address"),
+        ("show x/y", 2, "'x/y' is no prefix"),
+    ],
+)
+def test_what_is_not_found_is_a_clear_no(arguments: str, code: int, error: str, run: Run, cluster: SqliteDatastore) -> None:
+    result = run("ipam", *arguments.split())
+    first, last = result.stderr.splitlines()
+    assert (result.exit_code, first) == (code, f"error: {error}")
+    assert last.startswith("hint: netloom") or "netloom get" in last
+
+
+def test_what_a_node_left_behind_is_found_and_taken_away(run: Run, cluster: SqliteDatastore) -> None:
+    fill(cluster, (block("10.244.0.128/26", "gone"), endpoint("lost", "shop", "gone", "10.244.0.130")))
+    found = run("ipam", "check")
+    assert found.exit_code == 1
+    assert found.stdout.splitlines() == [
+        "✗ 10.244.0.128/26 is claimed by node gone, which does not exist",
+        "✗ pod shop/lost is on node gone, which does not exist",
+        "3 blocks, 4 pod interfaces, 2 nodes: 2 problems",
+    ]
+    assert found.stderr == "hint: 2 can be repaired: netloom ipam check --repair\n"
+    repaired = run("ipam", "check", "--repair")
+    assert (repaired.exit_code, repaired.stdout.splitlines()[-1]) == (
+        0,
+        "3 blocks, 4 pod interfaces, 2 nodes: 2 problems, 2 repaired",
+    )
+    assert run("ipam", "check").exit_code == 0
+
+
+def test_what_a_person_has_to_decide_is_not_repaired(run: Run, cluster: SqliteDatastore) -> None:
+    fill(cluster, (endpoint("stray", "shop", "a", "10.244.0.67"),))
+    result = run("ipam", "check", "--repair")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[:2] == [
+        "✗ pod shop/stray on node a uses 10.244.0.67, which node b has claimed",
+        "    netloom ipam find 10.244.0.67",
+    ]
