@@ -1,0 +1,38 @@
+"""What other processes do in these tests; see tests.pure.datastore.processes."""
+
+from __future__ import annotations
+
+import ipaddress
+from multiprocessing.connection import Connection
+
+from netloom.datastore.sqlite import SqliteDatastore
+from netloom.ipam.blocks import slot_of
+from netloom.ipam.claiming import claim_exactly, claim_free, release
+from netloom.ipam.claims import Claims, Held
+from netloom.model.addresses import host_prefix
+from netloom.model.resources import decode
+
+
+def grab(pipe: Connection, path: str, name: str, pools: list[bytes], addresses: list[str], rounds: int) -> None:
+    """Claims every address of a list, then slots until there are none; gives back every other one, and begins again.
+    Tells what it has at the end."""
+    store = SqliteDatastore(path, patience=60)
+    claims = Claims(node=name, node_id=f"{name}-1")
+    wanted = [decode(data) for data in pools]
+    pipe.send("ready")
+    pipe.recv()
+    for _ in range(rounds):
+        for text in addresses:
+            address = ipaddress.ip_address(text)
+            pool = next(p for p in wanted if address in p.spec.cidr)
+            slot, cidr = slot_of(pool, address), host_prefix(address)
+            if claim_exactly(store, claims, slot, cidr):
+                claims = claims.having((*claims.held, Held(cidr=cidr, slot=slot)))
+        for pool in wanted:
+            while held := claim_free(store, claims, pool, store.list("IPBlock")):
+                claims = claims.having((*claims.held, held))
+        gone = claims.held[::2]
+        claims = claims.without(h.cidr for h in gone)
+        release(store, claims, gone)
+    pipe.send([str(h.cidr) for h in claims.held])
+    store.close()
