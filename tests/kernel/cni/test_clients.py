@@ -128,8 +128,13 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     return frame, list(descriptors)
 
 
-def answering(exit_code: int, output: bytes) -> Behaviour:
+def answering(
+    exit_code: int, output: bytes, note: Callable[[Call, Sequence[int]], object] = lambda call, fds: None
+) -> Behaviour:
+    """Accepts and answers; `note` may look at what came."""
+
     def behave(connection: socket.socket, call: Call, descriptors: Sequence[int]) -> None:
+        note(call, descriptors)
         connection.sendall(protocol.ACCEPTED + pack_answer(exit_code, output))
 
     return behave
@@ -201,10 +206,8 @@ def test_an_environment_beyond_the_bound_is_refused_and_one_at_the_bound_is_not(
 
 
 def test_stdin_beyond_one_mebibyte_is_refused_and_one_mebibyte_is_not(client: Command, run_dir: Path) -> None:
-    sizes = []
-    with agent(
-        run_dir, lambda connection, call, fds: (sizes.append(len(call.stdin)), answering(0, b"{}")(connection, call, fds))[1]
-    ):
+    sizes: list[int] = []
+    with agent(run_dir, answering(0, b"{}", lambda call, fds: sizes.append(len(call.stdin)))):
         assert call(client, run_dir, stdin=b" " * protocol.STDIN_LIMIT) == (0, b"{}")
         assert "1 MiB" in refused(5, call(client, run_dir, stdin=b" " * (protocol.STDIN_LIMIT + 1)))
         assert "1 MiB" in refused(5, call(client, run_dir, "DEL", b" " * (8 << 20)))
@@ -251,14 +254,9 @@ def test_a_runtime_that_never_ends_is_not(client: Command, run_dir: Path) -> Non
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_agent_gets_what_the_runtime_gave(client: Command, run_dir: Path, command: str) -> None:
-    calls = []
-
-    def behave(connection: socket.socket, call: Call, descriptors: Sequence[int]) -> None:
-        calls.append(call)
-        answering(3, b'{"code":3}')(connection, call, descriptors)
-
+    calls: list[Call] = []
     given = {"CNI_ARGS": "a\udcff\n=;", "CNI_X": "", "CNI_NETNS": "/nowhere"}
-    with agent(run_dir, behave):
+    with agent(run_dir, answering(3, b'{"code":3}', lambda call, fds: calls.append(call))):
         assert call(client, run_dir, command, b"\0\xff{", **given, XCNI_Y="1", HOME="/") == (3, b'{"code":3}')
     assert calls == [Call({"CNI_COMMAND": command, **given}, b"\0\xff{")]
 
@@ -308,16 +306,10 @@ def test_calls_at_the_same_time_do_not_disturb_each_other(client: Command, run_d
 
 
 def test_the_namespace_arrives_as_a_descriptor(client: Command, run_dir: Path, pod: int) -> None:
-    found = []
-
-    def look(connection: socket.socket, call: Call, descriptors: Sequence[int]) -> None:
-        found.extend((os.fstat(fd).st_dev, os.fstat(fd).st_ino) for fd in descriptors)
-        answering(0, b"")(connection, call, descriptors)
-
-    with agent(run_dir, look):
+    found: list[os.stat_result] = []
+    with agent(run_dir, answering(0, b"", lambda call, fds: found.extend(map(os.fstat, fds)))):
         call(client, run_dir, CNI_NETNS=f"/proc/{os.getpid()}/fd/{pod}")
-    status = os.fstat(pod)
-    assert found == [(status.st_dev, status.st_ino)]
+    assert [os.path.samestat(status, os.fstat(pod)) for status in found] == [True]
 
 
 @pytest.mark.parametrize(
@@ -338,8 +330,8 @@ def test_a_path_that_is_no_namespace_holds_nothing_up(
     elif kind == "socket":
         socket.socket(socket.AF_UNIX).bind(str(path))
     text = {"empty": "", "long": "/x" * 5000}.get(kind, str(path))
-    count = []
-    with agent(run_dir, lambda connection, call, fds: (count.append(len(fds)), answering(0, b"{}")(connection, call, fds))[1]):
+    count: list[int] = []
+    with agent(run_dir, answering(0, b"{}", lambda call, fds: count.append(len(fds)))):
         began = time.monotonic()
         assert call(client, run_dir, CNI_NETNS=text) == (0, b"{}")
     assert time.monotonic() - began < AT_ONCE
