@@ -43,7 +43,7 @@ labels = st.dictionaries(names | st.builds("example.org/{}".format, names), labe
 annotations = st.dictionaries(names, st.text(max_size=20), max_size=2)
 macs = st.binary(min_size=5, max_size=5).map(lambda tail: (b"\x0a" + tail).hex(":"))
 interfaces = st.text(string.ascii_letters + string.digits + ".-_", min_size=1, max_size=15).filter(
-    lambda t: t not in (".", "..")
+    lambda t: t not in (".", "..", "all", "default")
 )
 selectors = st.sampled_from(["", "all()", "gpu == 'yes'", "!has(old) && zone in {'a', 'b'}"])
 

@@ -22,7 +22,7 @@ def values(text: str) -> list[object]:
     return [document.value for document in read(text.encode(), "f.yaml")]
 
 
-@given(plain.filter(lambda value: value is not None), st.sampled_from([None, 2, "\t"]))
+@given(st.dictionaries(texts, plain, max_size=3) | st.lists(plain, max_size=3), st.sampled_from([None, 2, "\t"]))
 def test_json_is_read_as_json_says(value: object, indent: int | str | None) -> None:
     assert values(json.dumps(value, indent=indent)) == [value]
 
