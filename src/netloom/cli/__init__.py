@@ -18,6 +18,12 @@ from __future__ import annotations
 
 
 def main() -> None:
+    import io
+    import sys
+
     from netloom.cli.root import netloom
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ✗ shows ?, and no command fails for it
     netloom(prog_name="netloom")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netloom.cli.context import Context, connection, note, note_broken
+from netloom.cli.kinds import find_view, pod_name
 from netloom.cli.printing import cell, clean, table
 from netloom.errors import ConfigError, Conflict, NotFound
 from netloom.model.addresses import Address, Prefix, contains
@@ -20,7 +21,7 @@ from netloom.model.addresses import Address, Prefix, contains
 if TYPE_CHECKING:
     from netloom.datastore import Datastore, Listing
     from netloom.ipam.audit import Finding, Records
-    from netloom.model.resources import Endpoint, IPPool
+    from netloom.model.resources import IPPool
 
 POOL_COLUMNS = ("POOL", "CIDR", "ENCAPSULATION", "USED", "BLOCKS", "NODES", "DISABLED")
 BLOCK_COLUMNS = ("BLOCK", "POOL", "NODE", "SIZE", "USED", "FREE")
@@ -109,7 +110,7 @@ def find(context: Context, what: str) -> None:
         _find_pod(what, records)
     else:
         for name, value in _about(address, records):
-            click.echo(f"{name + ':':<10}{cell(value)}")
+            click.echo(f"{name + ':':<11}{cell(value)}")
 
 
 def _about(address: Address, records: Records) -> Iterator[tuple[str, object]]:
@@ -125,7 +126,7 @@ def _about(address: Address, records: Records) -> Iterator[tuple[str, object]]:
     yield "node", claim.node if claim else None
     yield "use", _use(address, claim.cidr if claim else slot_of(pool, address), records)
     for endpoint in records.holders.get(address, ()):
-        yield "pod", f"{endpoint.metadata.namespace}/{endpoint.spec.pod or endpoint.spec.container_id}"
+        yield "pod", f"{endpoint.metadata.namespace}/{pod_name(endpoint)}"
         yield "interface", f"{endpoint.spec.interface}, on the host {endpoint.spec.host_interface}"
 
 
@@ -145,15 +146,11 @@ def _use(address: Address, block: Prefix, records: Records) -> str:
 
 def _find_pod(what: str, records: Records) -> None:
     namespace, _, name = what.rpartition("/")
-    found = [e for e in records.endpoints if e.spec.pod == name and namespace in ("", e.metadata.namespace)]
+    view = find_view("pods")
+    found = [e for e in records.endpoints if view.name(e) == name and namespace in ("", e.metadata.namespace)]
     if not found:
         raise NotFound(f"there is no pod {what}, and it is no address", hint="see them all: netloom get pods -A")
-    click.echo(table(("NAMESPACE", "POD", "INTERFACE", "ADDRESSES", "NODE"), map(_pod_row, found)))
-
-
-def _pod_row(endpoint: Endpoint) -> tuple[object, ...]:
-    spec = endpoint.spec
-    return endpoint.metadata.namespace, spec.pod, spec.interface, spec.addresses, spec.node
+    click.echo(table(view.headers(wide=False), [row for e in found for row in view.lines(e, wide=False)]))
 
 
 @ipam.command()
@@ -170,19 +167,24 @@ def check(context: Context, repair: bool) -> None:
         findings = audit(records)
         repaired = _repair(datastore, listing, findings) if repair else 0
     for finding in findings:
-        done = repair and finding.repair is not None
-        click.echo(clean(f"{'repaired' if done else '✗'} {finding.message}"))
-        if finding.hint and not done:
-            click.echo(clean(f"    {finding.hint}"))
-    counts = (
-        f"{len(records.cluster.blocks)} blocks, {len(records.endpoints)} pod interfaces, {len(records.cluster.nodes)} nodes"
-    )
-    click.echo(f"{counts}: {_verdict(findings, repaired)}")
+        _print_finding(finding, repaired=repair and finding.repair is not None)
+    click.echo(f"{_counts(records)}: {_verdict(findings, repaired)}")
     repairable = sum(f.repair is not None for f in findings)
     if repairable and not repair:
         click.echo(f"hint: {repairable} can be repaired: netloom ipam check --repair", err=True)
     if len(findings) > repaired:
         raise click.exceptions.Exit(1)
+
+
+def _print_finding(finding: Finding, *, repaired: bool) -> None:
+    click.echo(clean(f"{'repaired' if repaired else '✗'} {finding.message}"))
+    if finding.hint and not repaired:
+        click.echo(clean(f"    {finding.hint}"))
+
+
+def _counts(records: Records) -> str:
+    cluster = records.cluster
+    return f"{len(cluster.blocks)} blocks, {len(records.endpoints)} pod interfaces, {len(cluster.nodes)} nodes"
 
 
 def _verdict(findings: list[Finding], repaired: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +56,7 @@ class Root(click.Group):
             sys.exit(130)
         except Exception as e:
             if context.verbose:
-                traceback.print_exc()
+                sys.excepthook(type(e), e, e.__traceback__)
             sys.exit(report(e))
         sys.exit(code if isinstance(code, int) else 0)
 

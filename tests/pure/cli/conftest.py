@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.pure.cli.samples import CLUSTER, STATE
 
 from netloom.agent.state import AgentState, encode
 from netloom.cli.root import netloom
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.model.resources import AnyResource
+from tests.pure.cli.samples import CLUSTER, STATE
 
 Run = Callable[..., Result]
 

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.pure.cli.conftest import answering
-from tests.pure.cli.samples import STATE
 
 from netloom.agent.state import encode
 from netloom.cli.agent_socket import state
 from netloom.errors import Unavailable
+from tests.pure.cli.conftest import answering
+from tests.pure.cli.samples import STATE
 
 
 def test_the_agents_answer_is_what_it_said(tmp_path: Path) -> None:

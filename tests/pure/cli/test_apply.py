@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.pure.cli.conftest import Run
 
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.model.resources import Node
+from tests.pure.cli.conftest import Run
 
 POOL = """\
 apiVersion: netloom.io/v1

@@ -5,10 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.pure.cli.conftest import Run, fill
-from tests.pure.cli.samples import pool
 
 from netloom.datastore.sqlite import SqliteDatastore
+from tests.pure.cli.conftest import Run, fill
+from tests.pure.cli.samples import pool
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from textwrap import dedent
 import pytest
 import yaml
 from click.shell_completion import ShellComplete
-from tests.pure.cli.conftest import Run, fill
-from tests.pure.cli.samples import pool, resource
 
 from netloom.agent.state import AgentState
 from netloom.cli.root import netloom
 from netloom.datastore.sqlite import SqliteDatastore
+from tests.pure.cli.conftest import Run, fill
+from tests.pure.cli.samples import pool, resource
 
 TABLES = {
     "nodes": """

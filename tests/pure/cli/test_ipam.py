@@ -3,10 +3,10 @@ from __future__ import annotations
 from textwrap import dedent
 
 import pytest
-from tests.pure.cli.conftest import Run, fill
-from tests.pure.cli.samples import block, endpoint, pool
 
 from netloom.datastore.sqlite import SqliteDatastore
+from tests.pure.cli.conftest import Run, fill
+from tests.pure.cli.samples import block, endpoint, pool
 
 ANSWERS = {
     "show": """
@@ -23,38 +23,38 @@ ANSWERS = {
         10.244.0.64/26   default   b      64     1      60
         """,
     "find 10.244.0.2": """
-        address:  10.244.0.2
-        pool:     default (10.244.0.0/16)
-        block:    10.244.0.0/26
-        node:     a
-        use:      a pod
-        pod:      shop/web-0
-        interface:eth0, on the host loom00000000002
+        address:   10.244.0.2
+        pool:      default (10.244.0.0/16)
+        block:     10.244.0.0/26
+        node:      a
+        use:       a pod
+        pod:       shop/web-0
+        interface: eth0, on the host loom00000000002
         """,
     "find 10.244.0.9": """
-        address:  10.244.0.9
-        pool:     default (10.244.0.0/16)
-        block:    10.244.0.0/26
-        node:     a
-        use:      reserved by printers
+        address:   10.244.0.9
+        pool:      default (10.244.0.0/16)
+        block:     10.244.0.0/26
+        node:      a
+        use:       reserved by printers
         """,
     "find 10.244.0.64": """
-        address:  10.244.0.64
-        pool:     default (10.244.0.0/16)
-        block:    10.244.0.64/26
-        node:     b
-        use:      the node itself: its tunnel device
+        address:   10.244.0.64
+        pool:      default (10.244.0.0/16)
+        block:     10.244.0.64/26
+        node:      b
+        use:       the node itself: its tunnel device
         """,
     "find 10.244.9.9": """
-        address:  10.244.9.9
-        pool:     default (10.244.0.0/16)
-        block:    10.244.9.0/26, claimed by no node
-        node:     -
-        use:      free
+        address:   10.244.9.9
+        pool:      default (10.244.0.0/16)
+        block:     10.244.9.0/26, claimed by no node
+        node:      -
+        use:       free
         """,
     "find db-0": """
-        NAMESPACE   POD    INTERFACE   ADDRESSES     NODE
-        shop        db-0   eth0        10.244.0.66   b
+        NAMESPACE   NAME   ADDRESSES     NODE
+        shop        db-0   10.244.0.66   b
         """,
     "check": """
         2 blocks, 3 pod interfaces, 2 nodes: all agree

@@ -7,12 +7,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.model import strategies
 
 from netloom.cli.get import document
 from netloom.cli.printing import Table, ago, cell, clean, table, to_json, to_yaml
 from netloom.model.manifest import read
 from netloom.model.resources import AnyResource, Encapsulation
+from tests.pure.model import strategies
 
 texts = st.text()
 

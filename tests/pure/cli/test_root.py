@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import click
 import pytest
 from click.testing import CliRunner
-from tests.pure.cli.conftest import Run
 
 from netloom import __version__
 from netloom.cli.root import COMMANDS, Root
@@ -19,6 +19,7 @@ from netloom.errors import (
     PoolExhausted,
     Unavailable,
 )
+from tests.pure.cli.conftest import Run
 
 
 def failing_with(error: BaseException) -> Root:
@@ -91,6 +92,16 @@ def test_a_reader_that_goes_away_is_no_mistake() -> None:
         f"{sys.executable} -m netloom get config | head -1", shell=True, capture_output=True, text=True, check=True
     )
     assert (done.stdout.split(), done.stderr) == (["SETTING", "VALUE"], "")
+
+
+def test_a_terminal_that_knows_few_characters_gets_all_but_the_signs(store: object, tmp_path: object) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    arguments = ["status", "--datastore", f"sqlite:{tmp_path}/store.db", "--run-dir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "netloom", *arguments], capture_output=True, encoding="latin-1", env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "? no node has registered" in done.stdout
 
 
 def test_the_version_is_told(run: Run) -> None:

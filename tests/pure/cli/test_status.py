@@ -7,12 +7,12 @@ from textwrap import dedent
 
 import msgspec
 import pytest
-from tests.pure.cli.conftest import Run, answering, fill
-from tests.pure.cli.samples import CLUSTER, STATE, block, pool
 
 from netloom import __version__
 from netloom.agent.state import AgentState, DatastoreState, PassState, Problem, encode
 from netloom.datastore.sqlite import SqliteDatastore
+from tests.pure.cli.conftest import Run, answering, fill
+from tests.pure.cli.samples import CLUSTER, STATE, block, pool
 
 
 def test_a_network_that_is_well_is_one_screen_that_says_so(
