@@ -3,6 +3,9 @@
 A client lays one down whole (written beside, then renamed) and has already said yes to the runtime.  They are taken up before
 an ADD is served, in the order of their making, so that a DEL never overtakes the ADD that follows it.  One that cannot be read
 is put aside and named: nothing may be inferred from it.
+
+What a killed client left half written is removed at a start.  A client that is still at it then fails to rename, says so, and the
+runtime repeats its DEL.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from netloom.cni.messages import Delete, parse
 from netloom.cni.protocol import REQUEST_LIMIT, TOMBSTONES, unpack_request
@@ -27,6 +31,7 @@ class Tombstones:
         self._path = f"{run_dir}/{TOMBSTONES}"
         os.makedirs(self._path, mode=0o700, exist_ok=True)
         self._quiet_since = -1
+        self._remove_unfinished()
 
     def waiting(self) -> bool:
         """Cheap enough for every ADD: the directory's time of change says whether something came."""
@@ -47,6 +52,12 @@ class Tombstones:
                 os.unlink(f"{self._path}/{name}")
         if not self._names():
             self._quiet_since = max(changed, os.stat(self._path).st_mtime_ns)
+
+    def _remove_unfinished(self) -> None:
+        for name in os.listdir(self._path):
+            if name.startswith(_UNFINISHED) and not name.endswith(_DAMAGED):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self._path}/{name}")
 
     def _names(self) -> list[str]:
         """Oldest first."""
