@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.lab.conftest import Raise, settled
 
 from netloom.dataplane import netns
 from netloom.lab.cluster import RESPONDER_PORT, Lab
@@ -17,6 +16,7 @@ from netloom.lab.manifest import load
 from netloom.lab.topology import Switch, Topology, altered, one_switch
 from netloom.model.attachments import Wiring
 from netloom.model.resources import Encapsulation
+from tests.lab.conftest import Raise, settled
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

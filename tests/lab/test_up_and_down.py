@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.lab.inventory import inventory
 
 from netloom.errors import ConfigError
 from netloom.lab import cluster, processes, record
 from netloom.lab.topology import one_switch
+from tests.lab.inventory import inventory
 
 
 def start_up(name: str, *options: str) -> subprocess.Popen[bytes]:

@@ -25,9 +25,16 @@ def summary(t: Topology) -> str:
 
 
 def nodes(lab: Lab) -> str:
+    from netloom.lab import processes
+
     t = lab.topology
-    rows = [(n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name))) for n in t.nodes]
-    return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS"), rows)
+    with processes.found(lab.name, "agent") as running:
+        agents = {process.place for process in running}
+    rows = [
+        (n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name)), "up" if n.name in agents else "down")
+        for n in t.nodes
+    ]
+    return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS", "AGENT"), rows)
 
 
 def pods(lab: Lab) -> str:

@@ -27,6 +27,8 @@ def tour(topology: Topology, *, keep: bool) -> bool:
     """Whether everything was proven."""
     from netloom.lab import cluster, report
 
+    if cluster.down(topology.name):
+        click.echo(f"(the lab {topology.name} that was kept is taken down first)\n")
     begun = time.monotonic()
     with _chapter(f"Building: {pictures.summary(topology)}"):
         lab = cluster.up(topology, pictures.say)

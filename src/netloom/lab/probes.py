@@ -150,7 +150,8 @@ class _Run:
             versions = {p.address.version for p in probes if namespace in (p.source.netns, p.target.netns)}
             with netns.entered(namespace):
                 for address in targets:
-                    self._open_receivers(namespace, address)
+                    with suppress(OSError):  # the address is not there: such a target has no ports, see `_start`
+                        self._open_receivers(namespace, address)
                 for version in versions:
                     self._open_senders(namespace, version)
 
@@ -205,6 +206,9 @@ class _Run:
     def _start(self, number: int, probe: Probe) -> None:
         flight = _Flight(probe, number, time.monotonic() + self._timeout)
         self._flights[number] = flight
+        if (probe.target.netns, probe.address, Protocol.UDP) not in self._ports:
+            self._finish(number, "the target does not hold this address")
+            return
         with self._blaming(number):
             if probe.protocol is Protocol.TCP:
                 self._connect(flight)

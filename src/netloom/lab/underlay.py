@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from netloom.dataplane.netlink import links, tables
 from netloom.dataplane.netlink.connection import Netlink
 from netloom.dataplane.netlink.wire import message
+from netloom.errors import DataplaneError
 from netloom.lab.inside import new_namespace
 from netloom.lab.record import NAMESPACES, namespace_path
 from netloom.lab.topology import StaticRoute, Switch, Topology, cables, static_routes
@@ -46,10 +47,11 @@ _POD = _stack(forwarding=0, rp_filter=0)
 
 
 def build(topology: Topology) -> None:
-    """Everything but the pods' interfaces, which the CNI plugin makes.  What fails half way is left for `down`."""
-    os.makedirs(NAMESPACES, exist_ok=True)
+    """Everything but the pods' interfaces, which the CNI plugin makes.  What fails half way is left for `down`.
+    Raises DataplaneError."""
     namespaces: dict[str, int] = {}
     try:
+        os.makedirs(NAMESPACES, exist_ok=True)
         for parts, sysctls in (
             (topology.switches, _SWITCH),
             (topology.routers, _ROUTER),
@@ -63,6 +65,8 @@ def build(topology: Topology) -> None:
             _plug_in(topology, switch, namespaces)
         for place, routes in static_routes(topology).items():
             _route(namespaces[place], routes)
+    except OSError as e:
+        raise DataplaneError("underlay", topology.name, str(e), errno=e.errno or 0) from e
     finally:
         for descriptor in namespaces.values():
             os.close(descriptor)
