@@ -1,0 +1,144 @@
+"""What leaves the pools, and what comes in by VXLAN: real sockets through a node.
+
+inside ── loom000000000aa   node   up0 ── away
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netloom.dataplane import netns
+from netloom.dataplane.nft import Nft
+from netloom.model.addresses import Mac
+from netloom.model.desired import Filter, Source
+
+MAC = Mac("0a:58:0a:f4:00:02")
+POD = {4: "10.244.0.2", 6: "fd00:10:244::2"}
+UPLINK = {4: "192.0.2.1", 6: "2001:db8::1"}
+AWAY = {4: "192.0.2.9", 6: "2001:db8::9"}
+STRANGER = {4: "192.0.2.66", 6: "2001:db8::66"}
+IN_A_POOL = {4: "10.245.0.9", 6: "fd00:10:245::9"}
+POOLS = frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "10.245.0.0/16", "fd00:10:244::/64", "fd00:10:245::/64")))
+NATTED = frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "fd00:10:244::/64")))
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+VXLAN = 4789
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def sysctl(path: str, value: str) -> None:
+    Path("/proc/sys/net", path).write_text(value)
+
+
+def pair(name: str, inside: int, peer: str) -> None:
+    ip("link", "add", name, "type", "veth", "peer", "name", peer, "netns", f"/proc/{os.getpid()}/fd/{inside}")
+    ip("link", "set", name, "up")
+
+
+@pytest.fixture
+def away(node: int, pod: int) -> Iterator[int]:
+    """The namespace beyond the uplink; the node forwards between it and the pod."""
+    fd = netns.create()
+    for space in (node, pod, fd):
+        with netns.entered(space):
+            sysctl("ipv6/conf/default/accept_dad", "0")
+    pair("loom000000000aa", pod, "eth0")
+    pair("up0", fd, "eth0")
+    sysctl("ipv4/ip_forward", "1")
+    sysctl("ipv6/conf/all/forwarding", "1")
+    for version, length in ((4, "24"), (6, "64")):
+        ip("address", "add", f"{UPLINK[version]}/{length}", "dev", "up0")
+        ip("route", "add", POD[version], "dev", "loom000000000aa")
+        ip("neigh", "add", POD[version], "lladdr", MAC, "dev", "loom000000000aa")
+    with netns.entered(fd):
+        ip("link", "set", "eth0", "up")
+        for addresses, length in ((AWAY, ("24", "64")), (STRANGER, ("24", "64")), (IN_A_POOL, ("32", "128"))):
+            ip("address", "add", f"{addresses[4]}/{length[0]}", "dev", "eth0")
+            ip("address", "add", f"{addresses[6]}/{length[1]}", "dev", "eth0")
+        ip("route", "add", "10.244.0.0/16", "via", UPLINK[4])
+        ip("route", "add", "fd00:10:244::/64", "via", UPLINK[6])
+    for version in (4, 6):
+        ip("route", "add", IN_A_POOL[version], "via", AWAY[version])
+    host = subprocess.run(
+        ["ip", "-br", "link", "show", "loom000000000aa"], capture_output=True, text=True, check=True
+    ).stdout.split()[2]
+    with netns.entered(pod):
+        ip("link", "set", "eth0", "address", MAC, "up")
+        for version, gateway in ((4, "169.254.1.1"), (6, "fe80::1")):
+            ip("address", "add", POD[version], "dev", "eth0")
+            ip("neigh", "add", gateway, "lladdr", host, "dev", "eth0")
+            ip(f"-{version}", "route", "add", "default", "via", gateway, "dev", "eth0", "onlink")
+    yield fd
+    os.close(fd)
+
+
+def bound(space: int, address: str, port: int) -> socket.socket:
+    with netns.entered(space):
+        sock = socket.socket(FAMILY[ipaddress.ip_address(address).version], socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    sock.settimeout(0.3)
+    return sock
+
+
+def seen_source(pod: int, away: int, version: int, target: str) -> str:
+    """Whom the receiver takes for the sender of the pod's packet."""
+    with bound(away, target, 7000) as receiver, bound(pod, POD[version], 5000) as sender:
+        sender.sendto(b"hello", (target, 7000))
+        return str(receiver.recvfrom(100)[1][0])
+
+
+@pytest.fixture
+def driver(away: int) -> Nft:
+    nft = Nft()
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    vteps = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
+    nft.reconcile(Filter(sources=sources, pools=POOLS, masquerade=NATTED, vteps=vteps, vxlan_port=VXLAN))
+    return nft
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_leaves_the_pools_takes_the_nodes_address(pod: int, away: int, version: int) -> None:
+    assert seen_source(pod, away, version, AWAY[version]) == UPLINK[version]
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_stays_inside_the_pools_keeps_its_own(pod: int, away: int, version: int) -> None:
+    assert seen_source(pod, away, version, IN_A_POOL[version]) == POD[version]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_pool_without_masquerading_keeps_its_own(driver: Nft, pod: int, away: int, version: int) -> None:
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    driver.reconcile(Filter(sources=sources, pools=POOLS))
+    assert seen_source(pod, away, version, AWAY[version]) == POD[version]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_vxlan_is_taken_from_nodes_and_from_nobody_else(driver: Nft, node: int, away: int, version: int) -> None:
+    with bound(node, UPLINK[version], VXLAN) as vtep, bound(away, AWAY[version], 5000) as member:
+        member.sendto(b"from a node", (UPLINK[version], VXLAN))
+        assert vtep.recv(100) == b"from a node"
+        with bound(away, STRANGER[version], 5000) as stranger:
+            stranger.sendto(b"from a stranger", (UPLINK[version], VXLAN))
+        with pytest.raises(TimeoutError):
+            vtep.recv(100)
+        assert driver.drops()["inet vxlan"].packets == 1
+
+
+def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: int) -> None:
+    driver.reconcile(Filter(pools=POOLS, masquerade=NATTED, vxlan_port=VXLAN))
+    with bound(node, UPLINK[4], VXLAN) as vtep, bound(away, AWAY[4], 5000) as member:
+        member.sendto(b"from a former node", (UPLINK[4], VXLAN))
+        with pytest.raises(TimeoutError):
+            vtep.recv(100)
