@@ -55,6 +55,7 @@ from netloom.model.desired import Desired
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, NodeSpec
 from netloom.model.snapshot import Snapshot
+from netloom.reconcile import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -311,6 +312,8 @@ class Agent:
                 await self._tombstones.take_up(self._operations.delete)
             await self._operations.bury(self._missing)
             self._memory.keep(self._snapshot)
+            if self._snapshot.complete and (outcome := self._reconciler.passages(self._desired)) != Outcome():
+                log.info("passages through other firewalls %s", outcome)
             retired = self._allocator.retire()
             if retired and self._connection.connected:
                 await self._loop.run_in_executor(self._datastore_thread, self._allocator.give_back, retired, self._datastore)
@@ -330,7 +333,7 @@ class Agent:
         if not self._snapshot.revision:
             return f"the datastore was never reached: {self._connection.error or 'connecting'}"
         if self._membership in (Membership.DELETED, Membership.TAKEN):
-            return self._membership.value
+            return str(self._membership.value)
         return self._hosting.problem
 
     def _mtu(self, addresses: Iterable[Interface]) -> int:

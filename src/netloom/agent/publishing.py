@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 
 from netloom.datastore import Datastore
-from netloom.errors import Conflict, DatastoreError, NotFound
+from netloom.errors import Conflict, DatastoreError, NotFound, Unavailable
 from netloom.model.attachments import Attachment
 from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, Metadata
 
@@ -54,27 +55,37 @@ class Publisher:
             self._changed.wait()
             self._changed.clear()
             try:
-                self._publish()
+                agrees = self._publish()
             except DatastoreError as e:
                 log.debug("publishing waits: %s", e)
+                agrees = False
+            if not agrees and not self._stopping:
                 self._have = None
-                threading.Event().wait(_RETRY)
+                time.sleep(_RETRY)
                 self._changed.set()
 
-    def _publish(self) -> None:
+    def _publish(self) -> bool:
+        """Whether everything is as wanted now.  A record that cannot be read or written does not stop the others."""
         have = self._have if self._have is not None else self._read()
         self._have = have
-        want = self._want
-        for key, resource in want.items():
-            if have.get(key) != resource:
-                self._write(resource)
-                have[key] = resource
-        for key in [key for key in have if key not in want]:
+        want, agrees = self._want, True
+        for key in have.keys() | want.keys():
+            resource = want.get(key)
+            if have.get(key) == resource:
+                continue
             try:
-                self._datastore.delete(*key)
-            except NotFound:
-                log.debug("%s %s was gone already", *key)
-            del have[key]
+                self._write(key, resource)
+            except Unavailable:
+                raise
+            except DatastoreError as e:
+                log.warning("%s %s is not published: %s", *key, e)
+                agrees = False
+                continue
+            if resource is None:
+                del have[key]
+            else:
+                have[key] = resource
+        return agrees
 
     def _read(self) -> dict[Key, AnyResource]:
         found: dict[Key, AnyResource] = {}
@@ -83,13 +94,16 @@ class Publisher:
                 found["Endpoint", stored.resource.key] = stored.resource
         return found
 
-    def _write(self, resource: AnyResource) -> None:
+    def _write(self, key: Key, resource: AnyResource | None) -> None:
+        """Puts it in place; None takes it away."""
         while True:
-            stored = self._datastore.get(resource.kind, resource.key)
+            stored = self._datastore.get(*key)
             try:
-                if stored is None:
+                if stored is None and resource is not None:
                     self._datastore.create(resource)
-                else:
+                elif stored is not None and resource is None:
+                    self._datastore.delete(*key, stored.revision)
+                elif stored is not None and resource is not None:
                     self._datastore.update(resource, stored.revision)
             except (Conflict, NotFound):
                 continue

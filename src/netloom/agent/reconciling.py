@@ -1,7 +1,7 @@
 """Reconciling: one pass makes every kernel table agree with what is wanted.
 
-Tables are done in an order in which nothing waits for the next: links, their sysctls and addresses, the rules, then what leads
-packets there (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
+Tables are done in an order in which nothing waits for the next: links, their sysctls and addresses, the rules and
+the passages through other firewalls, then what leads packets there (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
 tries again.  While the datastore has not said "this is all", nothing is deleted: what is there was right once.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from netloom.dataplane.addresses import Addresses
 from netloom.dataplane.fdb import Fdb
+from netloom.dataplane.foreign import ForeignFirewalls
 from netloom.dataplane.links import Links
 from netloom.dataplane.neighbours import Neighbours
 from netloom.dataplane.netlink import Netlink
@@ -24,8 +25,7 @@ from netloom.errors import DataplaneError
 from netloom.model.desired import Desired
 from netloom.reconcile import Driver, Outcome
 
-_RULES = "filter"
-_ORDER = ("links", "sysctls", "addresses", _RULES, "neighbours", "fdb", "routes")
+_ORDER = ("links", "sysctls", "addresses", "filter", "passages", "neighbours", "fdb", "routes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Reconciler:
     """The drivers of one node's kernel tables, on one socket; for the thread that made it."""
 
     def __init__(self, kernel: Netlink, nft: Nft) -> None:
-        self._nft = nft
-        # Any: each driver has its own kinds of key and value; `_wanted` pairs them by name
+        self._nft, self._foreign = nft, ForeignFirewalls()
+        # Any: each driver has its own kinds of key and value; `Desired` has a field of each one's name
         self._drivers: dict[str, Driver[Any, Any]] = {
             driver.name: driver
             for driver in (Links(kernel), Sysctls(), Addresses(kernel), Neighbours(kernel), Fdb(kernel), Routes(kernel))
@@ -67,13 +67,19 @@ class Reconciler:
         for name in _ORDER:
             try:
                 outcomes[name] = self._table(name, desired, complete=complete)
-            except DataplaneError as e:
+            except DataplaneError as e:  # the table could not be read
                 outcomes[name] = Outcome(failures=(e,))
         return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes)
 
+    def passages(self, desired: Desired) -> Outcome:
+        """Through other firewalls.  Some of them tell nobody that they were reloaded, so this is asked for more often."""
+        return self._foreign.reconcile(desired.filter.pools)
+
     def _table(self, name: str, desired: Desired, *, complete: bool) -> Outcome:
-        if name == _RULES:
+        if name == "filter":
             return self._nft.reconcile(desired.filter)
+        if name == "passages":
+            return self.passages(desired) if complete else Outcome()
         driver = self._drivers[name]
         changes = driver.changes(getattr(desired, name))
         if not complete:

@@ -76,7 +76,10 @@ class Watcher:
             listing = self._datastore.list(kind)
             listed[kind] = listing.revision
             snapshot = snapshot.updated(listing.revision, ((kind, s.resource.key, s.resource) for s in listing.items))
-            broken |= {f"{kind} {name.removeprefix(kind + '/')}": reason for name, reason in listing.broken}
+            names = {name.removeprefix(f"{kind}/"): reason for name, reason in listing.broken}
+            kept = ((kind, name, last) for name in names if (last := self._snapshot.get(kind, name)) is not None)
+            snapshot = snapshot.updated(listing.revision, kept)
+            broken |= {f"{kind} {name}": reason for name, reason in names.items()}
         self._listed, self._broken = listed, broken
         self._snapshot = snapshot
         self._say(connected=True, identity=identity)

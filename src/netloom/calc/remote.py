@@ -12,7 +12,7 @@ from netloom.calc import metrics
 from netloom.calc.encap import ENCAPS, reach
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import Prefix, contains
+from netloom.model.addresses import Prefix, contains, overlap
 from netloom.model.desired import Route, RouteKey, RouteKind
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node
@@ -37,7 +37,7 @@ def _claims(snapshot: Snapshot, host: Host, problems: list[str]) -> dict[tuple[s
     for block in snapshot.blocks.values():
         pool = _pool_of(snapshot, block.spec.cidr)
         for claim in block.spec.claims:
-            if claim.node == host.node or any(claim.cidr.overlaps(own) for own in host.blocks):
+            if claim.node == host.node or any(overlap(claim.cidr, own) for own in host.blocks):
                 continue
             node = snapshot.nodes.get(claim.node)
             if pool is None:

@@ -21,31 +21,20 @@ from typing import TypeVar
 
 import msgspec
 
+from netloom.cni.environment import INVALID_ENVIRONMENT, blame, check_variables, parse_args
 from netloom.cni.netconf import Args, CniArgs, GcConfig, Head, NetworkConfig, RuntimeConfig, unserved
 from netloom.cni.results import FALLBACK_VERSION, VERSIONS, Dns, Result, decode_result
 from netloom.errors import CniError
 from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
 from netloom.model.attachments import AttachmentKey, NetnsId, Wiring
-from netloom.model.validation import check_container_id, check_interface_name, check_labels, check_name
+from netloom.model.validation import check_labels
 
-INCOMPATIBLE_VERSION, UNSUPPORTED, INVALID_ENVIRONMENT, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 4, 6, 7, 8
+INCOMPATIBLE_VERSION, UNSUPPORTED, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 6, 7, 8
 
-_REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
-    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
-    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
-    "GC": ("CNI_PATH",),
-    "STATUS": (),
-}
 _SINCE: Mapping[str, str] = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
-
-_ARGS = {"IgnoreUnknown", "IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"}
 
 # SPEC, "Section 1": the network's name.  It never becomes a file name here, the length is a bound like any other.
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
-# Wider than Kubernetes: podman sends the container's name.
-_POD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,252}\Z")
-
 C = TypeVar("C", bound=Head)
 
 
@@ -111,14 +100,7 @@ Request = Add | Check | Delete | Collect | Status
 
 def parse(environment: Mapping[str, str], stdin: bytes, netns: NetnsId | None, host: NetnsId | None) -> Request:
     """`netns`: what stands behind CNI_NETNS, None if that cannot be opened or is no network namespace; `host`: the node's own."""
-    command = environment.get("CNI_COMMAND", "")
-    required = _REQUIRED.get(command)
-    if required is None:
-        known = ", ".join(_REQUIRED)
-        raise CniError(
-            INVALID_ENVIRONMENT, f"CNI_COMMAND: {command[:80]!r} is none of {known}" if command else "CNI_COMMAND is missing"
-        )
-    _check_environment(environment, required)
+    command = check_variables(environment)
     head = _decode(stdin, Head)
     _check_version(command, head.cni_version)
     if not _NETWORK_NAME.match(head.name):
@@ -162,9 +144,9 @@ def _add(call: _Parts) -> Add:
     config = _decode(call.stdin, NetworkConfig)
     for key, value in unserved(config):
         raise CniError(UNSUPPORTED, f"{key}: {str(value)[:200]} is not supported")
-    given = _parse_args(call.environment.get("CNI_ARGS", ""))
+    given = parse_args(call.environment.get("CNI_ARGS", ""))
     asked, cni = config.runtime_config or RuntimeConfig(), (config.args or Args()).cni or CniArgs()
-    with _blame("args.cni.labels", INVALID_CONFIG):
+    with blame("args.cni.labels", INVALID_CONFIG):
         check_labels(cni.label_mapping(), "labels")
     dns = asked.dns.plain() if asked.dns else Dns()
     return Add(
@@ -219,63 +201,12 @@ _PARSERS: Mapping[str, Callable[[_Parts], Request]] = {
 }
 
 
-def _check_environment(environment: Mapping[str, str], required: tuple[str, ...]) -> None:
-    """Names every variable that is missing, or else every one that is wrong."""
-    missing = [name for name in required if not environment.get(name)]
-    if missing:
-        raise CniError(INVALID_ENVIRONMENT, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
-    wrong = []
-    for name in required:
-        try:
-            _CHECKS[name](environment[name])
-        except ValueError as e:
-            wrong.append(f"{name}: {e}")
-    if wrong:
-        raise CniError(INVALID_ENVIRONMENT, "; ".join(wrong))
-
-
-def _check_text(text: str) -> None:
-    if not text.isascii() and text.encode(errors="replace").decode() != text:
-        raise ValueError("is not UTF-8")
-
-
-_CHECKS: Mapping[str, Callable[[str], None]] = {
-    "CNI_CONTAINERID": check_container_id,
-    "CNI_IFNAME": check_interface_name,
-    "CNI_NETNS": _check_text,
-    "CNI_PATH": lambda path: None,  # no plugin is called from here
-}
-
-
 def _check_version(command: str, version: str) -> None:
     since = _SINCE.get(command, VERSIONS[0])
     served = VERSIONS[VERSIONS.index(since) :]
     if version not in served:
         details = f"cniVersion is {version[:80]!r}; {command} is served in {', '.join(served)}"
         raise CniError(INCOMPATIBLE_VERSION, "incompatible CNI version", details)
-
-
-def _parse_args(text: str) -> dict[str, str]:
-    """CNI_ARGS, `KEY=VALUE;KEY=VALUE`.  A key that we do not know is an error unless IgnoreUnknown says otherwise."""
-    given: dict[str, str] = {}
-    with _blame("CNI_ARGS", INVALID_ENVIRONMENT):
-        for pair in text.split(";") if text else ():
-            key, equals, value = pair.partition("=")
-            if not key or not equals or "=" in value:
-                raise ValueError(f"{pair[:80]!r} is not KEY=VALUE")
-            given[key] = value
-        ignore = given.get("IgnoreUnknown", "0").lower()
-        if ignore not in ("0", "1", "false", "true"):
-            raise ValueError(f"IgnoreUnknown={ignore[:80]!r} is neither 1 nor 0")
-        unknown = sorted(given.keys() - _ARGS)
-        if unknown and ignore in ("0", "false"):
-            raise ValueError(f"unknown: {', '.join(unknown)[:200]!r} (IgnoreUnknown=1 passes over them)")
-        if given.get("K8S_POD_NAMESPACE"):
-            check_name(given["K8S_POD_NAMESPACE"], "K8S_POD_NAMESPACE")
-        for key in ("K8S_POD_NAME", "K8S_POD_UID"):
-            if given.get(key) and not _POD.match(given[key]):
-                raise ValueError(f"{key}={given[key][:80]!r} is not a name")
-    return given
 
 
 def _addresses(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> tuple[Address, ...]:
@@ -290,7 +221,7 @@ def _addresses(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> 
 
 
 def _parse_addresses(texts: tuple[str, ...], where: str, code: int) -> tuple[Address, ...]:
-    with _blame(where, code):
+    with blame(where, code):
         found = tuple(_parse_pod_address(text) for text in texts)
     if len({address.version for address in found}) != len(found):
         raise CniError(UNSUPPORTED, f"{where}: {', '.join(texts)[:200]} is not supported: at most one address per family")
@@ -312,7 +243,7 @@ def _mac(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> Mac | 
     )
     for text, where, code in places:
         if text:
-            with _blame(where, code):
+            with blame(where, code):
                 return parse_mac(text)
     return None
 
@@ -327,14 +258,6 @@ def _previous(config: NetworkConfig) -> Result | None:
 def _decode(stdin: bytes, kind: type[C]) -> C:
     with _decoding():
         return msgspec.json.decode(stdin, type=kind)
-
-
-@contextmanager
-def _blame(what: str, code: int) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as e:
-        raise CniError(code, f"{what}: {e}"[:500]) from e
 
 
 _PLACE = re.compile(r"(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)

@@ -67,7 +67,7 @@ class Kernel:
     netlink: Netlink
     nft: Nft
     remover: LinkRemover
-    flush: Callable[[Iterable[Address]], None]
+    flush: Callable[[Collection[Address]], object]
 
 
 class Operations:

@@ -23,7 +23,7 @@ from netloom.datastore import Datastore, Listing, Stored
 from netloom.errors import Conflict, NotFound, Unavailable
 from netloom.ipam.blocks import block_name, slots_in_order
 from netloom.ipam.claims import Claims, Held
-from netloom.model.addresses import Prefix, contains
+from netloom.model.addresses import Prefix, contains, overlap
 from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPool, Metadata
 
 KIND = "IPBlock"
@@ -74,9 +74,9 @@ def taking(claims: Claims, cidr: Prefix) -> Change:
 
     def change(present: tuple[Claim, ...]) -> tuple[Claim, ...] | None:
         around = next((c.cidr for c in present if claims.owns(c) and contains(c.cidr, cidr)), cidr)
-        if any(_overlap(c.cidr, around) and not claims.owns(c) for c in present):
+        if any(overlap(c.cidr, around) and not claims.owns(c) for c in present):
             return None
-        others = (c for c in present if not _overlap(c.cidr, around))
+        others = (c for c in present if not overlap(c.cidr, around))
         return _in_order((*others, claims.claim(around)))
 
     return change
@@ -98,12 +98,12 @@ def dropping(claims: Claims, cidr: Prefix) -> Change:
 def claim_free(datastore: Datastore, claims: Claims, pool: IPPool, listing: Listing) -> Held | None:
     """A slot of the pool in which nobody else has anything; None if there is none.  `listing`: of all blocks, just read."""
     records = {block.spec.cidr: block for block in _blocks(listing)}
-    misfits = [cidr for cidr in records if cidr.prefixlen != pool.spec.block_size and _overlap(cidr, pool.spec.cidr)]
+    misfits = [cidr for cidr in records if cidr.prefixlen != pool.spec.block_size and overlap(cidr, pool.spec.cidr)]
     broken = _broken(listing)
     for slot in slots_in_order(pool, claims.node):
         record = records.get(slot)
         occupied = record is not None and not all(claims.owns(c) for c in record.spec.claims)
-        if occupied or slot in claims.cidrs or block_name(slot) in broken or any(_overlap(slot, m) for m in misfits):
+        if occupied or slot in claims.cidrs or block_name(slot) in broken or any(overlap(slot, m) for m in misfits):
             continue
         if claim_exactly(datastore, claims, slot, slot):
             return Held(cidr=slot, slot=slot)
@@ -151,8 +151,8 @@ def _beside(block: IPBlock, slot: Prefix, claims: Claims, cidr: Prefix) -> bool:
     """Whether somebody else claims something of `cidr` by a record of a differently cut slot."""
     return (
         block.spec.cidr.prefixlen != slot.prefixlen
-        and _overlap(block.spec.cidr, cidr)
-        and any(_overlap(c.cidr, cidr) and not claims.owns(c) for c in block.spec.claims)
+        and overlap(block.spec.cidr, cidr)
+        and any(overlap(c.cidr, cidr) and not claims.owns(c) for c in block.spec.claims)
     )
 
 
@@ -173,10 +173,6 @@ def _blocks(listing: Listing) -> list[IPBlock]:
 
 def _broken(listing: Listing) -> set[str]:
     return {key.rpartition("/")[2] for key, _ in listing.broken}
-
-
-def _overlap(a: Prefix, b: Prefix) -> bool:
-    return contains(a, b) or contains(b, a)
 
 
 def _in_order(claims: Iterable[Claim]) -> tuple[Claim, ...]:

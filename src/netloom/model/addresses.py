@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, NewType, TypeAlias
 
 if TYPE_CHECKING:
@@ -44,10 +45,16 @@ def parse_address(text: str) -> Address:
     return address
 
 
+@lru_cache(maxsize=256)
 def parse_prefix(text: str) -> Prefix:
-    """An exact prefix.  Host bits are an error that names the prefix that was probably meant."""
-    if "/" not in text:
+    """An exact prefix.  Host bits are an error that names the prefix that was probably meant.
+
+    Cached, because a block and the claim in it say the same, and then share one object."""
+    _, slash, length = text.partition("/")
+    if not slash:
         raise ValueError(f"{text!r} has no prefix length; write for example {text}/24")
+    if "%" in text or not length.isdecimal():
+        raise ValueError(f"{text!r} is not ADDRESS/LENGTH")
     try:
         return ipaddress.ip_network(text)
     except ValueError as e:
@@ -93,5 +100,15 @@ def host_prefix(address: Address) -> Prefix:
 
 
 def contains(outer: Prefix, inner: Prefix) -> bool:
-    """Whether `inner` lies in `outer`; prefixes of different families never do."""
-    return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]  # same family: asked just before
+    """Whether `inner` lies in `outer`; prefixes of different families never do.
+
+    By integers: `subnet_of` leaves its intermediate addresses in each object, which is 400 bytes a block for ever."""
+    if outer.version != inner.version or outer.prefixlen > inner.prefixlen:
+        return False
+    shift = outer.max_prefixlen - outer.prefixlen
+    return int(outer.network_address) >> shift == int(inner.network_address) >> shift
+
+
+def overlap(a: Prefix, b: Prefix) -> bool:
+    """Whether they have an address in common: then one lies in the other."""
+    return contains(a, b) or contains(b, a)

@@ -24,6 +24,7 @@ from netloom.model.addresses import (
     Mac,
     Prefix,
     contains,
+    overlap,
     parse_address,
     parse_interface,
     parse_prefix,
@@ -35,7 +36,7 @@ API_VERSION: Literal["netloom.io/v1"] = "netloom.io/v1"
 EMPTY: Mapping[str, str] = {}
 
 
-class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
+class Metadata(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
     name: str
     namespace: str | None = None
     labels: dict[str, str] = {}
@@ -48,7 +49,9 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         check_labels(self.labels)
 
 
-class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="kind", kw_only=True):
+class Resource(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename="camel", tag_field="kind", kw_only=True
+):
     """What all kinds share.  `kind` is the struct's tag; `key` is unique in a datastore."""
 
     NAMESPACED: ClassVar[bool] = False
@@ -77,7 +80,7 @@ class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             raise ValueError(f"metadata.namespace: a {self.kind} does not live in a namespace")
 
 
-class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True, kw_only=True):
+class Spec(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename="camel", omit_defaults=True, kw_only=True):
     pass
 
 
@@ -185,7 +188,7 @@ class IPBlockSpec(Spec, frozen=True, kw_only=True):
             if not contains(self.cidr, claim.cidr):
                 raise ValueError(f"spec.claims[{i}].cidr: {claim.cidr} is outside the block {self.cidr}")
             for other in self.claims[:i]:
-                if claim.cidr.overlaps(other.cidr):
+                if overlap(claim.cidr, other.cidr):
                     raise ValueError(f"spec.claims[{i}].cidr: {claim.cidr} overlaps {other.cidr} of {other.node}")
 
 

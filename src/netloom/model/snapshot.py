@@ -26,6 +26,10 @@ class Snapshot:
     reservations: Mapping[str, IPReservation] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
 
+    def get(self, kind: str, key: str) -> AnyResource | None:
+        found: AnyResource | None = getattr(self, _TABLES[kind]).get(key)
+        return found
+
     def updated(self, revision: int, changes: Iterable[tuple[str, str, AnyResource | None]]) -> Snapshot:
         """With each (kind, key, resource) put in place; None takes it away.  Kinds that are not held are passed over."""
         tables: dict[str, Any] = {}  # Any: each table holds its own kind
