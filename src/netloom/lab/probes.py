@@ -14,6 +14,7 @@ import enum
 import errno
 import ipaddress
 import os
+import resource
 import selectors
 import socket
 import struct
@@ -102,6 +103,8 @@ class Result:
 
 def run(probes: Sequence[Probe], timeout: float = 3.0) -> list[Result]:
     """All probes, in the order given; each may take `timeout` seconds."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a place takes eight sockets, and shells allow 1024 files
     with _Run(timeout) as running:
         running.open(probes)
         return running.results(probes)
@@ -150,14 +153,19 @@ class _Run:
             versions = {p.address.version for p in probes if namespace in (p.source.netns, p.target.netns)}
             with netns.entered(namespace):
                 for address in targets:
-                    with suppress(OSError):  # the address is not there: such a target has no ports, see `_start`
-                        self._open_receivers(namespace, address)
+                    self._open_receivers(namespace, address)
                 for version in versions:
                     self._open_senders(namespace, version)
 
     def _open_receivers(self, namespace: int, address: Address) -> None:
+        """A target that does not hold its address gets none; `_start` says so."""
         listener = self._socket(address.version, socket.SOCK_STREAM)
-        listener.bind((str(address), 0))
+        try:
+            listener.bind((str(address), 0))
+        except OSError as e:
+            if e.errno == errno.EADDRNOTAVAIL:
+                return
+            raise
         listener.listen(512)
         self._watch(listener, partial(self._accept, listener))
         datagrams = self._socket(address.version, socket.SOCK_DGRAM)
