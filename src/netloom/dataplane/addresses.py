@@ -1,23 +1,32 @@
 """Addresses of interfaces.  On an interface of ours (`loom…`) every address that is not wanted is taken away, also one that the
 kernel gave it.  On another interface (a bridge that the user named) wanted addresses are put, and others are left alone.
 
-An address with a peer, without its prefix's route, or with an end to its life is not what was wanted, though the key is
-the same.  The kernel can mend one of these in place but not the other, so it is taken away and put again.
+Two things are tricky.  An address with a peer, without its prefix's route, or with an end to its life is not what was wanted,
+though its key is the same; the kernel does not mend all of that in place, so it is taken away and put again.  And in IPv4 the first
+address of a subnet takes the others of that subnet with it when it goes; so they are put again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from netloom.dataplane.entries import UNLIKE, Entries, Found
 from netloom.dataplane.netlink import device_names, get_addresses, parse_address, put_address
 from netloom.dataplane.netlink.tables import delete_found_address, encode_address
 from netloom.model.attachments import PREFIX
 from netloom.model.desired import AddressKey
+from netloom.reconcile import Changes
 
 
 class Addresses(Entries[AddressKey, None]):
     name = "addresses"
+    replaces = False
+
+    def changes(self, want: Mapping[AddressKey, None]) -> Changes[AddressKey, None]:
+        changes = super().changes(want)
+        shaken = {_subnet(key) for key in changes.delete}
+        again = {key: None for key in want if key.address.version == 4 and _subnet(key) in shaken}
+        return Changes({**changes.put, **again}, changes.delete)
 
     def device(self, key: AddressKey, value: None) -> str:
         return key.device
@@ -55,3 +64,7 @@ class Addresses(Entries[AddressKey, None]):
     def _dump(self) -> Iterator[bytes]:
         for version in (4, 6):
             yield from self._netlink.dump(get_addresses(version))
+
+
+def _subnet(key: AddressKey) -> Hashable:
+    return key.device, key.address.network

@@ -6,10 +6,10 @@ differ are decoded, and compared by meaning: bytes may differ in what is of no i
 
     changes   wanted ─encode→ {bytes: key} ─┬─ same: nothing to do
               kernel ─dump→   {bytes: entry} ┴─ differ ─decode→ {key: values} ─→ Changes
-    apply     one batch: puts, then deletes; each refusal is matched to its key
+    apply     one batch; each refusal is matched to its key
 
-The tricky thing: the kernel may hold two entries under one key of ours (somebody appended a second route).  Such a key is in
-both `put` and `delete` of the changes: it is taken away first, then put again.
+The tricky thing: the kernel may hold two entries under one key of ours (somebody appended a second route), or one that a put
+cannot replace.  Such a key is in both `put` and `delete` of the changes: it is taken away first, then put again.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Entries(abc.ABC, Generic[K, V]):
     """A reconcile.Driver; a table adds how its entries look.  A wanted mapping must not be changed in place."""
 
     name: str
+    replaces = True
+    """Whether a put takes the place of what is there.  Where it does not, deletes go first."""
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
@@ -106,18 +108,18 @@ class Entries(abc.ABC, Generic[K, V]):
 
     def apply(self, changes: Changes[K, V]) -> Outcome:
         put, delete = changes.put, changes.delete
-        again = delete & put.keys()
+        first = delete & put.keys() if self.replaces else delete
         at = self.resolve(self._devices(put))
         batch: Batch[K] = Batch(self.name)
-        for key, request in self.delete_requests(again):
-            batch.add(Step.CLEAR, key, request)
+        for key, request in self.delete_requests(first):
+            batch.add(Step.CLEAR if key in put else Step.DELETE, key, request)
         for key, value in put.items():
             device = self.device(key, value)
             if device and device not in at:
                 batch.refuse(key, f"no interface {device}", errno.ENODEV)
             else:
                 batch.add(Step.PUT, key, self.put_request(key, value, at[device] if device else 0))
-        for key, request in self.delete_requests(delete - again):
+        for key, request in self.delete_requests(delete - first):
             batch.add(Step.DELETE, key, request)
         return batch.send(self._netlink)
 
@@ -139,7 +141,11 @@ class Entries(abc.ABC, Generic[K, V]):
         """`missing`: what is wanted and not there byte for byte.  `extra`: what is there besides what is wanted byte for byte."""
         found = self._decoded(extra)
         put = {key: value for key, value in missing.items() if found.get(key) != [value]}
-        crowded = {key for key, values in found.items() if key in want and (key not in missing or len(values) > 1)}
+        crowded = {
+            key
+            for key, values in found.items()
+            if key in want and (key not in missing or len(values) > 1 or (not self.replaces and key in put))
+        }
         unwanted = {key for key in found if key not in want and self.owns(key)}
         return Changes(put | {key: want[key] for key in crowded}, frozenset(unwanted | crowded))
 

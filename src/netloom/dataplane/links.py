@@ -71,7 +71,8 @@ class Links:
                 raise DataplaneError(self.name, name, f"is a {have.kind or 'hardware'} interface, and not ours to replace")
             self._netlink.transact(delete_link(have.index))
             have = None
-        if repairs := list(self._repairs(have or self._make(name, link), link)):
+        have = self._make(name, link) if have is None else self._adapted(have, link)
+        if repairs := list(self._repairs(have, link)):
             self._netlink.transact(*repairs)
 
     def _make(self, name: str, link: Link) -> Device:
@@ -82,17 +83,25 @@ class Links:
                 self._netlink.transact(new_bridge(name, mac=link.mac, mtu=link.mtu))
             case Vxlan():
                 self._netlink.transact(new_vxlan(name, self._vxlan_data(name, link), mac=link.mac, mtu=link.mtu))
-        made = device(self._netlink, name)
-        if made is None:
-            raise DataplaneError(self.name, name, "went away as soon as it was made", errno=errno.ENODEV)
-        return made
+        return self._again(name)
+
+    def _adapted(self, have: Device, link: Link) -> Device:
+        """What only a VXLAN device has.  The kernel may adapt its MTU to a new parent, so it is read again."""
+        if not isinstance(link, Vxlan) or have.vxlan == (data := self._vxlan_data(have.name, link)):
+            return have
+        self._netlink.transact(set_vxlan(have.index, data))
+        return self._again(have.name)
+
+    def _again(self, name: str) -> Device:
+        found = device(self._netlink, name)
+        if found is None:
+            raise DataplaneError(self.name, name, "went away while it was set up", errno=errno.ENODEV)
+        return found
 
     def _repairs(self, have: Device, link: Link) -> Iterator[bytes]:
         """Only what differs is set: setting a MAC, even the same one, makes the kernel forget the link's neighbours."""
         if have.generates:
             yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
-        if isinstance(link, Vxlan) and have.vxlan != (data := self._vxlan_data(have.name, link)):
-            yield set_vxlan(have.index, data)
         alias = link.alias if isinstance(link, Veth) else have.alias
         master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
         if (have.mac, have.mtu, have.alias, have.master, have.up) != (link.mac, link.mtu, alias, master, True):
