@@ -1,4 +1,4 @@
-"""What a call costs before any work is done: the clients against a Go plugin, median of many.
+"""What a call costs before any work is done: the clients against a Go plugin, median (and fastest) of many.
 
     python bench/client_start.py [COUNT]
 
@@ -57,7 +57,7 @@ def call(file: Path, environment: dict[str, str]) -> float:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    print(f"{'executable':<34}{'VERSION ms':>12}{'round trip ms':>15}")
+    print(f"{'executable':<28}{'VERSION ms':>16}{'round trip ms':>16}")
     with tempfile.TemporaryDirectory() as run_dir, socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{run_dir}/{protocol.SOCKET}")
         server.listen(64)
@@ -74,8 +74,8 @@ def main() -> None:
             figures = []
             for command in ("VERSION",) if file == GO_PLUGIN else ("VERSION", "ADD"):
                 times = [call(file, environment | {"CNI_COMMAND": command}) for _ in range(count)]
-                figures.append(statistics.median(times))
-            print(f"{'/'.join(file.parts[-3:]):<34}{figures[0]:>12.2f}" + (f"{figures[1]:>15.2f}" if figures[1:] else ""))
+                figures.append(f"{statistics.median(times):.2f} ({min(times):.2f})")
+            print(f"{'/'.join(file.parts[-3:]):<28}" + "".join(f"{figure:>16}" for figure in figures))
 
 
 if __name__ == "__main__":

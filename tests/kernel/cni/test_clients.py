@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.pure.cni.calls import COMMANDS, HOST, NETNS, hostile_calls
 
 from netloom.cni import client as python_client
 from netloom.cni import messages, protocol
@@ -26,6 +25,7 @@ from netloom.cni.native import MACHINES, executable
 from netloom.cni.protocol import Call, pack_answer, unpack_request
 from netloom.cni.results import encode_error, encode_versions
 from netloom.errors import CniError
+from tests.pure.cni.calls import COMMANDS, HOST, NETNS, hostile_calls
 
 CONFIG = b'{"cniVersion":"1.1.0","name":"blue"}'
 DOWN = b'{"cniVersion":"1.1.0","code":%d,"msg":"the agent of this node does not answer"}\n'

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.pure.cni.calls import CONFIG, ENVIRONMENT, HOST, NETNS, PREVIOUS, stdin
 
 from netloom.cni import messages
 from netloom.cni.messages import Add, Check, Collect, Delete, Request, Status
@@ -13,6 +12,7 @@ from netloom.cni.results import Dns
 from netloom.errors import CniError
 from netloom.model.addresses import parse_address
 from netloom.model.attachments import AttachmentKey, NetnsId, Wiring
+from tests.pure.cni.calls import CONFIG, ENVIRONMENT, HOST, NETNS, PREVIOUS, stdin
 
 MINIMAL = {"cniVersion": "1.1.0", "name": "blue"}
 

@@ -4,11 +4,11 @@ import json
 import os
 
 from hypothesis import HealthCheck, given, settings
-from tests.pure.cni.calls import COMMANDS, HOST, NETNS, hostile_calls
 
 from netloom.cni import messages
 from netloom.cni.results import encode_error
 from netloom.errors import CniError
+from tests.pure.cni.calls import COMMANDS, HOST, NETNS, hostile_calls
 
 DOCUMENTS = 20_000 if os.environ.get("NETLOOM_TEST_LONG") else 2_000  # each with every command: five times as many calls
 

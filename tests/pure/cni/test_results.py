@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from tests.pure.cni.calls import PREVIOUS
 
 from netloom.cni.results import (
     VERSIONS,
@@ -19,6 +18,7 @@ from netloom.cni.results import (
 from netloom.errors import CniError
 from netloom.model.addresses import Mac, parse_address, parse_interface
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State
+from tests.pure.cni.calls import PREVIOUS
 
 SANDBOX = "/var/run/netns/cni-1"
 NO_DNS = Dns()
