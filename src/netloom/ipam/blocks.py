@@ -43,6 +43,10 @@ class Block:
         return cls(cidr, pool, frozenset(numbers))
 
 
+_WINDOW = 1 << 16
+"""Slots that are gone through together: more than nodes that ever claim at once, and few enough to write."""
+
+
 def block_name(slot: Prefix) -> str:
     """Name of the slot's record: `10-244-0-64-26`, and for IPv6 all eight groups, so that a name never starts with `-`."""
     text = slot.network_address.exploded.replace(".", "-").replace(":", "-")
@@ -67,13 +71,16 @@ def slot_of(pool: IPPool, address: Address) -> Prefix:
 def slots_in_order(pool: IPPool, node: str) -> Iterator[Prefix]:
     """Every slot once, in an order of the node's own, so that nodes that claim at once seldom want the same one.
 
-    The number of slots is a power of two, so steps of any odd size come by all of them before they come back.
+    The first slots of a large pool come before the rest: addresses stay short (`fd00::1f:84c2`).  Their number is a power of
+    two, so steps of any odd size come by all of them before they come back.
     """
     seed = hashlib.sha256(f"{node} {pool.spec.cidr}".encode()).digest()
     start, step = int.from_bytes(seed[:16]), int.from_bytes(seed[16:]) | 1
     count = slot_count(pool)
-    for turn in range(count):
-        yield slot_at(pool, (start + turn * step) % count)
+    window = min(count, _WINDOW)
+    for first in range(0, count, window):
+        for turn in range(window):
+            yield slot_at(pool, first + (start + turn * step) % window)
 
 
 def node_address(cidr: Prefix) -> Address | None:
