@@ -1,12 +1,16 @@
 """Programs that only tests need: unpacked out of Debian packages into a cache, never installed, so no service ever starts.
 
-bird = program("bird2", "usr/sbin/bird")
+    root = unpacked("bird2", "libssh-gcrypt-4")
+    subprocess.Popen([root / "usr/sbin/bird", "-f"], env=environment(root))
+
+Dependencies are not followed: name the libraries that the machine does not have beside the program.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +20,7 @@ CACHE = Path.home() / ".cache" / "netloom" / "unpacked"
 
 
 def unpacked(*packages: str) -> Path:
-    """A folder that holds the files of these packages (`name`, `name=version`, `name/suite`), as under `/`.  No dependencies are added."""
+    """A folder with the files of these packages (`name`, `name=version` or `name/suite`), laid out as under `/`."""
     folder = CACHE / hashlib.sha256(" ".join(packages).encode()).hexdigest()[:16]
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{folder.name}.lock").open("w") as lock:
@@ -28,9 +32,10 @@ def unpacked(*packages: str) -> Path:
     return folder
 
 
-def program(package: str, path: str) -> Path:
-    """The file `path` of one package."""
-    return unpacked(package) / path
+def environment(root: Path) -> dict[str, str]:
+    """The own one, with the libraries below `root` found first."""
+    folders = [str(path) for base in ("lib", "usr/lib") for path in sorted((root / base).glob("*-linux-gnu*"))]
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join([*folders, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])}
 
 
 def _unpack(packages: tuple[str, ...], scratch: Path) -> None:
