@@ -51,7 +51,6 @@ class Add:
     wiring: Wiring
     bridge: str
     mtu: int
-    hairpin: bool
     pools: Mapping[int, tuple[str, ...]]
     addresses: tuple[Address, ...]
     mac: Mac | None
@@ -157,7 +156,6 @@ def _add(call: _Parts) -> Add:
         wiring=config.wiring,
         bridge=config.bridge,
         mtu=config.mtu,
-        hairpin=config.hairpin_mode,
         pools=config.pools_by_family(),
         addresses=_addresses(asked, cni, given),
         mac=_mac(asked, cni, given),

@@ -4,7 +4,7 @@ Keys that we do not know are passed over, because runtimes and libcni add their 
 we do know with a value that we cannot serve is an error that names both: see `unserved`.
 
     {"cniVersion": "1.1.0", "name": "blue", "type": "netloom",
-     "wiring": "bridge", "bridge": "blue.br0", "mtu": 1400, "hairpinMode": false, "ipv4Pools": ["blue"], "ipv6Pools": []}
+     "wiring": "bridge", "bridge": "blue.br0", "mtu": 1400, "ipv4Pools": ["blue"], "ipv6Pools": []}
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
     """mtu           in bytes; 0: the agent's
     pools         names for both families; or ipv4Pools and ipv6Pools.  A family without a list: any pool that suits;
                   with an empty one: no address
-    hairpinMode   of the port of a bridge: a pod reaches itself by way of a service
+    hairpinMode   of the port of a bridge (a pod reaches itself by way of a service); always on, so only true is served
     """
 
     wiring: Wiring = Wiring.ROUTED
@@ -174,6 +174,8 @@ def _check_pool_names(key: str, names: PoolNames) -> None:
 
 def unserved(config: NetworkConfig) -> Iterator[tuple[str, object]]:
     """What is asked for and would be missing if we went on: key and value."""
+    if not config.hairpin_mode:
+        yield "hairpinMode", False
     if config.ip_masq:
         yield "ipMasq", True
     if config.ipam.type not in ("", "netloom"):

@@ -86,4 +86,4 @@ ALIAS_LIMIT = 255  # IFALIASZ (linux/if.h) counts the final NUL
 
 def link_alias(attachment: Attachment) -> str:
     """`netloom NETWORK CONTAINER IFNAME ADDRESS...`: enough to rebuild the attachment when the journal is lost."""
-    return " ".join(("netloom", *attachment.key, *(str(a) for a in attachment.addresses)))[:ALIAS_LIMIT]
+    return " ".join(("netloom", *attachment.key, *(str(a) for a in attachment.addresses)))

@@ -364,7 +364,6 @@ def test_defaults_are_a_routed_pod_with_any_address() -> None:
         wiring=Wiring.ROUTED,
         bridge="loom.br0",
         mtu=0,
-        hairpin=True,
         pools={},
         addresses=(),
         mac=None,
@@ -378,8 +377,8 @@ def test_defaults_are_a_routed_pod_with_any_address() -> None:
 
 
 def test_everything_that_can_be_asked_for_arrives() -> None:
-    request = add(CONFIG | {"hairpinMode": False})
-    assert (request.wiring, request.bridge, request.mtu, request.hairpin) == (Wiring.BRIDGE, "blue.br0", 1400, False)
+    request = add(CONFIG)
+    assert (request.wiring, request.bridge, request.mtu) == (Wiring.BRIDGE, "blue.br0", 1400)
     assert request.pools == {4: ("blue",), 6: ("blue-v6",)}
     assert request.addresses == (parse_address("10.1.0.8"), parse_address("fd00::8"))
     assert request.mac == "0a:58:0a:01:00:08"
