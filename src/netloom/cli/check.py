@@ -67,6 +67,8 @@ def as_text(proof: Proof, *, with_matrix: bool) -> str:
     parts = ["\n".join(str(line) for line in report.rules(proof))]
     if with_matrix:
         parts.append(table(*report.matrix(proof)))
+        if any(map(report.is_masqueraded, proof.results)):
+            parts.append(report.FOOTNOTE)
     if problems := report.failures(proof):
         parts.append("\n".join(f"NO   {clean(problem)}" for problem in problems))
     return "\n\n".join(parts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netloom.lab.checks import Proof, rule_of
-from netloom.lab.probes import Kind, Protocol
+from netloom.lab.probes import Kind, Protocol, Result
 
 RULES = {
     1: "every pod reaches every other, and is seen by its own address",
@@ -51,23 +51,36 @@ def kinds_of_packets(proof: Proof) -> str:
     return f"{_and(protocols)} over {_and([f'IPv{version}' for version in versions])}"
 
 
+MASQUERADED = "ok*"
+FOOTNOTE = "*  seen by the address of its node: the pool says natOutgoing, and a node is outside the pools"
+
+
 def matrix(proof: Proof) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows: from the first column to the others.  `ok`, `good/tried`, or `.` where nothing was tried."""
-    tried: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    """Headers and rows: from the first column to the others.
+
+    `ok`: seen by its own address; `ok*`: see FOOTNOTE; `good/tried`; `.` where nothing was tried."""
+    tried: dict[tuple[str, str], list[Result]] = defaultdict(list)
     names: dict[str, Kind] = {}
     for result in proof.results:
         source, target = result.probe.source, result.probe.target
-        tried[source.name, target.name].append(result.problem is None)
+        tried[source.name, target.name].append(result)
         names |= {source.name: source.kind, target.name: target.kind}
     order = sorted(names, key=lambda name: names[name] is Kind.POD)  # nodes first, otherwise as they came
     rows = [[source, *(_cell(tried.get((source, target), [])) for target in order)] for source in order]
     return ["FROM \\ TO", *order], rows
 
 
-def _cell(outcomes: Sequence[bool]) -> str:
-    if not outcomes:
+def is_masqueraded(result: Result) -> bool:
+    return result.seen is not None and result.seen not in result.probe.source.own
+
+
+def _cell(results: Sequence[Result]) -> str:
+    if not results:
         return "."
-    return "ok" if all(outcomes) else f"{sum(outcomes)}/{len(outcomes)}"
+    good = sum(result.problem is None for result in results)
+    if good < len(results):
+        return f"{good}/{len(results)}"
+    return MASQUERADED if any(map(is_masqueraded, results)) else "ok"
 
 
 def failures(proof: Proof, most: int = 20) -> list[str]:
