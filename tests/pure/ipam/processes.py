@@ -13,11 +13,11 @@ from netloom.model.addresses import host_prefix
 from netloom.model.resources import decode
 
 
-def grab(pipe: Connection, path: str, name: str, pools: list[bytes], addresses: list[str], rounds: int) -> None:
+def grab(pipe: Connection, path: str, incarnation: str, pools: list[bytes], addresses: list[str], rounds: int) -> None:
     """Claims every address of a list, then slots until there are none; gives back every other one, and begins again.
-    Tells what it has at the end."""
+    All are incarnations of one node name, so they go through the slots in one order.  Tells what it has at the end."""
     store = SqliteDatastore(path, patience=60)
-    claims = Claims(node=name, node_id=f"{name}-1")
+    claims = Claims(node="n1", node_id=incarnation)
     wanted = [decode(data) for data in pools]
     pipe.send("ready")
     pipe.recv()

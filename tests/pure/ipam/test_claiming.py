@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.pure.ipam.making import block, claim, pool, prefix
 
 from netloom.datastore import Datastore, Stored
 from netloom.datastore.memory import Memory, MemoryDatastore
@@ -22,6 +21,7 @@ from netloom.ipam.claiming import (
 )
 from netloom.ipam.claims import Claims, Held
 from netloom.model.resources import AnyResource, IPBlock
+from tests.pure.ipam.making import block, claim, pool, prefix
 
 POOL = pool("p", "10.244.0.0/24", 26)
 SLOT = prefix("10.244.0.64/26")
@@ -132,6 +132,41 @@ def test_a_write_that_timed_out_is_read_back(when: str, present: str) -> None:
             swap(store, SLOT, taking(node("n1"), SLOT))
     assert swap(MemoryDatastore(memory), SLOT, taking(node("n1"), SLOT)), "and a repetition does no harm"
     assert said(MemoryDatastore(memory)) == {"10.244.0.64/26": ["10.244.0.64/26 n1-1"]}
+
+
+class Overtaken(MemoryDatastore):
+    """Each time that a slot was read, somebody else writes to it, for `times` times."""
+
+    def __init__(self, memory: Memory, times: int) -> None:
+        super().__init__(memory)
+        self.memory, self.times = memory, times
+
+    def get(self, kind: str, key: str) -> Stored | None:
+        stored = super().get(kind, key)
+        if self.times:
+            self.times -= 1
+            swap(MemoryDatastore(self.memory), SLOT, taking(node("n2"), prefix(f"10.244.0.{70 + self.times}/32")))
+        return stored
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_who_is_overtaken_reads_again_and_decides_again(times: int) -> None:
+    memory = Memory()
+    assert swap(Overtaken(memory, times), SLOT, taking(node("n1"), prefix("10.244.0.66/32")))
+    assert "10.244.0.66/32 n1-1" in said(MemoryDatastore(memory))[str(SLOT)]
+    assert len(said(MemoryDatastore(memory))[str(SLOT)]) == times + 1
+    assert not swap(Overtaken(memory, times), SLOT, taking(node("n1"), SLOT))
+
+
+def test_who_is_overtaken_by_its_own_removal_is_content() -> None:
+    class Removed(MemoryDatastore):
+        def delete(self, kind: str, key: str, revision: int | None = None) -> int:
+            super().delete(kind, key)
+            return super().delete(kind, key, revision)
+
+    store = Removed(Memory())
+    swap(store, SLOT, taking(node("n1"), SLOT))
+    assert swap(store, SLOT, dropping(node("n1"), SLOT))
 
 
 # a pool
