@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from netloom.dataplane import netns as namespaces
@@ -34,7 +35,7 @@ from netloom.errors import DataplaneError
 SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
-NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+NLM_F_ACK_TLVS = 0x200
 NLMSGERR_ATTR_MSG = 1
 
 CHUNK = 128 << 10
@@ -120,14 +121,19 @@ class Netlink:
     def _send_chunk(self, requests: Sequence[bytes], start: int, end: int) -> dict[int, NetlinkError]:
         try:
             errors = self._send(requests[start:end], acknowledge_all=False)
-        except OSError as e:
-            if e.errno != errno.ENOBUFS:
+        except DataplaneError as e:
+            if e.errno != errno.ENOBUFS or end - start == 1:
                 raise
-            if end - start == 1:
-                raise DataplaneError("netlink", "send", "no room for the answer to one message", errno=errno.ENOBUFS) from e
+            self._drain()
             middle = (start + end) // 2
             return self._send_chunk(requests, start, middle) | self._send_chunk(requests, middle, end)
         return {start + index: NetlinkError(e.errno, e.text, start + index) for index, e in errors.items()}
+
+    def _drain(self) -> None:
+        """Until the buffer is empty the kernel goes on dropping answers, and does not say so again."""
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(DATAGRAM, socket.MSG_DONTWAIT)
 
     def _send(self, requests: Sequence[bytes], *, acknowledge_all: bool) -> dict[int, NetlinkError]:
         data = bytearray().join(requests)
@@ -140,7 +146,7 @@ class Netlink:
             offset += len(request)
         _add_flags(data, offset - len(requests[-1]), NLM_F_ACK)
         self._sequence = (self._sequence + len(requests)) & _U32
-        self._socket.send(data)
+        self._transmit(data)
         return self._collect(first, len(requests))
 
     def _collect(self, first: int, count: int) -> dict[int, NetlinkError]:
@@ -157,7 +163,7 @@ class Netlink:
         return errors
 
     def _dump_once(self, request: bytes) -> list[bytes] | None:
-        """None where the kernel says that the table changed meanwhile."""
+        """None where it has to be asked again: the table changed meanwhile, or an earlier dump was given up half way."""
         sequence = self._ask(request, NLM_F_DUMP)
         bodies: list[bytes] = []
         seen = 0
@@ -165,11 +171,14 @@ class Netlink:
             if number != sequence:
                 continue
             seen |= flags
-            if kind == NLMSG_DONE:
-                _raise_if_error(body)
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                code = -_ERRNO.unpack_from(body)[0]
+                if code == errno.EBUSY:
+                    self._drain()
+                    return None
+                if code > 0:
+                    raise _error(body, flags, 0, of_dump=kind == NLMSG_DONE)
                 break
-            if kind == NLMSG_ERROR:
-                raise _error(body, flags, 0)
             bodies.append(body)
         return None if seen & NLM_F_DUMP_INTR else bodies
 
@@ -179,7 +188,7 @@ class Netlink:
         data = bytearray(request)
         _SEQUENCE.pack_into(data, _SEQUENCE_OFFSET, self._sequence)
         _add_flags(data, 0, flags)
-        self._socket.send(data)
+        self._transmit(data)
         return self._sequence
 
     def _answers(self) -> Iterator[tuple[int, int, int, bytes]]:
@@ -189,7 +198,15 @@ class Netlink:
                 datagram = self._socket.recv(DATAGRAM)
             except BlockingIOError as e:
                 raise DataplaneError("netlink", "answer", f"none within {PATIENCE} s", errno=errno.ETIMEDOUT) from e
+            except OSError as e:
+                raise DataplaneError("netlink", "answer", os.strerror(e.errno or 0), errno=e.errno or 0) from e
             yield from messages(datagram)
+
+    def _transmit(self, data: bytearray) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as e:
+            raise DataplaneError("netlink", "request", os.strerror(e.errno or 0), errno=e.errno or 0) from e
 
 
 def _open(buffer: int) -> socket.socket:
@@ -221,15 +238,10 @@ def _chunks(requests: Sequence[bytes]) -> Iterator[tuple[int, int]]:
         yield start, len(requests)
 
 
-def _raise_if_error(body: bytes) -> None:
-    """A dump may fail half way; its NLMSG_DONE then carries the errno."""
-    if len(body) >= _ERRNO.size and _ERRNO.unpack_from(body)[0] < 0:
-        raise NetlinkError(-_ERRNO.unpack_from(body)[0], "", 0)
-
-
-def _error(body: bytes, flags: int, index: int) -> NetlinkError:
-    """From the body of NLMSG_ERROR: errno, the failed message's header, then attributes with the kernel's words."""
+def _error(body: bytes, flags: int, index: int, *, of_dump: bool = False) -> NetlinkError:
+    """From the body of NLMSG_ERROR: errno, the failed message's header, then attributes with the kernel's words.  NLMSG_DONE
+    of a dump that failed looks the same but for the header."""
     text = b""
-    if flags & NLM_F_ACK_TLVS and flags & NLM_F_CAPPED:
-        text = attributes(body, _ERRNO.size + HEADER_LENGTH).get(NLMSGERR_ATTR_MSG, b"")
+    if flags & NLM_F_ACK_TLVS:
+        text = attributes(body, _ERRNO.size + (0 if of_dump else HEADER_LENGTH)).get(NLMSGERR_ATTR_MSG, b"")
     return NetlinkError(-_ERRNO.unpack_from(body)[0], to_text(text), index)

@@ -66,7 +66,8 @@ class Touched:
 
 
 class Events:
-    """`own`: ports (`Netlink.port`) whose writes are no news, but for links.  The collection may grow later."""
+    """`own`: ports (`Netlink.port`) whose writes are no news; the collection may grow later.  The kernel does not say who wrote a
+    link or an FDB entry: of these, one's own are news too."""
 
     def __init__(self, netns: int | None = None, *, own: Collection[int] = (), buffer: int = BUFFER) -> None:
         self.own = own
