@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,11 +45,11 @@ def test_ranges_cover_exactly_the_addresses_of_the_prefixes(prefixes: list[Prefi
 def test_ranges_neither_overlap_nor_adjoin(prefixes: list[Prefix]) -> None:
     ranges = disjoint(prefixes)
     assert all(first < after for first, after in ranges)
-    assert all(after < following for (_, after), (following, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(after < following for (_, after), (following, _) in itertools.pairwise(ranges))
 
 
 @given(families, st.randoms(use_true_random=False))
-def test_how_prefixes_are_written_does_not_matter(prefixes: list[Prefix], order) -> None:
+def test_how_prefixes_are_written_does_not_matter(prefixes: list[Prefix], order: random.Random) -> None:
     again = [half for prefix in prefixes for half in (prefix.subnets() if prefix.num_addresses > 1 else [prefix])]
     order.shuffle(again)
     assert disjoint(again) == disjoint(prefixes)

@@ -1,0 +1,77 @@
+"""A node that forwards between a pod and the world outside, so that a test can ask what passes.
+
+10.244.0.2, fd00:10:244::2 ── pod0   node   up0 ── 192.0.2.9, 2001:db8::9
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netloom.dataplane import netns
+
+ENDS = {4: ("10.244.0.2", "192.0.2.9"), 6: ("fd00:10:244::2", "2001:db8::9")}
+Passes = Callable[[int], tuple[bool, bool]]
+
+
+@pytest.fixture
+def passes(node: int, pod: int) -> Iterator[Passes]:
+    """By address family: whether a packet gets from the pod to the outside, and whether one gets back in on its own."""
+    away = netns.create()
+    sysctl("ipv6/conf/default/accept_dad", "0")
+    _connect("pod0", pod, ("10.244.0.1/24", "fd00:10:244::1/64"), ("10.244.0.2/24", "fd00:10:244::2/64"))
+    _connect("up0", away, ("192.0.2.1/24", "2001:db8::1/64"), ("192.0.2.9/24", "2001:db8::9/64"))
+    sysctl("ipv4/ip_forward", "1")
+    sysctl("ipv6/conf/all/forwarding", "1")
+
+    def both_ways(version: int) -> tuple[bool, bool]:
+        inside, outside = ENDS[version]
+        return _arrives(pod, inside, away, outside, 7000), _arrives(away, outside, pod, inside, 7001)
+
+    yield both_ways
+    os.close(away)
+
+
+def sysctl(path: str, value: str) -> None:
+    Path("/proc/sys/net", path).write_text(value)
+
+
+def _connect(device: str, space: int, here: tuple[str, str], there: tuple[str, str]) -> None:
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    with netns.entered(space):
+        sysctl("ipv6/conf/default/accept_dad", "0")
+    ip("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", f"/proc/{os.getpid()}/fd/{space}")
+    ip("link", "set", device, "up")
+    for address in here:
+        ip("address", "add", address, "dev", device)
+    with netns.entered(space):
+        ip("link", "set", "eth0", "up")
+        for address in there:
+            ip("address", "add", address, "dev", "eth0")
+        for address in here:
+            ip("route", "add", "default", "via", address.split("/")[0])
+
+
+def _arrives(source_space: int, source: str, target_space: int, target: str, port: int) -> bool:
+    """Each direction has ports of its own, so that conntrack takes neither for the answer to the other."""
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    with netns.entered(target_space):
+        receiver = socket.socket(family, socket.SOCK_DGRAM)
+    with netns.entered(source_space):
+        sender = socket.socket(family, socket.SOCK_DGRAM)
+    with receiver, sender:
+        receiver.bind((target, port))
+        receiver.settimeout(0.15)
+        sender.bind((source, port))
+        sender.sendto(b"hello", (target, port))
+        try:
+            return receiver.recv(100) == b"hello"
+        except OSError:  # a timeout, or the firewall's rejection
+            return False
