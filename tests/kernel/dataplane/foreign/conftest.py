@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def passes(node: int, pod: int) -> Iterator[Passes]:
         inside, outside = ENDS[version]
         return _arrives(pod, inside, away, outside, 7000), _arrives(away, outside, pod, inside, 7001)
 
+    for space in (node, pod, away):
+        _wait_for_addresses(space)
     yield both_ways
     os.close(away)
 
@@ -59,6 +62,14 @@ def _connect(device: str, space: int, here: tuple[str, str], there: tuple[str, s
             ip("route", "add", "default", "via", address.split("/")[0])
 
 
+def _wait_for_addresses(space: int) -> None:
+    """The kernel takes an IPv6 address into use when it has seen the link up, a moment later."""
+    tentative = ["ip", "-6", "-o", "address", "show", "tentative"]
+    with netns.entered(space):
+        while subprocess.run(tentative, capture_output=True, check=True).stdout:
+            time.sleep(0.01)
+
+
 def _arrives(source_space: int, source: str, target_space: int, target: str, port: int) -> bool:
     """Each direction has ports of its own, so that conntrack takes neither for the answer to the other."""
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
@@ -68,7 +79,7 @@ def _arrives(source_space: int, source: str, target_space: int, target: str, por
         sender = socket.socket(family, socket.SOCK_DGRAM)
     with receiver, sender:
         receiver.bind((target, port))
-        receiver.settimeout(0.15)
+        receiver.settimeout(0.2)
         sender.bind((source, port))
         sender.sendto(b"hello", (target, port))
         try:

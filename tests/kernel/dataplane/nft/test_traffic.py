@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +78,18 @@ def away(node: int, pod: int) -> Iterator[int]:
             ip("address", "add", POD[version], "dev", "eth0")
             ip("neigh", "add", gateway, "lladdr", host, "dev", "eth0")
             ip(f"-{version}", "route", "add", "default", "via", gateway, "dev", "eth0", "onlink")
+    for space in (node, pod, fd):
+        wait_for_addresses(space)
     yield fd
     os.close(fd)
+
+
+def wait_for_addresses(space: int) -> None:
+    """The kernel takes an IPv6 address into use when it has seen the link up, a moment later."""
+    tentative = ["ip", "-6", "-o", "address", "show", "tentative"]
+    with netns.entered(space):
+        while subprocess.run(tentative, capture_output=True, check=True).stdout:
+            time.sleep(0.01)
 
 
 def bound(space: int, address: str, port: int) -> socket.socket:
