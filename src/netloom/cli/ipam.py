@@ -6,6 +6,7 @@ What one node knows better (addresses that cool down, its journal) is in `netloo
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import click
 from netloom.cli.context import Context, connection, note, note_broken
 from netloom.cli.kinds import find_view, pod_name
 from netloom.cli.printing import cell, clean, table
-from netloom.errors import ConfigError, Conflict, NotFound
+from netloom.errors import ConfigError, Conflict, JournalDamaged, NotFound
 from netloom.model.addresses import Address, Prefix, contains
 
 if TYPE_CHECKING:
@@ -158,13 +159,13 @@ def _find_pod(what: str, records: Records) -> None:
 @connection
 @click.pass_obj
 def check(context: Context, repair: bool) -> None:
-    """Do blocks, pods and nodes agree?  Exit code 1 if they do not."""
+    """Do blocks, pods and nodes agree, and this node's journal with them?  Exit code 1 if they do not."""
     from netloom.ipam.audit import audit
 
     with context.datastore() as datastore:
         listing = datastore.list()
         records = _records(listing)
-        findings = audit(records)
+        findings = [*audit(records), *_of_this_node(context, records)]
         repaired = _repair(datastore, listing, findings) if repair else 0
     for finding in findings:
         _print_finding(finding, repaired=repair and finding.repair is not None)
@@ -174,6 +175,24 @@ def check(context: Context, repair: bool) -> None:
         click.echo(f"hint: {repairable} can be repaired: netloom ipam check --repair", err=True)
     if len(findings) > repaired:
         raise click.exceptions.Exit(1)
+
+
+def _of_this_node(context: Context, records: Records) -> list[Finding]:
+    """What this node's own journal and claims have to say; nothing where no agent has run since boot."""
+    from netloom.ipam.audit_node import audit_node
+    from netloom.ipam.claims import peek
+    from netloom.ipam.journal import read
+
+    settings = context.settings
+    if not os.path.exists(f"{settings.run_dir}/journal"):
+        return []
+    try:
+        attachments = read(f"{settings.run_dir}/journal").holdings.attachments
+    except JournalDamaged as e:
+        note(f"without this node's own journal: {e}")
+        return []
+    claims = peek(f"{settings.state_dir}/claims.json")
+    return audit_node(records, claims, attachments.values()) if claims else []
 
 
 def _print_finding(finding: Finding, *, repaired: bool) -> None:

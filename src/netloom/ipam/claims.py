@@ -97,14 +97,19 @@ def save(path: str, claims: Claims) -> None:
 
 def load(path: str) -> Claims | None:
     """None: there is no file, or it was damaged and is now `PATH.damaged`."""
+    claims = peek(path)
+    if claims is None:
+        with suppress(OSError):  # there is none, or it stays; the claims are read from the datastore either way
+            os.replace(path, f"{path}.damaged")
+    return claims
+
+
+def peek(path: str) -> Claims | None:
+    """Like `load`, for looking at: a damaged file stays where it is."""
     try:
         with open(path, "rb") as stream:
             return _decode(stream.read())
-    except FileNotFoundError:
-        return None
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-        with suppress(OSError):  # the claims are read from the datastore either way
-            os.replace(path, f"{path}.damaged")
         return None
 
 

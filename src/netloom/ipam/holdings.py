@@ -71,7 +71,7 @@ class Holdings:
             case Gone():
                 self._drop(self._named(record.sequence), record.at)
             case Cool():
-                self.released[record.address.version][int(record.address)] = record.at
+                self._cool(record.address, record.at)
 
     def holder(self, address: Address) -> Attachment | None:
         """The attachment that holds `address`."""
@@ -91,6 +91,11 @@ class Holdings:
         made: list[Record] = [Hold(a) for a in self.attachments.values()]
         made += (Cool(address_of(v, n), at) for v, stamps in self.released.items() for n, at in stamps.items())
         return made
+
+    def _cool(self, address: Address, at: float) -> None:
+        if int(address) in self.used[address.version]:
+            raise ValueError(f"{address} is in use and cannot be cooling")
+        self.released[address.version][int(address)] = at
 
     def _named(self, sequence: int) -> Attachment:
         key = self._keys.get(sequence)

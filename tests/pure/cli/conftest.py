@@ -27,6 +27,7 @@ def run(tmp_path: Path) -> Run:
     environment = {
         "NETLOOM_DATASTORE": f"sqlite:{tmp_path}/store.db",
         "NETLOOM_RUN_DIR": str(tmp_path),
+        "NETLOOM_STATE_DIR": str(tmp_path),
         "NETLOOM_NODE_NAME": "a",
     }
 

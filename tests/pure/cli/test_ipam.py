@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from netloom.datastore.sqlite import SqliteDatastore
+from netloom.ipam.claims import Claims, save
+from netloom.ipam.journal import Journal
 from tests.pure.cli.conftest import Run, fill
 from tests.pure.cli.samples import block, endpoint, pool
+from tests.pure.ipam.making import BOOT, NETNS, attachment, key
 
 ANSWERS = {
     "show": """
@@ -121,3 +125,25 @@ def test_what_a_person_has_to_decide_is_not_repaired(run: Run, cluster: SqliteDa
         "✗ pod shop/stray on node a uses 10.244.0.67, which node b has claimed",
         "    netloom ipam find 10.244.0.67",
     ]
+
+
+def test_what_this_node_alone_knows_is_compared_too(run: Run, cluster: SqliteDatastore, tmp_path: Path) -> None:
+    journal = Journal.rebuild(f"{tmp_path}/journal", BOOT, NETNS)
+    journal.intend(attachment("new", journal.next_sequence(), "10.244.0.5/32"))
+    journal.commit(key("new"))
+    save(f"{tmp_path}/claims.json", Claims(node="a", node_id="a-1"))
+    found = run("ipam", "check").stdout
+    assert "✗ pod default/new is attached and has no endpoint" in found
+    assert "✗ endpoint shop/loom00000000002 is not attached on this node any more" in found
+    run("ipam", "check", "--repair")
+    assert cluster.get("Endpoint", "shop/loom00000000002") is None
+    journal.close()
+
+
+def test_a_journal_that_cannot_be_read_is_said_and_the_rest_is_checked(
+    run: Run, cluster: SqliteDatastore, tmp_path: Path
+) -> None:
+    (tmp_path / "journal").write_bytes(b"nonsense\n")
+    result = run("ipam", "check")
+    assert result.stdout == "2 blocks, 3 pod interfaces, 2 nodes: all agree\n"
+    assert result.stderr == "note: without this node's own journal: line 1: the checksum does not fit\n"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.pure.ipam.making import BOOT, NETNS, attachment, block, claim, key, node, pool, reservation
 
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
@@ -17,6 +16,7 @@ from netloom.ipam.claims import load
 from netloom.ipam.journal import Journal
 from netloom.model.resources import AnyResource, IPBlock
 from netloom.model.snapshot import Snapshot
+from tests.pure.ipam.making import BOOT, NETNS, attachment, block, claim, key, node, pool, reservation
 
 POOL = pool("p", "10.244.0.0/26", 29)
 POOL6 = pool("p6", "fd00::/64", 125)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import msgspec
-from tests.pure.ipam.making import attachment, block, claim, node, prefix
 
 from netloom.ipam.audit import Records
 from netloom.ipam.audit_node import audit_node
 from netloom.ipam.claims import Claims, Held
 from netloom.model.attachments import Attachment, State
 from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, Metadata
+from tests.pure.ipam.making import attachment, block, claim, node, prefix
 
 MINE = Claims(node="n1", node_id="n1-1", held=(Held(cidr=prefix("10.244.0.0/26"), slot=prefix("10.244.0.0/26")),))
 BLOCK = block("10.244.0.0/26", claim("10.244.0.0/26", "n1"))

@@ -6,7 +6,6 @@ from itertools import islice
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.ipam.making import pool, prefix
 
 from netloom.ipam.blocks import (
     Block,
@@ -23,6 +22,7 @@ from netloom.ipam.blocks import (
 )
 from netloom.model.addresses import contains
 from netloom.model.validation import check_object_name
+from tests.pure.ipam.making import pool, prefix
 
 POOLS = [
     pool("v4", "10.244.0.0/16"),

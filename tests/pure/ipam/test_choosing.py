@@ -6,13 +6,13 @@ from collections import deque
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.ipam.making import attachment, key, pool, prefix
 
 from netloom.errors import ConfigError
 from netloom.ipam.blocks import Block
 from netloom.ipam.choosing import NeedBlock, Request, Situation, choose
 from netloom.ipam.holdings import Gone, Hold, Holdings
 from netloom.model.attachments import Wiring
+from tests.pure.ipam.making import attachment, key, pool, prefix
 
 V4 = pool("v4", "10.244.0.0/16", 29)
 V6 = pool("v6", "fd00::/64", 125)

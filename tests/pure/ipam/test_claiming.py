@@ -158,6 +158,13 @@ def test_who_is_overtaken_reads_again_and_decides_again(times: int) -> None:
     assert not swap(Overtaken(memory, times), SLOT, taking(node("n1"), SLOT))
 
 
+def test_a_record_is_not_removed_under_somebody_who_comes_into_it() -> None:
+    memory = Memory()
+    swap(MemoryDatastore(memory), SLOT, taking(node("n1"), prefix("10.244.0.66/32")))
+    assert swap(Overtaken(memory, 1), SLOT, dropping(node("n1"), prefix("10.244.0.66/32")))
+    assert said(MemoryDatastore(memory)) == {str(SLOT): ["10.244.0.70/32 n2-1"]}
+
+
 def test_who_is_overtaken_by_its_own_removal_is_content() -> None:
     class Removed(MemoryDatastore):
         def delete(self, kind: str, key: str, revision: int | None = None) -> int:
@@ -281,6 +288,18 @@ def test_a_node_made_anew_takes_its_former_claims_over() -> None:
     reborn = asserted(store, node("n1", "10.244.0.0/26").reborn("n1", "n1-2"))
     assert reborn == Claims(node="n1", node_id="n1-2", held=node("n1", "10.244.0.0/26").held)
     assert said(store) == {"10.244.0.0/26": ["10.244.0.0/26 n1-2"]}
+
+
+def test_a_former_claim_in_a_record_that_cannot_be_read_is_ours_when_it_can_be_again() -> None:
+    memory = Memory()
+    store = MemoryDatastore(memory)
+    store.create(block("10.244.0.0/26", claim("10.244.0.0/26", "n1")))
+    good = memory.records.pop(("IPBlock", "10-244-0-0-26"))
+    memory.records["IPBlock", "10-244-0-0-26"] = good._replace(value=b"{")
+    reborn = asserted(store, node("n1", "10.244.0.0/26").reborn("n1", "n1-2"))
+    assert [h.contested for h in reborn.held] == [True], "it gives out nothing meanwhile"
+    memory.records["IPBlock", "10-244-0-0-26"] = good
+    assert [h.contested for h in asserted(store, reborn).held] == [False]
 
 
 def test_one_record_that_cannot_be_read_does_not_stop_the_others() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.ipam.making import claim, prefix
 
 from netloom.ipam.claims import Claims, Held, load, save
+from tests.pure.ipam.making import claim, prefix
 
 
 def held(cidr: str, slot: str = "", *, contested: bool = False) -> Held:

@@ -16,7 +16,6 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-from tests.pure.ipam.making import LONG, NETNS, attachment, key, node, pool, prefix, reservation
 
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.errors import ConfigError, NetloomError, PoolExhausted, Unavailable
@@ -29,6 +28,7 @@ from netloom.model.addresses import Address
 from netloom.model.attachments import State
 from netloom.model.resources import AnyResource, IPBlock
 from netloom.model.snapshot import Snapshot
+from tests.pure.ipam.making import LONG, NETNS, attachment, key, node, pool, prefix, reservation
 
 NAMES = ("n1", "n2", "n3")
 COOL_DOWN, GRACE = 30.0, 60.0
@@ -302,7 +302,7 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(
-    max_examples=2000 if LONG else 60,
+    max_examples=700 if LONG else 60,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
