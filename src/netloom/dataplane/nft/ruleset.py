@@ -22,6 +22,7 @@ if any does, because it switches conntrack on.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from collections.abc import Iterator
@@ -112,6 +113,13 @@ class Rule(NamedTuple):
 
 def build(want: Filter) -> list[Message]:
     """One transaction that puts the whole ruleset in place of whatever stands under our tables' names."""
+    elements = (message for definition, found in keys(want).items() for message in add_elements(definition, found))
+    return [*_structure(masquerade=bool(want.masquerade)), *elements]
+
+
+@functools.cache
+def _structure(*, masquerade: bool) -> tuple[Message, ...]:
+    """All but the elements: there are only these two."""
     batch: list[Message] = []
     for table in TABLES:
         # a table has to be there to be deleted
@@ -119,10 +127,8 @@ def build(want: Filter) -> list[Message]:
         batch += (add_counter(table, name) for name in COUNTERS[table])
     batch += (add_set(definition, number) for number, definition in enumerate(SETS, 1))
     for table in TABLES:
-        batch += _chains(table, masquerade=bool(want.masquerade))
-    for definition, elements in keys(want).items():
-        batch += add_elements(definition, elements)
-    return batch
+        batch += _chains(table, masquerade=masquerade)
+    return tuple(batch)
 
 
 def remove() -> list[Message]:

@@ -100,11 +100,13 @@ def bound(space: int, address: str, port: int) -> socket.socket:
     return sock
 
 
-def seen_source(pod: int, away: int, version: int, target: str) -> str:
-    """Whom the receiver takes for the sender of the pod's packet."""
+def seen_source(pod: int, away: int, version: int, target: str, length: int = 5) -> str:
+    """Whom the receiver takes for the sender of the pod's datagram."""
     with bound(away, target, 7000) as receiver, bound(pod, POD[version], 5000) as sender:
-        sender.sendto(b"hello", (target, 7000))
-        return str(receiver.recvfrom(100)[1][0])
+        sender.sendto(bytes(length), (target, 7000))
+        datagram, source = receiver.recvfrom(65535)
+        assert len(datagram) == length
+        return str(source[0])
 
 
 @pytest.fixture
@@ -126,6 +128,12 @@ def test_what_leaves_the_pools_takes_the_nodes_address(pod: int, away: int, vers
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_stays_inside_the_pools_keeps_its_own(pod: int, away: int, version: int) -> None:
     assert seen_source(pod, away, version, IN_A_POOL[version]) == POD[version]
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_datagram_in_fragments_gets_out_through_conntrack(pod: int, away: int, version: int) -> None:
+    assert seen_source(pod, away, version, AWAY[version], length=5000) == UPLINK[version]
 
 
 @pytest.mark.parametrize("version", [4, 6])
