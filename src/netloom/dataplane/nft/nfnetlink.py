@@ -80,7 +80,7 @@ class Nfnetlink:
         """All of it or nothing.  DataplaneError names the first message that was refused."""
         last = len(batch)
         parts = [message.pack(number, NLM_F_ACK if number == last else 0) for number, message in enumerate(batch, 1)]
-        self._socket.send(b"".join((_BEGIN, *parts, _END)))
+        self._send(b"".join((_BEGIN, *parts, _END)))
         refusals = []
         for kind, _, sequence, body in self._answers():
             if kind == NLMSG_ERROR and (code := -_ERRNO.unpack_from(body)[0]):
@@ -105,12 +105,12 @@ class Nfnetlink:
         """Outside a batch, each for itself: the errno of each that was refused.  At most a few hundred at a time."""
         last = len(requests)
         parts = [request.pack(number, NLM_F_ACK if number == last else 0) for number, request in enumerate(requests, 1)]
-        self._socket.send(b"".join(parts))
+        self._send(b"".join(parts))
         codes = (-_ERRNO.unpack_from(body)[0] for kind, _, _, body in self._answers() if kind == NLMSG_ERROR)
         return [code for code in codes if code]
 
     def _dump_once(self, request: Message) -> list[tuple[int, int, bytes]] | None:
-        self._socket.send(request.pack(1, NLM_F_DUMP))
+        self._send(request.pack(1, NLM_F_DUMP))
         found: list[tuple[int, int, bytes]] = []
         changed = 0
         for kind, flags, _, body in self._answers():
@@ -124,6 +124,12 @@ class Nfnetlink:
                 found.append((kind, body[0], body[NFGEN.size :]))
         return None if changed else found
 
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as e:
+            raise DataplaneError("nft", f"{len(data)} bytes", os.strerror(e.errno or 0), errno=e.errno or 0) from e
+
     def _answers(self) -> Iterator[tuple[int, int, int, bytes]]:
         """All that wait, to the last: a later request must not find them."""
         while True:
@@ -131,6 +137,8 @@ class Nfnetlink:
                 datagram = self._socket.recv(_DATAGRAM, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
+            except OSError as e:
+                raise DataplaneError("nft", "answer", os.strerror(e.errno or 0), errno=e.errno or 0) from e
             yield from messages(datagram)
 
 
