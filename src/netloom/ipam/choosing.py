@@ -130,9 +130,9 @@ def _named(address: Address, pools: Sequence[IPPool], wiring: Wiring, situation:
     block = next((block for block in situation.blocks.get(pool.name, ()) if address in block.cidr), None)
     if wiring is Wiring.ROUTED:
         return _interface(int(address), block, wiring) if block else NeedBlock((pool,), host_prefix(address))
-    if not _has_gateways(pool) or (block and not gateway(block.cidr)):
+    if not _has_gateways(pool):
         raise ConfigError(f"{address} cannot be on a bridge: its block has no room for a gateway")
-    return _interface(int(address), block, wiring) if block else NeedBlock((pool,), slot)
+    return _interface(int(address), block, wiring) if block and gateway(block.cidr) else NeedBlock((pool,), slot)
 
 
 def _has_gateways(pool: IPPool) -> bool:

@@ -112,6 +112,11 @@ def test_outside_our_blocks_a_block_of_one_is_needed_and_on_a_bridge_the_slot() 
     assert choose(asking("10.244.7.13", wiring=Wiring.BRIDGE), given) == NeedBlock((V4,), prefix("10.244.7.8/29"))
 
 
+def test_on_a_bridge_a_block_of_one_has_to_become_the_whole_slot() -> None:
+    given = situation("v4 10.244.3.12/32")
+    assert choose(asking("10.244.3.12", wiring=Wiring.BRIDGE), given) == NeedBlock((V4,), prefix("10.244.3.8/29"))
+
+
 @pytest.mark.parametrize(
     ("addresses", "wiring", "message"),
     [
@@ -121,7 +126,6 @@ def test_outside_our_blocks_a_block_of_one_is_needed_and_on_a_bridge_the_slot() 
         (["192.0.2.1"], Wiring.ROUTED, "192.0.2.1 is in no pool that serves the pod; these do: v4 "),
         (["fd00::a"], Wiring.ROUTED, "fd00::a is in no pool that serves the pod; these do: none"),
         (["10.244.0.11", "10.244.0.12"], Wiring.ROUTED, "at most one address per family"),
-        (["10.244.3.12"], Wiring.BRIDGE, "10.244.3.12 cannot be on a bridge: its block has no room for a gateway"),
     ],
 )
 def test_an_address_that_cannot_be_had_is_refused_with_the_reason(addresses: list[str], wiring: Wiring, message: str) -> None:
