@@ -71,9 +71,18 @@ def entered(fd: int) -> Iterator[None]:
         try:
             yield
         finally:
-            _call("setns", home, CLONE_NEWNET)
+            _go_home(home)
     finally:
         os.close(home)
+
+
+def _go_home(home: int) -> None:
+    """A process that cannot come back must not go on: all that this thread does next would be done to a pod."""
+    try:
+        _call("setns", home, CLONE_NEWNET)
+    except OSError as e:
+        os.write(2, f"a thread cannot leave the network namespace of a pod: {e}\n".encode())
+        os.abort()
 
 
 def create() -> int:
