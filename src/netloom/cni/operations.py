@@ -213,7 +213,7 @@ class Operations:
             raise CniError(TRY_AGAIN, f"the journal does not take it: {e}") from e
         try:
             wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns)
-            self._kernel.nft.admit(sources(attachment))
+            self._kernel.nft.admit(sources(attachment), (attachment.bridge,) if attachment.bridge else ())
             self._journal.commit(attachment.key)
         except (DataplaneError, JournalUnwritable, OSError) as e:
             await self.remove(attachment)

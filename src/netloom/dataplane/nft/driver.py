@@ -27,7 +27,7 @@ from netloom.dataplane.nft.objects import (
     get_elements,
     keys_of,
 )
-from netloom.dataplane.nft.sets import keys, source_keys
+from netloom.dataplane.nft.sets import keys, own_link_keys, source_keys
 from netloom.errors import DataplaneError
 from netloom.model.desired import Filter, Source
 from netloom.reconcile import Outcome
@@ -68,9 +68,11 @@ class Nft:
         except DataplaneError:
             return self._build(want)
 
-    def admit(self, sources: Collection[Source]) -> None:
-        """From now on these may send.  Fails, and opens nothing, where the tables are missing: reconcile, and try again."""
-        batch = [message for definition, found in source_keys(sources).items() for message in add_elements(definition, found)]
+    def admit(self, sources: Collection[Source], bridges: Collection[str] = ()) -> None:
+        """From now on these may send, those behind a bridge by way of it.  Fails, and opens nothing, where the tables are
+        missing: reconcile, and try again."""
+        wanted = source_keys(sources) | (own_link_keys(bridges) if bridges else {})
+        batch = [message for definition, found in wanted.items() for message in add_elements(definition, found)]
         if batch:
             self._kernel.transact(batch)
 

@@ -107,12 +107,16 @@ def source_keys(sources: Iterable[Source]) -> dict[Set, frozenset[bytes]]:
     return {definition: frozenset(keys[version]) for version in (4, 6) if keys[version] for definition in _OF_A_SOURCE[version]}
 
 
+def own_link_keys(names: Iterable[str]) -> dict[Set, frozenset[bytes]]:
+    """Links that begin like a pod's and are the node's own."""
+    return dict.fromkeys(OWN_LINKS.values(), frozenset(name.encode().ljust(16, b"\0") for name in names))
+
+
 def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     """What every set should hold."""
-    links = frozenset(name.encode().ljust(16, b"\0") for name in (*_OWN_LINKS, *want.bridges))
     vxlan = frozenset((_port(want.vxlan_port),)) if want.vxlan_port else frozenset()
     found = {definition: frozenset[bytes]() for definition in SETS} | source_keys(want.sources)
-    found |= dict.fromkeys(OWN_LINKS.values(), links)
+    found |= own_link_keys((*_OWN_LINKS, *want.bridges))
     found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, _TUNNEL_PORTS)) | vxlan)
     found |= dict.fromkeys(TUNNEL_PROTOCOLS.values(), frozenset(bytes((number,)) for number in _TUNNEL_PROTOCOLS))
     found[DISCOVERY[INET_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT)
