@@ -27,9 +27,10 @@ from netloom.dataplane.netlink.links import (
     set_link,
     set_vxlan,
 )
-from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, indexes
+from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, indexes, is_local
 from netloom.dataplane.netlink.tables import (
     PROTOCOL,
+    add_route,
     delete_address,
     delete_fdb,
     delete_neighbour,
@@ -51,6 +52,7 @@ __all__ = [
     "NetlinkError",
     "Touched",
     "VxlanData",
+    "add_route",
     "addresses_of",
     "delete_address",
     "delete_fdb",
@@ -66,6 +68,7 @@ __all__ = [
     "get_link",
     "get_links",
     "indexes",
+    "is_local",
     "new_bridge",
     "new_veth",
     "new_vxlan",

@@ -21,6 +21,7 @@ from netloom.dataplane.netlink.wire import (
     AF_INET6,
     FAMILY,
     NLM_F_CREATE,
+    NLM_F_EXCL,
     NLM_F_REPLACE,
     attribute,
     attributes,
@@ -98,6 +99,7 @@ RT_TABLE_MAIN = 254
 PROTOCOL = 79
 """Marks routes as ours, in the kernel and for everybody who looks (`proto 79`)."""
 RTNH_F_ONLINK = 4
+RTN_UNICAST, RTN_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
 RTA_CACHEINFO, RTA_TABLE, RTA_PREF = 12, 15, 20
 _KNOWN = {RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_CACHEINFO, RTA_TABLE, RTA_PREF}
@@ -139,6 +141,11 @@ def put_route(key: RouteKey, route: Route, index: int) -> bytes:
     return message(RTM_NEWROUTE, PUT, encode_route(key, route, index))
 
 
+def add_route(key: RouteKey, route: Route, index: int) -> bytes:
+    """Refused (EEXIST) where there is a route with this prefix and metric."""
+    return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, encode_route(key, route, index))
+
+
 def delete_route(key: RouteKey, route: Route, index: int) -> bytes:
     """Exactly this route.  (The kernel takes metric 0 of an IPv4 request for any metric; gateway and device make it exact.)"""
     return message(RTM_DELROUTE, 0, encode_route(key, route, index))
@@ -155,6 +162,12 @@ def delete_route_by_key(key: RouteKey) -> bytes:
 def get_routes(version: int) -> bytes:
     """To be dumped: ours in the main table.  The kernel does not mark a route dump that changed half way; an event tells."""
     return message(RTM_GETROUTE, 0, RTMSG.pack(FAMILY[version], 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0))
+
+
+def look_up(destination: Address) -> bytes:
+    """To be asked: the route that a packet to `destination` takes."""
+    head = RTMSG.pack(FAMILY[destination.version], destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    return message(RTM_GETROUTE, 0, head + attribute(RTA_DST, destination.packed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +213,6 @@ NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 NDA_DST, NDA_LLADDR, NDA_CACHEINFO, NDA_PROBES, NDA_IFINDEX = 1, 2, 3, 4, 8
 NUD_PERMANENT, NUD_NOARP = 0x80, 0x40
 NTF_SELF = 0x02
-RTN_UNICAST = 1
 NEIGHBOUR_TAIL = 28  # NDA_PROBES and NDA_CACHEINFO
 FDB_TAIL = 20  # NDA_CACHEINFO
 _LLADDR = struct.Struct("=HH6sxx").pack

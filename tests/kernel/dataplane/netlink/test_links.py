@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import json
+import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from netloom.dataplane.netlink import (
     device,
     devices,
     indexes,
+    is_local,
     new_bridge,
     new_veth,
     new_vxlan,
@@ -75,6 +78,35 @@ def test_a_pod_is_wired_in_two_sends(node: int, pod: int) -> None:
     with netns.entered(pod):
         out = subprocess.run(["ip", "route"], check=True, capture_output=True, text=True).stdout
     assert "default via 169.254.1.1 dev eth0 proto 79 onlink" in out
+
+
+@pytest.mark.parametrize("address", ["10.244.0.2", "fd00::2"])
+def test_the_first_packet_to_a_pod_arrives_once_its_link_was_read_and_its_address_is_local(node: int, address: str) -> None:
+    target = ipaddress.ip_interface(address)
+    with Netlink() as netlink:
+        netlink.transact(set_link(1, up=True), new_bridge("up0", mac=HOST, mtu=1500, index=50, up=True))
+        netlink.transact(*(put_address(50, ipaddress.ip_interface(own)) for own in ("10.9.0.1/24", "fd09::1/64")))
+        for index in range(1000, 1020):
+            pod = netns.create()
+            with netns.entered(pod):
+                inbox = socket.socket(socket.AF_INET if target.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+            with inbox, socket.socket(inbox.family, socket.SOCK_DGRAM) as outbox, Netlink(pod) as inside:
+                netlink.transact(
+                    new_veth("loom0", "eth0", pod, mac=HOST, peer_mac=POD, mtu=1450, index=index, peer_index=index),
+                    set_link(index, up=True),
+                    put_neighbour(index, target.ip, POD),
+                    put_route(RouteKey(ipaddress.ip_network(address), 1024), Route("loom0"), index),
+                )
+                inside.transact(set_link(1, up=True), set_link(index, up=True), put_address(index, target))
+                assert device(netlink, "loom0")
+                while not is_local(inside, target.ip):
+                    pass
+                inbox.settimeout(1)
+                inbox.bind((address, 4000))
+                outbox.sendto(b"first", (address, 4000))
+                assert inbox.recv(10) == b"first"
+            netlink.transact(delete_link(index))
+            os.close(pod)
 
 
 def test_a_bridge_takes_ports_and_sends_frames_back_to_them(node: int, pod: int) -> None:
