@@ -8,12 +8,15 @@
 Never by moving a link between namespaces, which costs 20 ms.  Both ends get the same index, chosen here from the attachment's
 sequence number, so nothing has to be asked in between.
 
+The first interface of a pod leads out: a default route that is there stays.
+
 `routed`: the pod holds /32 or /128 and sends everything to a link-local gateway, which every host end answers for by its MAC.
 `bridge`: the host end is a port of a bridge that holds the block's gateway address, and the pod's address has the block's length.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 
@@ -22,6 +25,7 @@ from netloom.calc.tables import Tables
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import (
     Netlink,
+    add_route,
     addresses_of,
     device,
     get_link,
@@ -111,14 +115,17 @@ def _pod_end(attachment: Attachment, index: int) -> None:
         write_sysctls({f"net/ipv6/conf/{name}/disable_ipv6": "0", f"net/ipv6/conf/{name}/accept_ra": "0"})
     gateways = [NeighbourKey(name, gateway) for gateway in attachment.gateways if attachment.wiring is Wiring.ROUTED]
     with Netlink(buffer=_POD_BUFFER) as kernel:
-        kernel.transact(
+        requests = [
             set_link(_LOOPBACK, up=True),
             *((set_link(index, generates=False),) if 6 in versions else ()),
             set_link(index, up=True),
             *(put_address(index, address) for address in attachment.addresses),
             *(put_neighbour(index, key.address, attachment.host_mac) for key in gateways),
-            *(put_route(key, route, index) for key, route in pod_routes(attachment).items()),
-        )
+        ]
+        routes = [add_route(key, route, index) for key, route in pod_routes(attachment).items()]
+        for place, error in kernel.send_many(requests + routes).items():
+            if place < len(requests) or error.errno != errno.EEXIST:
+                raise error
 
 
 def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
