@@ -2,7 +2,8 @@
 
 So the usual pass is a comparison of bytes.  What is wanted is encoded once as the kernel dumps it, and kept as long as the same
 mapping is wanted and its interfaces keep their indexes; a pass dumps the table, and compares two sets.  Only entries that
-differ are decoded, and compared by meaning: bytes may differ in what is of no interest (a flag `linkdown`).
+differ are decoded, and compared by meaning: bytes may differ in what is of no interest (a flag `linkdown`).  A ChainMap is taken
+layer by layer: when a pod comes, the thousands of entries below are not encoded again.
 
     changes   wanted ─encode→ {bytes: key} ─┬─ same: nothing to do
               kernel ─dump→   {bytes: entry} ┴─ differ ─decode→ {key: values} ─→ Changes
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import abc
 import errno
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -59,7 +61,7 @@ class Entries(abc.ABC, Generic[K, V]):
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
-        self._known: _Wanted[K, V] | None = None
+        self._known: list[_Wanted[K, V]] = []
 
     @abc.abstractmethod
     def device(self, key: K, value: V) -> str:
@@ -93,17 +95,20 @@ class Entries(abc.ABC, Generic[K, V]):
         return indexes(self._netlink, devices)
 
     def changes(self, want: Mapping[K, V]) -> Changes[K, V]:
-        known = self._known if self._known and self._known.want is want else None
-        devices = known.devices if known else self._devices(want)
-        at = self.resolve(devices)
+        layers = want.maps if isinstance(want, ChainMap) else [want]
+        kept = [next((known for known in self._known if known.want is layer), None) for layer in layers]
+        devices = [known.devices if known else self._devices(layer) for known, layer in zip(kept, layers, strict=True)]
+        at = self.resolve(frozenset().union(*devices))
         have = self.read(at)
         if not have:
             return Changes(want)
-        if known is None or known.at != at:
-            known = self._known = self._encoded(want, devices, at)
-        missing = dict(item for entry, item in known.entries.items() if entry not in have)
-        missing.update(known.homeless)
-        extra = have.keys() - known.entries.keys()
+        self._known = [self._encoded(*each, at) for each in zip(layers, devices, kept, strict=True)]
+        extra: Set[bytes] = have.keys()
+        missing: dict[K, V] = {}
+        for known in self._known:
+            missing.update(item for entry, item in known.entries.items() if entry not in have)
+            missing.update(known.homeless)
+            extra = extra - known.entries.keys()
         return self._difference(want, missing, [have[entry] for entry in extra]) if extra else Changes(missing)
 
     def apply(self, changes: Changes[K, V]) -> Outcome:
@@ -123,7 +128,12 @@ class Entries(abc.ABC, Generic[K, V]):
             batch.add(Step.DELETE, key, request)
         return batch.send(self._netlink)
 
-    def _encoded(self, want: Mapping[K, V], devices: frozenset[str], at: Mapping[str, int]) -> _Wanted[K, V]:
+    def _encoded(
+        self, want: Mapping[K, V], devices: frozenset[str], known: _Wanted[K, V] | None, indexes_now: Mapping[str, int]
+    ) -> _Wanted[K, V]:
+        at = {device: indexes_now[device] for device in devices if device in indexes_now}
+        if known is not None and known.at == at:
+            return known
         entries: dict[bytes, tuple[K, V]] = {}
         homeless = []
         for item in want.items():
