@@ -85,15 +85,21 @@ class Datastore(Protocol):
     def close(self) -> None: ...
 
 
-def connect(target: str) -> Datastore:
-    """`sqlite:PATH` or `memory:`."""
-    scheme, _, rest = target.partition(":")
-    if scheme == "sqlite" and rest:
+def connect(target: str, *, create: bool = True) -> Datastore:
+    """`sqlite:PATH` or `memory:`.  `create`: a store that does not exist yet is made."""
+    scheme, rest = check_target(target)
+    if scheme == "sqlite":
         from netloom.datastore.sqlite import SqliteDatastore
 
-        return SqliteDatastore(rest)
-    if scheme == "memory":
-        from netloom.datastore.memory import MemoryDatastore
+        return SqliteDatastore(rest, create=create)
+    from netloom.datastore.memory import MemoryDatastore
 
-        return MemoryDatastore()
+    return MemoryDatastore()
+
+
+def check_target(target: str) -> tuple[str, str]:
+    """Scheme and the rest.  Raises ConfigError."""
+    scheme, _, rest = target.partition(":")
+    if scheme == "memory" or (scheme == "sqlite" and rest):
+        return scheme, rest
     raise ConfigError(f"{target!r} names no datastore", path="datastore", hint="write sqlite:/var/lib/netloom/datastore.db")

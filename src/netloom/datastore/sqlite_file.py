@@ -159,9 +159,11 @@ def _require_ours(path: str, db: sqlite3.Connection) -> None:
         )
 
 
-def prepare(path: str) -> None:
-    """Makes directory and file if there is none.  Raises Unavailable."""
+def prepare(path: str, *, create: bool) -> None:
+    """Makes directory and file if there is none and `create` is set.  Raises Unavailable."""
     directory = os.path.dirname(path)
+    if not create and not os.path.exists(path):
+        raise Unavailable(f"{path} does not exist", hint=f"see how it is mounted: findmnt -T {directory}")
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         refuse_network_file_system(path, mounted_type(directory))
