@@ -181,7 +181,7 @@ def _of_this_node(context: Context, records: Records) -> list[Finding]:
     """What this node's own journal and claims have to say; nothing where no agent has run since boot."""
     from netloom.ipam.audit_node import audit_node
     from netloom.ipam.claims import peek
-    from netloom.ipam.journal import read
+    from netloom.ipam.journal_lines import read
 
     settings = context.settings
     if not os.path.exists(f"{settings.run_dir}/journal"):

@@ -121,7 +121,7 @@ class Allocator:
         finally:
             self._claiming.release()
         for held in retired:
-            self._journal.holdings.forget(held.cidr)
+            self._journal.forget(held.cidr)
         return retired
 
     # in a worker thread

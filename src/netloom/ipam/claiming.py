@@ -156,15 +156,6 @@ def _beside(block: IPBlock, slot: Prefix, claims: Claims, cidr: Prefix) -> bool:
     )
 
 
-def release_node(datastore: Datastore, node: str, node_id: str) -> int:
-    """Removes all claims of a node that is no more; gives how many slots were touched."""
-    owner = Claims(node=node, node_id=node_id)
-    slots = [block.spec.cidr for block in _blocks(datastore.list(KIND)) if any(owner.owns(c) for c in block.spec.claims)]
-    for slot in slots:
-        swap(datastore, slot, lambda present: tuple(c for c in present if not owner.owns(c)))
-    return len(slots)
-
-
 def _blocks(listing: Listing) -> list[IPBlock]:
     """Blocks under their own names only: a record that says otherwise is nobody's slot."""
     blocks = (stored.resource for stored in listing.items if isinstance(stored.resource, IPBlock))

@@ -80,7 +80,7 @@ class Holdings:
         return next(a for a in self.attachments.values() if any(i.ip == address for i in a.addresses))
 
     def forget(self, cidr: Prefix) -> None:
-        """When addresses of a block were released does not matter any more: they have cooled, and the block is given back."""
+        """Drops when addresses of a block were released."""
         first, end = int(cidr.network_address), int(cidr.broadcast_address) + 1
         stamps = self.released[cidr.version]
         for number in [number for number in stamps if first <= number < end]:

@@ -29,19 +29,17 @@ import fcntl
 import os
 import sys
 import time
-import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import msgspec
 
 from netloom.errors import ConfigError, JournalDamaged, JournalUnwritable
 from netloom.ipam.holdings import Gone, Hold, Holdings, Mark, Record
+from netloom.ipam.journal_lines import Header, line, read
+from netloom.model.addresses import Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State
-from netloom.model.resources import dec_hook
 
-FORMAT = 1
 COMPACT_AT = 256 << 10
 """Bytes that a journal grows by before it is written anew: some 400 pods' lives."""
 
@@ -49,57 +47,12 @@ _REST_OF_LIFE = 256  # bytes: commit, leave and done of one attachment
 _RESERVE_AHEAD = 64 << 10  # bytes: one fallocate for about a hundred ADDs
 _FALLOC_FL_KEEP_SIZE = 1  # linux/falloc.h
 
-_encoder = msgspec.json.Encoder(enc_hook=str)
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """`sequence`: the last one given out before the records that follow."""
-
-    format: int = FORMAT
-    boot: str
-    netns: NetnsId
-    sequence: int = 0
-
-
-_header_decoder = msgspec.json.Decoder(Header)
-_record_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record, dec_hook=dec_hook)
 
 
 def boottime() -> float:
     """Seconds since boot, those asleep included.  It stands above every stamp of this boot, whatever the wall clock does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What a journal's bytes say.  `length`: bytes up to the torn tail, if there is one."""
-
-    header: Header
-    holdings: Holdings = field(repr=False)
-    length: int
-
-
-def replay(data: bytes) -> Replay:
-    """Raises JournalDamaged that names the line."""
-    first, *lines = data.split(b"\n")[:-1] or [b""]
-    header = _read_header(first)
-    holdings = Holdings(header.sequence)
-    for number, line in enumerate(lines, start=2):
-        try:
-            holdings.apply(_record_decoder.decode(_checked(line)))
-        except (msgspec.MsgspecError, ValueError, RecursionError) as e:
-            raise JournalDamaged(f"line {number}: {e}") from e
-    return Replay(header, holdings, data.rfind(b"\n") + 1)
-
-
-def read(path: str) -> Replay:
-    """A journal as it is, for looking at: an agent may be writing to it."""
-    try:
-        with open(path, "rb") as file:
-            return replay(file.read())
-    except OSError as e:
-        raise JournalDamaged(f"{path} cannot be read: {e.strerror}") from e
 
 
 class Journal:
@@ -194,7 +147,7 @@ class Journal:
             if holder := self.holdings.holder(interface.ip):
                 raise ValueError(f"{interface.ip} is held by {holder.key}")
         record = Hold(attachment)
-        self._append(_line(record), reserve=len(self.holdings.attachments) + 1)
+        self._append(line(record), reserve=len(self.holdings.attachments) + 1)
         self.holdings.apply(record)
 
     def commit(self, key: AttachmentKey) -> None:
@@ -203,7 +156,7 @@ class Journal:
         if attachment is None or attachment.state is not State.PENDING:
             raise ValueError(f"{key} is not pending")
         record = Mark(attachment.sequence, State.READY)
-        self._append(_line(record))
+        self._append(line(record))
         self.holdings.apply(record)
 
     def leave(self, key: AttachmentKey) -> Attachment | None:
@@ -221,6 +174,10 @@ class Journal:
             if self._size >= self._compact_at:
                 self._compact()
 
+    def forget(self, cidr: Prefix) -> None:
+        """A block is given back: when its addresses were released does not matter any more."""
+        self.holdings.forget(cidr)
+
     def close(self) -> None:
         os.close(self._fd)
         os.close(self._lock)
@@ -229,9 +186,9 @@ class Journal:
         """Applies it whatever the disk says."""
         self.holdings.apply(record)
         try:
-            self._append(_line(record))
+            self._append(line(record))
         except JournalUnwritable:
-            self._owed += _line(record)
+            self._owed += line(record)
 
     def _continue(self, length: int) -> None:
         """Goes on in the file that is there, after `length` bytes."""
@@ -244,12 +201,12 @@ class Journal:
         with suppress(OSError):  # full: what reserved room before may have lost it to the cut; its DEL may then be owed
             self._reserve(length + _REST_OF_LIFE * len(self.holdings.attachments))
 
-    def _append(self, line: bytes, *, reserve: int = 0) -> None:
+    def _append(self, record: bytes, *, reserve: int = 0) -> None:
         """`reserve`: how many attachments there will be, where that grows."""
         try:
             if self._torn:
                 self._rewrite()
-            data = self._owed + line
+            data = self._owed + record
             if reserve:
                 self._reserve(self._size + len(data) + _REST_OF_LIFE * reserve)
             written = os.write(self._fd, data)
@@ -284,7 +241,7 @@ class Journal:
     def _rewrite(self) -> None:
         """The present state as a new file, put in place by rename; on failure the old one stays."""
         header = msgspec.structs.replace(self._header, sequence=self.holdings.sequence)
-        data = b"".join((_line(header), *map(_line, self.holdings.records())))
+        data = b"".join((line(header), *map(line, self.holdings.records())))
         temporary = f"{self._path}.new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -306,29 +263,6 @@ class Journal:
     def _adopt(self, fd: int, size: int, reserved: int) -> None:
         self._fd, self._size, self._reserved = fd, size, reserved
         self._compact_at = size + self._growth
-
-
-def _line(content: Record | Header) -> bytes:
-    text = _encoder.encode(content)
-    return b"%08x %b\n" % (zlib.crc32(text), text)
-
-
-def _checked(line: bytes) -> bytes:
-    """The line's JSON; ValueError if its checksum is another."""
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        raise ValueError("the checksum does not fit")
-    return text
-
-
-def _read_header(line: bytes) -> Header:
-    try:
-        header = _header_decoder.decode(_checked(line))
-    except (msgspec.MsgspecError, ValueError, RecursionError) as e:
-        raise JournalDamaged(f"line 1: {e}") from e
-    if header.format != FORMAT:
-        raise JournalDamaged(f"line 1: format {header.format} is not known here, {FORMAT} is")
-    return header
 
 
 def _allocate(fd: int, length: int) -> bool:

@@ -15,7 +15,6 @@ from netloom.ipam.claiming import (
     claim_free,
     dropping,
     release,
-    release_node,
     swap,
     taking,
 )
@@ -309,12 +308,3 @@ def test_one_record_that_cannot_be_read_does_not_stop_the_others() -> None:
     mine = node("n1", "10.244.0.0/26", "10.244.0.64/26")
     assert asserted(store, mine) == mine
     assert "10.244.0.64/26" in said(store)
-
-
-def test_what_a_node_that_is_no_more_had_is_removed_and_nothing_else() -> None:
-    store = MemoryDatastore()
-    store.create(block("10.244.0.0/26", claim("10.244.0.0/26", "n1")))
-    store.create(block("10.244.0.64/26", claim("10.244.0.70/32", "n1"), claim("10.244.0.71/32", "n2")))
-    assert release_node(store, "n1", "n1-0") == 0
-    assert release_node(store, "n1", "n1-1") == 2
-    assert said(store) == {"10.244.0.64/26": ["10.244.0.71/32 n2-1"]}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from netloom.errors import ConfigError, JournalDamaged, JournalUnwritable
 from netloom.ipam import journal as journals
 from netloom.ipam.holdings import Cool, Gone, Hold, Mark
-from netloom.ipam.journal import Header, Journal, _line, boottime, read, replay
+from netloom.ipam.journal import Journal, boottime
+from netloom.ipam.journal_lines import Header, line, read, replay
 from netloom.model.addresses import parse_address
 from netloom.model.attachments import NetnsId, State
 from tests.pure.ipam.making import BOOT, NETNS, attachment, key
@@ -231,7 +232,7 @@ def test_a_lost_line_is_damage_where_something_follows_from_it(path: str) -> Non
         replay(lines[0] + b"".join(lines[2:]))
 
 
-HEADER = _line(Header(boot=BOOT, netns=NETNS))
+HEADER = line(Header(boot=BOOT, netns=NETNS))
 
 
 @given(st.binary(max_size=400))
@@ -265,7 +266,7 @@ RECORDS = st.one_of(
 @example([Hold(attachment("a", 1, "10.244.0.2/32")), Cool(parse_address("10.244.0.2"), 1.0)])
 def test_records_in_any_order_are_damage_or_make_sense(records: list[object]) -> None:
     try:
-        holdings = replay(HEADER + b"".join(map(_line, records))).holdings
+        holdings = replay(HEADER + b"".join(map(line, records))).holdings
     except JournalDamaged:
         return
     for version, used in holdings.used.items():
@@ -485,8 +486,8 @@ def test_a_line_that_could_not_be_taken_back_is_never_written_behind(path: str, 
 
 def test_the_rest_of_a_life_is_never_longer_than_what_is_reserved_for_it() -> None:
     longest = 1 << 63
-    lines = (Mark(longest, State.READY), Mark(longest, State.LEAVING), Gone(longest, 1e300 / 3))
-    assert sum(len(_line(line)) for line in lines) <= journals._REST_OF_LIFE
+    records = (Mark(longest, State.READY), Mark(longest, State.LEAVING), Gone(longest, 1e300 / 3))
+    assert sum(len(line(record)) for record in records) <= journals._REST_OF_LIFE
 
 
 def test_the_clock_goes_on_while_the_machine_sleeps() -> None:

@@ -22,7 +22,7 @@ from netloom.errors import ConfigError, NetloomError, PoolExhausted, Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.blocks import kept, slot_of
 from netloom.ipam.choosing import NeedBlock, Request
-from netloom.ipam.claiming import release_node
+from netloom.ipam.claiming import swap
 from netloom.ipam.journal import Journal
 from netloom.model.addresses import Address
 from netloom.model.attachments import State
@@ -178,9 +178,8 @@ class Cluster(RuleBasedStateMachine):
 
     @rule()
     def the_datastore_loses_every_block_and_all_nodes_notice(self) -> None:
-        for store in (MemoryDatastore(self.memory),):
-            for stored in store.list("IPBlock").items:
-                store.delete("IPBlock", stored.resource.key)
+        for block in self.blocks():
+            MemoryDatastore(self.memory).delete("IPBlock", block.key)
         for one in self.nodes.values():
             one.store = MemoryDatastore(self.memory)
             one.allocator.synchronise(one.store)
@@ -256,7 +255,8 @@ class Cluster(RuleBasedStateMachine):
         one = self.nodes[name]
         self.forget_pods_of(name)
         one.journal.close()
-        release_node(MemoryDatastore(self.memory), name, one.incarnation)
+        for block in self.blocks():
+            swap(MemoryDatastore(self.memory), block.spec.cidr, lambda present: tuple(c for c in present if c.node != name))
         self.nodes[name] = NodeUnderTest(self.root, self.memory, name, one.life + 1)
         self.start(self.nodes[name])
 
