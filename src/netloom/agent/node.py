@@ -32,8 +32,9 @@ from netloom.agent.remembering import Memory
 from netloom.agent.reporting import Report, document
 from netloom.agent.state import encode
 from netloom.agent.watching import Connection, Watcher
-from netloom.calc import desired
+from netloom.calc import desired, remote
 from netloom.calc.encap import ENCAPS, vxlan
+from netloom.calc.tables import Tables
 from netloom.cni.dispatch import Dispatcher
 from netloom.cni.operations import Kernel, Operations
 from netloom.cni.removing import LinkRemover
@@ -103,13 +104,14 @@ class Agent:
         self._server: Server | None = None
         self._membership = Membership.UNKNOWN
         self._published: NodeSpec | None = None
-        self._tunnel_addresses: tuple[Address, ...] = self._remembered_tunnel_addresses()
+        self._tunnel_addresses: tuple[Address, ...] = self._own_node_tunnels()
         self._missing: frozenset[str] = frozenset()
         self._host: Host | None = None
         self._desired = Desired()
         self._basis: tuple[Snapshot, Host, frozenset[str]] | None = None
         """What `_desired` was computed from; None: anew, please."""
         self._last: Pass | None = None
+        self._others: tuple[Snapshot, Host, Tables] | None = None
         self._passes, self._busy = 0, 0.0
         self._in_sync_since: float | None = None
         self._scheduled: asyncio.TimerHandle | None = None
@@ -174,6 +176,7 @@ class Agent:
             self._publisher.forget()
             self._in_datastore_thread(self._synchronise())
         if snapshot.complete:
+            self._tunnel_addresses = self._own_node_tunnels() or self._tunnel_addresses
             self._register()
             self._request_pass(_PASS_GAP)
 
@@ -224,7 +227,7 @@ class Agent:
         )
         basis = (snapshot, host, self._missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
-            self._desired, self._basis = desired(snapshot, attachments, host), basis
+            self._desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
         done = self._last = self._reconciler.run(self._desired, snapshot.revision, complete=snapshot.complete)
         self._passes += 1
         in_sync = snapshot.complete and not done.failures
@@ -240,6 +243,11 @@ class Agent:
             self.in_sync.set()
         self._register()
         self._busy = time.perf_counter() - start
+
+    def _others_of(self, snapshot: Snapshot, host: Host) -> Tables:
+        if self._others is None or self._others[0] is not snapshot or self._others[1] != host:
+            self._others = snapshot, host, remote(snapshot, host)
+        return self._others[2]
 
     def _present(self) -> list[Attachment]:
         """Attachments less those whose link is gone: nothing can be wanted there."""
@@ -289,7 +297,8 @@ class Agent:
         if self._membership is not before:
             log.info("node %s: %s", host.node, self._membership.value)
 
-    def _remembered_tunnel_addresses(self) -> tuple[Address, ...]:
+    def _own_node_tunnels(self) -> tuple[Address, ...]:
+        """What this node has published: peers route by it, so it is never published with less."""
         node = self._snapshot.nodes.get(self._settings.node_name)
         return node.spec.tunnel_addresses if node and node.spec.id == self._identity.id else ()
 

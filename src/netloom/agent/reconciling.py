@@ -77,7 +77,7 @@ class Reconciler:
 
     def _table(self, name: str, desired: Desired, *, complete: bool) -> Outcome:
         if name == "filter":
-            return self._nft.reconcile(desired.filter)
+            return self._nft.reconcile(desired.filter, complete=complete)
         if name == "passages":
             return self.passages(desired) if complete else Outcome()
         driver = self._drivers[name]

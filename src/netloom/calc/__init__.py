@@ -18,14 +18,14 @@ from netloom.model.desired import Desired
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
-__all__ = ["desired", "pod"]
+__all__ = ["desired", "pod", "remote"]
 
 
-def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> Desired:
+def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, others: Tables | None = None) -> Desired:
+    """`others`: what `remote(snapshot, host)` gave, if the caller still has it: thousands of entries that pods do not change."""
     tables = Tables()
     present = [a for a in attachments if a.state is not State.LEAVING]
     for attachment in present:
         tables.add(pod(attachment))
-    tables.add(remote(snapshot, host))
     tables.sysctls |= sysctls(snapshot, host)
-    return tables.desired(rules(snapshot, present, host))
+    return tables.over(others or remote(snapshot, host), rules(snapshot, present, host))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass, field
 
 from netloom.model.addresses import Address, Mac
@@ -27,14 +28,15 @@ class Tables:
         self.sysctls |= part.sysctls
         self.problems += part.problems
 
-    def desired(self, filter_: Filter) -> Desired:
+    def over(self, below: Tables, rules: Filter) -> Desired:
+        """Both as one.  The large tables stay two layers, so that who compares them may keep what it knows of the lower one."""
         return Desired(
-            links=self.links,
-            addresses=self.addresses,
-            routes=self.routes,
-            neighbours=self.neighbours,
-            fdb=self.fdb,
-            sysctls=self.sysctls,
-            filter=filter_,
-            problems=tuple(self.problems),
+            links=below.links | self.links,
+            addresses=ChainMap(self.addresses, below.addresses),
+            routes=ChainMap(self.routes, below.routes),
+            neighbours=ChainMap(self.neighbours, below.neighbours),
+            fdb=ChainMap(self.fdb, below.fdb),
+            sysctls=below.sysctls | self.sysctls,
+            filter=rules,
+            problems=(*below.problems, *self.problems),
         )

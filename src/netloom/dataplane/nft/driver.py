@@ -27,7 +27,7 @@ from netloom.dataplane.nft.objects import (
     get_elements,
     keys_of,
 )
-from netloom.dataplane.nft.sets import keys, own_link_keys, source_keys
+from netloom.dataplane.nft.sets import VXLAN_PORTS, keys, own_link_keys, source_keys
 from netloom.errors import DataplaneError
 from netloom.model.desired import Filter, Source
 from netloom.reconcile import Outcome
@@ -59,7 +59,12 @@ class Nft:
             self._masquerade = None
         return changes
 
-    def reconcile(self, want: Filter) -> Outcome:
+    def reconcile(self, want: Filter, *, complete: bool = True) -> Outcome:
+        """`complete` False: the cluster is known only as it was remembered.  What an earlier life of the agent built then stays,
+        and pods' sources are added to it; only where nothing stands it is built."""
+        if not complete and self._stands():
+            self.admit(want.sources, want.bridges)
+            return Outcome()
         self.foreign_changes()
         if self._masquerade is not bool(want.masquerade):
             return self._build(want)
@@ -133,6 +138,13 @@ class Nft:
         if batch:
             self._kernel.transact(batch)
         return Outcome(put, deleted)
+
+    def _stands(self) -> bool:
+        try:
+            self._read(VXLAN_PORTS)
+        except DataplaneError:
+            return False
+        return True
 
     def _read(self, definition: Set) -> frozenset[bytes]:
         return keys_of(definition, [body for _, _, body in self._kernel.dump(get_elements(definition))])
