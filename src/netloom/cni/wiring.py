@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import time
 
 from netloom.calc.pods import host_sysctls
 from netloom.calc.tables import Tables
@@ -29,6 +30,7 @@ from netloom.dataplane.netlink import (
     addresses_of,
     device,
     get_link,
+    is_local,
     new_bridge,
     new_veth,
     parse_link,
@@ -46,6 +48,7 @@ from netloom.model.desired import Bridge, NeighbourKey, Route, RouteKey
 _FIRST_INDEX = 1 << 20  # above what a kernel gives out by itself in a boot
 _INDEXES = 1 << 29
 _LOOPBACK = 1
+_INTAKE = 0.05  # seconds
 _POD_BUFFER = 64 << 10
 _DEFAULT = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 _POD_METRIC = {4: 0, 6: 1024}
@@ -60,6 +63,8 @@ def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int) -> N
     _host_end(kernel, attachment, part, pod, index)
     with netns.entered(pod):
         _pod_end(attachment, index)
+    # an end that came up drops packets until the kernel has looked after its carrier; asking for the link makes it do so now
+    device(kernel, attachment.host_interface)
 
 
 def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, index: int) -> None:
@@ -126,17 +131,28 @@ def _pod_end(attachment: Attachment, index: int) -> None:
         for place, error in kernel.send_many(requests + routes).items():
             if place < len(requests) or error.errno != errno.EEXIST:
                 raise error
+        _wait_for_intake(kernel, attachment)
+
+
+def _wait_for_intake(kernel: Netlink, attachment: Attachment) -> None:
+    """Until packets to the pod's addresses are taken in: for IPv6 a kernel worker has to have been at it.  Some 20 µs; a machine
+    that is too busy for it in 50 ms loses a first packet, which is no reason to refuse the pod."""
+    deadline = time.monotonic() + _INTAKE
+    for address in attachment.addresses:
+        while address.version == 6 and not is_local(kernel, address.ip) and time.monotonic() < deadline:
+            time.sleep(0)
 
 
 def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
     """A default route per family, and in routed wiring the way to its gateway, as `ip route` shows it inside the pod."""
     name = attachment.key.interface
+    routed = attachment.wiring is Wiring.ROUTED
     found: dict[RouteKey, Route] = {}
     for address, gateway in zip(attachment.addresses, attachment.gateways, strict=True):
         version = address.version
-        if attachment.wiring is Wiring.ROUTED:
+        if routed:
             found[RouteKey(ipaddress.ip_network(gateway), _POD_METRIC[version])] = Route(device=name)
-        found[RouteKey(_DEFAULT[version], _POD_METRIC[version])] = Route(device=name, gateway=gateway)
+        found[RouteKey(_DEFAULT[version], _POD_METRIC[version])] = Route(device=name, gateway=gateway, onlink=routed)
     return found
 
 
