@@ -32,10 +32,8 @@ from netloom.model.resources import IPPoolSpec
 WINDOW = 200
 RESEND = 0.25
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-_ICMP = {
-    4: (socket.IPPROTO_ICMP, 8, 0),
-    6: (socket.IPPROTO_ICMPV6, 128, 129),
-}  # protocol, echo request, echo reply (RFC 792, RFC 4443)
+_ICMP = {4: (socket.IPPROTO_ICMP, 8, 0), 6: (socket.IPPROTO_ICMPV6, 128, 129)}
+"""Protocol, echo request, echo reply (RFC 792, RFC 4443)."""
 _TOKEN = struct.Struct("!4sI")  # the run, the probe's number
 
 
