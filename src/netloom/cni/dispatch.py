@@ -73,6 +73,7 @@ class Dispatcher:
             return await self._add(request, netns, abandoned)
         if reason := self._unready():
             raise CniError(UNAVAILABLE, f"this node cannot take pods: {reason}")
+        await self._operations.status(request)
         return b""
 
     async def _add(self, request: Add, netns: int, abandoned: Callable[[], bool]) -> bytes:

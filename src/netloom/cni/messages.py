@@ -90,8 +90,12 @@ class Collect:
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """`wiring` and `pools` as in Add: whether this network can take a pod depends on them."""
+
     version: str
     network: str
+    wiring: Wiring
+    pools: Mapping[int, tuple[str, ...]]
 
 
 Request = Add | Check | Delete | Collect | Status
@@ -187,7 +191,8 @@ def _collect(call: _Parts) -> Collect:
 
 
 def _status(call: _Parts) -> Status:
-    return Status(call.head.cni_version, call.head.name)
+    config = _decode(call.stdin, NetworkConfig)
+    return Status(config.cni_version, config.name, config.wiring, config.pools_by_family())
 
 
 _PARSERS: Mapping[str, Callable[[_Parts], Request]] = {

@@ -24,11 +24,11 @@ from netloom.calc import pod as pod_tables
 from netloom.calc.rules import sources
 from netloom.cni import wiring
 from netloom.cni.attaching import attachment_for
-from netloom.cni.messages import Add, Check, Collect
+from netloom.cni.messages import Add, Check, Collect, Status
 from netloom.cni.removing import LinkRemover
 from netloom.dataplane.netlink import Netlink, NetlinkError, delete_neighbour, device
 from netloom.dataplane.nft import Nft
-from netloom.errors import CniError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted
+from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted, Unavailable
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal, boottime
 from netloom.model.addresses import Address, Interface
@@ -149,6 +149,17 @@ class Operations:
             raise CniError(
                 DIFFERS, f"{attachment.key.interface} of {attachment.key.container_id} has changed", "; ".join(found)
             )
+
+    async def status(self, request: Status) -> None:
+        """Raises CniError where no address is left for the network.  A block that the next ADD needs is claimed now."""
+        try:
+            found = self._addresses.allocate(Request(pools=request.pools, wiring=request.wiring))
+            if isinstance(found, NeedBlock):
+                await self._addresses.claim(found)
+        except ConfigError:
+            return  # pools that serve some namespaces only: which one the next pod has is not known
+        except (PoolExhausted, Unavailable) as e:
+            raise CniError(UNAVAILABLE, str(e), e.hint or "") from e
 
     async def collect(self, request: Collect) -> None:
         """GC: what the runtime does not list goes, except what a living sandbox still uses; without a list, only the dead go.
