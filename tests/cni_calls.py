@@ -15,6 +15,7 @@ from typing import Any
 
 import netloom.cni
 from netloom.cni.native import executable
+from tests.agent_process import Sandbox
 
 Document = dict[str, Any]  # Any: a JSON document of a plugin
 
@@ -152,3 +153,37 @@ class Chain:
             whole["prevResult"] = result
         whole.pop("capabilities", None)
         return call(plugin, command, self.run_dir, self.container_id, self.path, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One client of one agent, called for sandboxes."""
+
+    run_dir: str
+    plugin: str
+
+    def __call__(
+        self,
+        command: str,
+        sandbox: Sandbox,
+        config: Mapping[str, Any] = CONFIG,
+        *,
+        result: Document | None = None,
+        ifname: str = "eth0",
+        args: str = "",
+        path: str | None = None,
+    ) -> Answer:
+        """`result` becomes `prevResult`; `path` stands for the sandbox's own."""
+        whole = {**config, "prevResult": result} if result else config
+        path = sandbox.path if path is None else path
+        return call(self.plugin, command, self.run_dir, sandbox.container_id, path, whole, ifname=ifname, args=args)
+
+    def begin(self, command: str, sandbox: Sandbox, config: Mapping[str, Any] = CONFIG) -> subprocess.Popen[bytes]:
+        """The same, without waiting; `finish` gives the answer."""
+        variables = environment(command, self.run_dir, sandbox.container_id, sandbox.path)
+        return start(self.plugin, variables, json.dumps(config).encode())
+
+
+def finish(process: subprocess.Popen[bytes], timeout: float = 70) -> Answer:
+    output, error = process.communicate(timeout=timeout)
+    return Answer(process.returncode, output, error)

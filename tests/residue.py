@@ -16,14 +16,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-
-from tests.agent_process import Machine
 
 from netloom.dataplane import netns
 from netloom.datastore import connect
 from netloom.ipam import journal
+from tests.agent_process import Machine
 
 Residue = frozenset[str]
 
@@ -72,14 +71,25 @@ def kernel_residue(namespace: int) -> Residue:
     return frozenset(found)
 
 
-def settled(machine: Machine, before: Residue, seconds: float = 5.0) -> list[str]:
-    """What is left over (+) and what is missing (-) when nothing more happens; empty: the same as before."""
+def settled(machine: Machine, before: Residue, allowed: Sequence[str] = (), seconds: float = 5.0) -> list[str]:
+    """What is left over (+) and what is missing (-) when nothing more happens; empty: the same as before.
+
+    `allowed`: lines that hold one of these texts may come and go."""
     deadline = time.monotonic() + seconds
     while True:
-        found = differences(before, residue(machine))
+        found = [line for line in differences(before, residue(machine)) if not any(text in line for text in allowed)]
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.02)
+
+
+def quiet_residue(machine: Machine) -> Residue:
+    """When two looks, a quarter of a second apart, show the same: the passes and publications after a start are through."""
+    while True:
+        now = residue(machine)
+        time.sleep(0.25)
+        if now == residue(machine):
+            return now
 
 
 def differences(before: Residue, now: Residue) -> list[str]:
@@ -94,6 +104,11 @@ def addresses_in_use(namespaces: Iterable[int]) -> list[str]:
             output = subprocess.run(["ip", "-j", "address", "show", "scope", "global"], capture_output=True, check=True).stdout
         found += [info["local"] for link in json.loads(output or b"[]") for info in link.get("addr_info", ())]
     return found
+
+
+def blocks_of(machine: Machine) -> list[str]:
+    """Names of the claimed slots, as the datastore has them."""
+    return [line.split()[-1] for line in _datastore(machine) if " IPBlock " in line]
 
 
 def _lines(output: bytes) -> Iterator[str]:
@@ -123,7 +138,7 @@ def _stripped(value: Any) -> Any:
 
 
 def _files(machine: Machine) -> Iterator[str]:
-    for folder in (machine.run_dir, machine.state_dir, f"{machine.folder}/netns"):
+    for folder in (machine.run_dir, machine.state_dir):
         for place, _, names in os.walk(folder):
             for name in names:
                 if name not in _TRANSIENT and not name.startswith("snapshot"):

@@ -34,6 +34,7 @@ _SYSGOOD, _FORK, _VFORK, _CLONE, _EXEC, _EXITKILL = 1, 2, 4, 8, 0x10, 0x100000
 _OPTIONS = _SYSGOOD | _FORK | _VFORK | _CLONE | _EXEC | _EXITKILL
 _EVENT_STOP = 128
 _WALL, _WNOTHREAD = 0x40000000, 0x20000000  # linux/wait.h
+_ENDS = (os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED)
 _PIDFD_GETFD = 438
 _SYSCALL_ENTRY = 1
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -99,7 +100,7 @@ _RAX, _ORIG_RAX = 10, 15  # sys/user.h: struct user_regs_struct
 
 class Tracer:
     """`folder`: the files that count lie below it (and sysctls).  `points`: what was done since `arm`; `hit`: the one that the
-    order met, None as long as it was not met.  Leaving the block kills the process if it lives."""
+    order met, None as long as it was not met.  `close` kills it if it lives."""
 
     def __init__(self, pid: int, folder: str) -> None:
         self._pid, self._folder = pid, folder
@@ -107,28 +108,36 @@ class Tracer:
         self.hit: str | None = None
         self.last = time.monotonic()
         self._order: Order | None = None
-        self._failing: set[int] = set()
-        self._entered: dict[int, bool] = {}
+        self._failing: dict[int, int] = {}
         self._ready = threading.Event()
         self._error: OSError | None = None
         self._pidfd = os.pidfd_open(pid)
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
 
-    def __enter__(self) -> Tracer:
         self._thread.start()
         self._ready.wait()
         if self._error:
             raise self._error
+
+    def __enter__(self) -> Tracer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        self._thread.join(10)
+        self.join()
         os.close(self._pidfd)
 
+    def join(self) -> None:
+        """Until the process has ended."""
+        self._thread.join(60)
+
     def arm(self, order: Order | None) -> None:
-        self._order, self.points, self.hit, self.last = order, [], None, time.monotonic()
+        self.points, self.hit, self.last = [], None, time.monotonic()
+        self._order = order
 
     @property
     def ended(self) -> bool:
@@ -153,10 +162,11 @@ class Tracer:
         finally:
             self._ready.set()
         while True:
-            try:
-                thread, status = os.waitpid(-1, _WALL | _WNOTHREAD)
-            except ChildProcessError:
-                return
+            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOWAIT | _WALL | _WNOTHREAD)
+            assert seen is not None
+            if seen.si_pid == self._pid and seen.si_code in _ENDS:
+                return  # whoever started it reaps it
+            thread, status = os.waitpid(seen.si_pid, _WALL | _WNOTHREAD)
             if os.WIFSTOPPED(status):
                 with suppress(ProcessLookupError):  # killed meanwhile
                     self._stopped(thread, status)
@@ -169,7 +179,12 @@ class Tracer:
             if not threads:
                 return
             for thread in threads:
-                _ptrace(_SEIZE, thread, 0, _OPTIONS)
+                try:
+                    _ptrace(_SEIZE, thread, 0, _OPTIONS)
+                except PermissionError:
+                    if not seized:
+                        raise
+                    continue  # it is ours already, by its maker's clone event
                 _ptrace(_INTERRUPT, thread)
             seized |= threads
 
@@ -190,9 +205,7 @@ class Tracer:
         _ptrace(_GET_SYSCALL_INFO, thread, len(info), ctypes.addressof(info))
         if info.raw[0] != _SYSCALL_ENTRY:
             if thread in self._failing:
-                self._failing.discard(thread)
-                assert isinstance(self._order, Fail)
-                self._write_registers(thread, _RAX, -self._order.code)
+                self._write_registers(thread, _RAX, -self._failing.pop(thread))
             return
         number, *arguments = struct.unpack_from("=7Q", info.raw, 24)
         name = _NAMES.get(number)
@@ -207,7 +220,7 @@ class Tracer:
         if isinstance(self._order, Kill):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:
-            self._failing.add(thread)
+            self._failing[thread] = self._order.code
             self._write_registers(thread, _ORIG_RAX, -1)
 
     def _write_registers(self, thread: int, index: int, value: int) -> None:
@@ -220,7 +233,10 @@ class Tracer:
 
     def _describe(self, thread: int, number: int, name: str, arguments: list[int]) -> str | None:
         if name in _OF_A_DESCRIPTOR:
-            file = self._file(self._descriptor(arguments[0]))
+            where = self._descriptor(arguments[0])
+            if where.startswith("pipe:"):
+                return "write stdout" if arguments[0] == 1 else None
+            file = self._file(where)
             return f"{name} {file}" if file else None
         if name in _OF_A_SOCKET:
             return self._on_socket(thread, number, name, arguments)

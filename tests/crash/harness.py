@@ -1,0 +1,342 @@
+"""Crash points: an operation is repeated, and the agent (or the client) is cut off one system call later each time.
+
+    the operation, cut before its call number k ─▶ agent started anew ─▶ what a runtime does then ─▶ what is left over: nothing
+
+k grows until the operation comes to its end uncut.  What a runtime does then is what containerd does: a failed ADD is followed by
+DEL, then a new sandbox with a new ID; a failed DEL is repeated.  At odd points its DEL comes while the agent is still away,
+at even ones after it is back.
+
+A bystander lives through all of it: it has to keep what it has.  Sandboxes stay until the end of a point, so an address that
+is given to a second one while the first still shows it is seen in the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from netloom.errors import NetloomError
+from netloom.lab import daemons
+from tests.agent_process import POOLS, Machine, Sandbox
+from tests.cni_calls import CONFIG, NATIVE, Answer, Document, call, environment
+from tests.crash.ptrace import Fail, Kill, Order, Tracer
+from tests.residue import Residue, addresses_in_use, blocks_of, quiet_residue, settled
+
+MOST = 500
+"""Points of one operation; more means that it never ends."""
+
+_HALF_AN_ADD = 18
+"""The link is there, and half of the pod's inside."""
+
+_STOPPED_FIRST = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "stopped")
+
+
+@dataclass(slots=True)
+class World:
+    """A machine whose agent is ready, a bystander on it, and what there is when all is well."""
+
+    machine: Machine
+    client: str
+    config: Mapping[str, Any]  # Any: JSON
+    bystander: Sandbox
+    bystander_result: Document
+    before: Residue
+
+    def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer:
+        return call(self.client, command, self.machine.run_dir, sandbox.container_id, sandbox.path, self.configuration(result))
+
+    def configuration(self, result: Document | None) -> Document:
+        return {**self.config, "prevResult": result} if result else dict(self.config)
+
+    def revive(self) -> None:
+        if self.machine.pid is None:
+            self.machine.start()
+
+
+@contextmanager
+def world(machine: Machine, client: str = NATIVE, config: Mapping[str, Any] = CONFIG) -> Iterator[World]:
+    with machine.sandbox() as bystander:
+        made = World(machine, client, config, bystander, {}, frozenset())
+        answer = made.call("ADD", bystander)
+        assert answer.ok, answer
+        made.bystander_result = answer.document
+        machine.restart()  # what a start alone adds belongs to the picture
+        made.before = quiet_residue(machine)
+        yield made
+        made.revive()
+        assert made.call("DEL", bystander).ok
+
+
+# Knives
+
+
+class Knife(Protocol):
+    """Makes a call and cuts as `order` says.  `hit`: where it cut, None if the operation ended before.
+
+    The call returns when nothing more happens: what is done after the answer counts, too."""
+
+    order: Order
+    hit: str | None
+
+    def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer: ...
+
+
+@dataclass(slots=True)
+class AgentKnife:
+    here: World
+    order: Order
+    hit: str | None = None
+    tracer: Tracer | None = None
+
+    def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer:
+        tracer = self._attached()
+        tracer.arm(self.order)
+        answer = self.here.call(command, sandbox, result)
+        tracer.settle()
+        self.hit = tracer.hit
+        if not tracer.ended:
+            tracer.arm(None)
+        return answer
+
+    def _attached(self) -> Tracer:
+        if self.tracer is None or self.tracer.ended:
+            pid = self.here.machine.pid
+            assert pid is not None
+            self.tracer = Tracer(pid, self.here.machine.folder)
+        return self.tracer
+
+
+@dataclass(slots=True)
+class ClientKnife:
+    """`down`: while the agent is away, so that a DEL lays a tombstone."""
+
+    here: World
+    order: Order
+    hit: str | None = None
+    down: bool = False
+
+    def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer:
+        if self.down:
+            self.here.machine.end(signal.SIGKILL)
+        variables = environment(command, self.here.machine.run_dir, sandbox.container_id, sandbox.path)
+        pipe = subprocess.PIPE
+        arguments = [*_STOPPED_FIRST, self.here.client]
+        process = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=variables)
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(self.here.configuration(result)).encode())
+        process.stdin.close()
+        os.waitpid(process.pid, os.WUNTRACED)
+        with Tracer(process.pid, self.here.machine.folder) as tracer, process.stdout as stdout:
+            tracer.arm(self.order)
+            os.kill(process.pid, signal.SIGCONT)
+            output = stdout.read()
+            tracer.join()
+        self.hit = tracer.hit
+        return Answer(process.wait(), output)
+
+
+@dataclass(slots=True)
+class StartKnife:
+    """Cuts the agent's own start, from the first instruction on."""
+
+    machine: Machine
+    order: Order
+    hit: str | None = None
+
+    def start(self) -> None:
+        daemon = self.machine.daemon()
+        stopped = replace(daemon, arguments=[*_STOPPED_FIRST, *daemon.arguments])
+        with ThreadPoolExecutor(1) as thread:
+            started = thread.submit(daemons.start, self.machine.lab, [stopped])
+            pid = _stopped_pid(self.machine)
+            tracer = Tracer(pid, self.machine.folder)
+            tracer.arm(self.order)
+            os.kill(pid, signal.SIGCONT)
+            with suppress(NetloomError):  # it ended before it was ready, as it should
+                started.result()
+            tracer.settle()
+            self.hit = tracer.hit
+            if not self.hit:
+                tracer.close()
+
+
+def _stopped_pid(machine: Machine) -> int:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        pid = machine.pid
+        if pid:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                if file.read().rpartition(")")[2].split()[0] == "T":
+                    return pid
+        time.sleep(0.002)
+    raise AssertionError("the agent was not started")
+
+
+# Operations: each gives the faults that it found
+
+
+Operation = Callable[[World, Knife, int], list[str]]
+
+
+def adding(here: World, knife: Knife, number: int) -> list[str]:
+    with _sandboxes(here) as make:
+        first = make()
+        answer = knife.call("ADD", first)
+        if answer.ok:
+            here.revive()
+            faults = _unless(here.call("CHECK", first, answer.document), "CHECK of a pod that was promised")
+        else:
+            faults = _malformed(answer)
+            if number % 2 == 0:
+                here.revive()
+        faults += _unless(here.call("DEL", first), "DEL")
+        here.revive()
+        return faults + _afterwards(here, make, first)
+
+
+def deleting(here: World, knife: Knife, number: int) -> list[str]:
+    with _sandboxes(here) as make:
+        first = make()
+        result = here.call("ADD", first)
+        assert result.ok, result
+        answer = knife.call("DEL", first, result.document)
+        if number % 2 == 0:
+            here.revive()
+        faults = [] if answer.ok else _malformed(answer) + _unless(here.call("DEL", first), "DEL, repeated")
+        here.revive()
+        return faults + _afterwards(here, make, first)
+
+
+def starting(here: World, knife: StartKnife, number: int) -> list[str]:
+    """With an ADD that was cut off, and a DEL that came while the agent was away."""
+    with _sandboxes(here) as make:
+        first, second = make(), make()
+        result = here.call("ADD", first)
+        assert result.ok, result
+        half = AgentKnife(here, Kill(_HALF_AN_ADD))
+        assert not half.call("ADD", second).ok and half.hit
+        faults = _unless(here.call("DEL", first, result.document), "DEL while the agent is away")
+        knife.start()
+        here.revive()
+        faults += _unless(here.call("DEL", second), "DEL")
+        return faults + _afterwards(here, make, first)
+
+
+@contextmanager
+def _sandboxes(here: World) -> Iterator[Callable[[], Sandbox]]:
+    """Makes them, until the block ends."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(here.machine.sandbox())
+
+
+def _afterwards(here: World, make: Callable[[], Sandbox], first: Sandbox) -> list[str]:
+    """The runtime's next pod works, nobody has what another has, the bystander is as it was, and then nothing is left."""
+    new = make()
+    answer = here.call("ADD", new)
+    faults = _unless(answer, "ADD of the next sandbox")
+    shown = addresses_in_use(sandbox.netns for sandbox in (first, new, here.bystander))
+    faults += [f"{address} was given out twice" for address in {a for a in shown if shown.count(a) > 1}]
+    if answer.ok:
+        faults += _unless(here.call("CHECK", new, answer.document), "CHECK of the next sandbox")
+    faults += _unless(here.call("DEL", new), "DEL of the next sandbox")
+    faults += _unless(here.call("CHECK", here.bystander, here.bystander_result), "CHECK of the bystander")
+    return faults + settled(here.machine, here.before)
+
+
+def _unless(answer: Answer, what: str) -> list[str]:
+    return [] if answer.ok else [f"{what}: {answer.code} {answer.stdout.decode(errors='replace')}"]
+
+
+def _malformed(answer: Answer) -> list[str]:
+    """A call that failed has to say so in the specification's words; a client that was killed says nothing."""
+    if answer.code < 0:
+        return []
+    try:
+        return [] if {"code", "msg"} <= answer.document.keys() else [f"no error document: {answer.stdout!r}"]
+    except ValueError:
+        return [f"no JSON: {answer.stdout!r}"]
+
+
+# Tables
+
+
+@dataclass(slots=True)
+class Table:
+    """What the points of one operation left behind, for people."""
+
+    operation: str
+    points: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def note(self, point: str, faults: list[str]) -> None:
+        self.points.append(point)
+        self.faults += [f"{self.operation}, point {len(self.points)}, {point}: {fault}" for fault in faults]
+
+    def __str__(self) -> str:
+        return f"| {self.operation} | {len(self.points)} | {len(self.faults)} |"
+
+
+def kill_everywhere(here: World, knife: Knife, operation: Operation, name: str) -> Table:
+    table = Table(name)
+    for number in range(1, MOST):
+        knife.order = Kill(number)
+        faults = operation(here, knife, number)
+        table.note(knife.hit or "the end", faults)
+        if not knife.hit:
+            return table
+    raise AssertionError(f"{name} does not end")
+
+
+def kill_starts(here: World, name: str, numbers: Iterable[int]) -> Table:
+    """At each of these points of a start, until one lies behind its end."""
+    table = Table(name)
+    knife = StartKnife(here.machine, Kill(1))
+    for number in numbers:
+        knife.order = Kill(number)
+        faults = starting(here, knife, number)
+        table.note(knife.hit or "the end", faults)
+        if not knife.hit:
+            break
+    return table
+
+
+def kill_first_starts(make: Callable[[], AbstractContextManager[Machine]], name: str, numbers: Iterable[int]) -> Table:
+    """The same for the first start of a node, which registers itself and claims blocks: a machine for each point."""
+    table = Table(name)
+    for number in numbers:
+        with make() as machine:
+            knife = StartKnife(machine, Kill(number))
+            knife.start()
+            machine.end(signal.SIGKILL)
+            machine.start()
+            faults = [] if len(blocks_of(machine)) == len(POOLS) else [f"blocks: {blocks_of(machine)}"]
+            with world(machine) as here, _sandboxes(here) as make_sandbox:
+                faults += _afterwards(here, make_sandbox, make_sandbox())
+            table.note(knife.hit or "the end", faults)
+        if not knife.hit:
+            break
+    return table
+
+
+def fail_everywhere(here: World, knife: Knife, operation: Operation, name: str, codes: Mapping[str, int]) -> Table:
+    """Each call fails once with each error; the agent lives on."""
+    table = Table(name)
+    for number in range(1, MOST):
+        for text, code in codes.items():
+            knife.order = Fail(number, code)
+            pid = here.machine.pid
+            faults = operation(here, knife, number)
+            if here.machine.pid != pid:
+                faults.append("the agent died")
+            table.note(f"{text} of {knife.hit or 'nothing'}", faults)
+        if not knife.hit:
+            return table
+    raise AssertionError(f"{name} does not end")
