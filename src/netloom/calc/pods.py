@@ -23,14 +23,9 @@ HOST_MAC = Mac("ee:ee:ee:ee:ee:ee")
 BRIDGE_MAC = Mac("0e:58:6c:6f:6f:6d")
 """Fixed, so that a bridge does not take the MAC of whichever port came last (0e:58, then "loom")."""
 
-# A host link is closed to what IPv6 does by itself, and answers ARP for nobody.
-_SYSCTLS = (
-    ("net/ipv6/conf/{}/accept_ra", "0"),
-    ("net/ipv4/conf/{}/rp_filter", "0"),
-    ("net/ipv4/conf/{}/send_redirects", "0"),
-    ("net/ipv4/conf/{}/route_localnet", "0"),
-    ("net/ipv4/conf/{}/proxy_arp", "0"),
-)
+# A host link is closed to what IPv6 does by itself, and answers ARP for nobody.  Sources are checked by our own rules.
+IPV6_SETTINGS = {"accept_ra": 0}
+IPV4_SETTINGS = {"rp_filter": 0, "send_redirects": 0, "route_localnet": 0, "proxy_arp": 0}
 
 
 def pod(attachment: Attachment) -> Tables:
@@ -38,7 +33,12 @@ def pod(attachment: Attachment) -> Tables:
 
 
 def host_sysctls(interface: str) -> dict[str, str]:
-    return {name.format(interface): value for name, value in _SYSCTLS}
+    return ipv6_sysctls(interface) | {f"net/ipv4/conf/{interface}/{name}": str(value) for name, value in IPV4_SETTINGS.items()}
+
+
+def ipv6_sysctls(interface: str) -> dict[str, str]:
+    """Those that netlink does not take."""
+    return {f"net/ipv6/conf/{interface}/{name}": str(value) for name, value in IPV6_SETTINGS.items()}
 
 
 def _link(attachment: Attachment) -> Veth:

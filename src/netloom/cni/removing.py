@@ -24,7 +24,7 @@ _GONE = 19  # ENODEV
 class LinkRemover:
     """Threads of the namespace that `open_netlink` opens its socket in; futures of the loop that made it."""
 
-    def __init__(self, open_netlink: Callable[[], Netlink], threads: int = 3) -> None:
+    def __init__(self, open_netlink: Callable[[], Netlink], threads: int = 12) -> None:
         self._open, self._loop = open_netlink, asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()

@@ -21,7 +21,7 @@ import ipaddress
 import os
 import time
 
-from netloom.calc.pods import host_sysctls
+from netloom.calc.pods import IPV4_SETTINGS, host_sysctls, ipv6_sysctls
 from netloom.calc.tables import Tables
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import (
@@ -85,10 +85,10 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
             peer_index=index,
             master=master,
         ),
-        set_link(index, alias=attachment.alias, generates=False),
+        set_link(index, alias=attachment.alias, generates=False, ipv4=IPV4_SETTINGS),
         *((set_hairpin(index, True),) if master else ()),
     )
-    write_sysctls(host_sysctls(name))
+    write_sysctls(ipv6_sysctls(name))
     kernel.transact(
         set_link(index, up=True),
         *(put_address(devices[key.device], key.address) for key in part.addresses),

