@@ -82,21 +82,27 @@ class Nft:
             self._kernel.transact(batch)
 
     def expel(self, sources: Collection[Source]) -> None:
-        """From now on these are closed."""
+        """From now on these are closed.  Where a table is missing, whoever builds it anew leaves them out."""
         found = source_keys(sources)
         batch = [message for definition, gone in found.items() for message in delete_elements(definition, gone)]
-        if not batch:
-            return
-        try:
-            self._kernel.transact(batch)
-        except DataplaneError as e:
-            if e.errno != errno.ENOENT:
-                raise
-            self._kernel.transact([message for definition, gone in found.items() for message in _without(definition, gone)])
+        repeatable = [message for definition, gone in found.items() for message in _without(definition, gone)]
+        for messages in (batch, repeatable) if batch else ():
+            try:
+                self._kernel.transact(messages)
+            except DataplaneError as e:
+                if e.errno != errno.ENOENT:
+                    raise
+            else:
+                return
 
     def admits(self, sources: Collection[Source]) -> bool:
         """Whether the kernel lets all of these send."""
-        return all(found <= self._read(definition) for definition, found in source_keys(sources).items())
+        try:
+            return all(found <= self._read(definition) for definition, found in source_keys(sources).items())
+        except DataplaneError as e:
+            if e.errno == errno.ENOENT:  # the tables themselves are missing
+                return False
+            raise
 
     def drops(self) -> Mapping[str, Count]:
         """Packets and bytes dropped since the ruleset was built, by family and reason: `inet spoofed`."""
