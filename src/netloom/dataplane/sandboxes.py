@@ -11,6 +11,9 @@ import re
 
 from netloom.model.attachments import NetnsId
 
+_INIT = "1"
+"""It may be closed even to root, and is in no sandbox; the mounts that it sees are those of others, too."""
+
 _NSFS_MOUNT = re.compile(rb" net:\[(\d+)\] ")
 
 
@@ -39,4 +42,4 @@ class Sandboxes:
         except (FileNotFoundError, ProcessLookupError):
             return  # it has ended meanwhile: it holds nothing
         except OSError:
-            self._complete = False
+            self._complete &= pid == _INIT
