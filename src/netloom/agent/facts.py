@@ -14,15 +14,15 @@ _IPV4_ROUTES, _IPV6_ROUTES = "/proc/thread-self/net/route", "/proc/thread-self/n
 
 
 def read_uplinks(kernel: Netlink, bridges: Collection[str]) -> dict[str, Uplink]:
-    """Interfaces that are up, have an address, and are not ours.  `bridges`: ours under names of the users' choice."""
+    """Interfaces that have an address and are not ours.  `bridges`: ours under names of the users' choice."""
     held: dict[int, list[Interface]] = {}
     for version in (4, 6):
         for index, address, _ in map(parse_address, kernel.dump(get_addresses(version))):
             held.setdefault(index, []).append(address)
     return {
-        link.name: Uplink(link.name, link.mtu, tuple(held[link.index]))
+        link.name: Uplink(link.name, link.mtu, tuple(held[link.index]), link.up, _accept_ra(link.name))
         for link in devices(kernel)
-        if link.up and link.index in held and not _ours(link.name, bridges)
+        if link.index in held and not _ours(link.name, bridges)
     }
 
 
@@ -44,9 +44,13 @@ def _ours(name: str, bridges: Collection[str]) -> bool:
     return name == _LOOPBACK or name.startswith(PREFIX) or name in bridges
 
 
+def _accept_ra(name: str) -> int:
+    return int(next(iter(_lines(f"/proc/sys/net/ipv6/conf/{name}/accept_ra")), "0"))
+
+
 def _lines(path: str) -> list[str]:
     try:
         with open(path, encoding="ascii") as file:
             return file.readlines()
-    except FileNotFoundError:  # a kernel without this family
+    except FileNotFoundError:  # a kernel without this family, or an interface that has just gone
         return []

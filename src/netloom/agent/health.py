@@ -3,44 +3,50 @@
     health_address      /livez  /readyz  /metrics       for probes and Prometheus, on localhost
     RUN_DIR/netloom.sock  /v1/state                     the whole state as JSON, for the command line and the page
 
-Threads of the standard library's server, one per request, with a deadline: a slow asker costs itself.  They read values that
-the agent's loop has put there, never the loop's own data.
+Threads of the standard library's server, a few at a time, each connection with a deadline: a slow asker costs itself, and a
+crowd is turned away before it costs the agent descriptors or processor time.  What the pages need of the agent they get by
+calls that are safe from any thread.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
 
 from netloom.agent.state import STATE_PATH
 from netloom.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 Page = Callable[[], tuple[int, str, bytes]]
 """→ status, content type, body."""
 
-_SECONDS = 5.0
+_MOST = 8  # connections of one server at a time
+_SECONDS = 10.0  # of one connection, whatever it does
 _LOOP_LIMIT = 90.0  # seconds without a turn of the agent's loop: it hangs
+_TEXT = "text/plain"
 
 
 class Health:
-    """The agent puts its facts here; the pages read them."""
+    """`unready`: why the node cannot take pods, or None; `state`: the document; `metrics`: in Prometheus' text form."""
 
-    def __init__(self, state: Callable[[], bytes], metrics: Callable[[], bytes]) -> None:
-        self.ready = False
-        self.reason = "starting"
+    def __init__(self, unready: Callable[[], str | None], state: Callable[[], bytes], metrics: Callable[[], bytes]) -> None:
+        self._unready = unready
         self._turned = time.monotonic()
         self._servers: list[socketserver.BaseServer] = []
         self._pages: dict[str, Page] = {
             "/livez": self._live,
             "/readyz": self._ready,
-            "/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
+            "/metrics": lambda: (200, f"{_TEXT}; version=0.0.4; charset=utf-8", metrics()),
             STATE_PATH: lambda: (200, "application/json", state()),
         }
 
@@ -53,11 +59,11 @@ class Health:
         if not colon or not port.isdigit():
             raise ConfigError(f"{address!r} is not ADDRESS:PORT", path="healthAddress")
         host = host.strip("[]")
-        server = _TcpV6Server if ":" in host else ThreadingHTTPServer
+        server = _TcpV6Server if ":" in host else _TcpServer
         try:
             self._start(server((host, int(port)), _handler(self._pages, ("/livez", "/readyz", "/metrics"))))
-        except OSError as e:
-            raise ConfigError(f"cannot listen on {address}: {e.strerror}", path="healthAddress") from e
+        except (OSError, OverflowError) as e:
+            raise ConfigError(f"cannot listen on {address}: {e}", path="healthAddress") from e
 
     def serve_socket(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -66,7 +72,7 @@ class Health:
         try:
             self._start(_UnixServer(path, _handler(self._pages, (STATE_PATH, "/livez", "/readyz"))))
         except OSError as e:
-            raise ConfigError(f"cannot listen on {path}: {e.strerror}", path="runDir") from e
+            raise ConfigError(f"cannot listen on {path}: {e}", path="runDir") from e
         finally:
             os.umask(mask)
 
@@ -82,35 +88,87 @@ class Health:
     def _live(self) -> tuple[int, str, bytes]:
         silent = time.monotonic() - self._turned
         if silent > _LOOP_LIMIT:
-            return 503, "text/plain", f"the loop has not turned for {silent:.0f} s\n".encode()
-        return 200, "text/plain", b"ok\n"
+            return 503, _TEXT, f"the loop has not turned for {silent:.0f} s\n".encode()
+        return 200, _TEXT, b"ok\n"
 
     def _ready(self) -> tuple[int, str, bytes]:
-        return (200, "text/plain", b"ok\n") if self.ready else (503, "text/plain", f"{self.reason}\n".encode())
+        reason = self._unready()
+        return (200, _TEXT, b"ok\n") if reason is None else (503, _TEXT, f"{reason}\n".encode())
 
 
-class _UnixServer(socketserver.ThreadingUnixStreamServer):
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Not http.server's own: that one asks the name service who it is."""
+
     daemon_threads = True
+    block_on_close = False
+    request_queue_size = 32
+    allow_reuse_address = True
+
+    def __init__(self, address: Any, handler: type[BaseHTTPRequestHandler]) -> None:  # Any: each family has its own
+        self._deadlines: dict[socket.socket, float] = {}
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # Any: as in the base class
+        if len(self._deadlines) >= _MOST:
+            self.shutdown_request(request)
+            return
+        self._deadlines[request] = time.monotonic() + _SECONDS
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Several times a second.  Who waits for such a connection finds it closed."""
+        now = time.monotonic()
+        for request, deadline in self._deadlines.copy().items():
+            if now > deadline:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """An asker that has gone, or that took too long."""
+        log.debug("a request was not answered: %s", sys.exception())
 
 
-class _TcpV6Server(ThreadingHTTPServer):
+class _TcpServer(_Server):
+    pass
+
+
+class _TcpV6Server(_Server):
     address_family = socket.AF_INET6
 
 
+class _UnixServer(_Server):
+    address_family = socket.AF_UNIX
+    allow_reuse_address = False
+
+
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _SECONDS
     server_version = "netloom"
     sys_version = ""
     pages: ClassVar[dict[str, Page]] = {}
 
     def do_GET(self) -> None:
-        page = self.pages.get(self.path.partition("?")[0])
-        status, kind, body = page() if page else (404, "text/plain", b"there is no such page\n")
+        status, kind, body = self._page()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _page(self) -> tuple[int, str, bytes]:
+        page = self.pages.get(self.path.partition("?")[0])
+        if page is None:
+            return 404, _TEXT, b"there is no such page\n"
+        try:
+            return page()
+        except TimeoutError:
+            return 503, _TEXT, b"the agent is busy\n"
+        except Exception:
+            log.exception("a fault of our own, in %s", self.path.partition("?")[0])
+            return 500, _TEXT, b"a fault in the agent: see its log\n"
 
     def address_string(self) -> str:
         return "local"

@@ -1,10 +1,15 @@
 """Hosting: this machine as the value `Host` that a calculation takes.  The kernel is read again when it said that links or
-addresses changed; in between the same value is given, so whoever compares sees that nothing did."""
+addresses changed; in between the same value is given, so whoever compares sees that nothing did.
+
+An uplink that goes down takes nothing away but what the kernel takes away itself: the node keeps its addresses, and what is
+known of the interface that held them.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from netloom.agent import addressing
 from netloom.agent.facts import default_devices, read_uplinks
@@ -23,12 +28,19 @@ _DEFAULT_MTU = 1500
 
 
 class Hosting:
-    def __init__(self, settings: Settings, identity: Identity, kernel: Netlink) -> None:
+    """`last`: the addresses that the node had before, as remembered."""
+
+    def __init__(self, settings: Settings, identity: Identity, kernel: Netlink, last: tuple[Interface, ...] = ()) -> None:
         self._settings, self._identity, self._kernel = settings, identity, kernel
-        self._uplinks: dict[str, Uplink] = {}
-        self._choice = addressing.Choice((), "not chosen yet")
+        self._uplinks: Mapping[str, Uplink] = {}
+        self._choice = addressing.Choice(last, "as remembered")
         self.problem: str | None = None
+        """Why no address can be chosen now; the last choice stands."""
         self.stale = True
+
+    @property
+    def addressed(self) -> bool:
+        return bool(self._choice.addresses)
 
     def host(self, blocks: Iterable[Prefix], tunnel_addresses: Iterable[Address], bridges: Collection[str]) -> Host:
         if self.stale:
@@ -40,7 +52,7 @@ class Hosting:
             addresses=self._choice.addresses,
             uplinks=self._uplinks,
             vtep_mac=self._identity.vtep_mac,
-            blocks=tuple(blocks),
+            blocks=tuple(sorted(blocks, key=lambda b: (b.version, b))),
             tunnel_addresses=tuple(tunnel_addresses),
             mtu=self._uplink_mtu(),
             vni=settings.vxlan_vni,
@@ -53,20 +65,29 @@ class Hosting:
         return self._settings.mtu or (host.mtu or _DEFAULT_MTU) - max(overheads, default=0)
 
     def _read(self, bridges: Collection[str]) -> None:
-        self._uplinks = read_uplinks(self._kernel, bridges)
-        self.stale = False
+        found = read_uplinks(self._kernel, bridges)
+        up = {name: uplink for name, uplink in found.items() if uplink.up}
         try:
-            choice = addressing.choose(self._uplinks, default_devices(), self._settings.node_addresses)
+            choice = addressing.choose(up, default_devices(), self._settings.node_addresses)
         except ConfigError as e:
-            self.problem = str(e)
-            return
-        self.problem = None
+            choice, self.problem = self._choice, str(e)
+        else:
+            self.problem = None
         if choice != self._choice:
             log.info("node address %s: %s", ", ".join(map(str, choice.addresses)), choice.reason)
-            self._choice = choice
+        self._choice, self._uplinks, self.stale = choice, _with_those_that_held(choice.addresses, found, self._uplinks), False
 
     def _uplink_mtu(self) -> int:
         """The smallest of the interfaces that hold the node's addresses; 0 if there is none."""
-        own: set[Interface] = set(self._choice.addresses)
-        found = [u.mtu for u in self._uplinks.values() if any(a.ip == o.ip for a in u.addresses for o in own)]
-        return min(found, default=0)
+        own = {address.ip for address in self._choice.addresses}
+        return min((u.mtu for u in self._uplinks.values() if own & {a.ip for a in u.addresses}), default=0)
+
+
+def _with_those_that_held(
+    addresses: Iterable[Interface], found: Mapping[str, Uplink], before: Mapping[str, Uplink]
+) -> dict[str, Uplink]:
+    """The kernel takes IPv6 addresses away from an interface that goes down; for us it holds them until another one does."""
+    held = {address.ip for uplink in found.values() for address in uplink.addresses}
+    lost = {address.ip for address in addresses} - held
+    kept = {name: replace(uplink, up=False) for name, uplink in before.items() if lost & {a.ip for a in uplink.addresses}}
+    return {**found, **kept}

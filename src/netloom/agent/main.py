@@ -17,7 +17,6 @@ from netloom.agent.rebuilding import attachments_of
 from netloom.config import Settings
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Netlink
-from netloom.datastore import connect
 from netloom.errors import ConfigError, JournalDamaged
 from netloom.ipam.journal import Journal
 from netloom.model.attachments import NetnsId
@@ -49,7 +48,7 @@ async def _run(settings: Settings) -> None:
     namespace = _own_netns()
     kernel = Netlink()
     journal = _open_journal(f"{settings.run_dir}/journal", namespace, kernel)
-    agent = Agent(settings, identity, journal, connect(settings.datastore), kernel, namespace)
+    agent = Agent(settings, identity, journal, kernel, namespace)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

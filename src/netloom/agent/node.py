@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from netloom.agent.claiming import Claiming
@@ -26,14 +26,15 @@ from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity
 from netloom.agent.metrics import Metrics
 from netloom.agent.publishing import Publisher, endpoint
+from netloom.agent.reaching import Reached
 from netloom.agent.reconciling import Pass, Reconciler
-from netloom.agent.registering import Membership, register
+from netloom.agent.registering import Membership, Registration
 from netloom.agent.remembering import Memory
 from netloom.agent.reporting import Report, document
 from netloom.agent.state import encode
+from netloom.agent.troubles import Troubles
 from netloom.agent.watching import Connection, Watcher
 from netloom.calc import desired, remote
-from netloom.calc.encap import ENCAPS, vxlan
 from netloom.calc.tables import Tables
 from netloom.cni.dispatch import Dispatcher
 from netloom.cni.operations import Kernel, Operations
@@ -42,19 +43,16 @@ from netloom.cni.server import Server
 from netloom.cni.tombstones import Tombstones
 from netloom.config import Settings
 from netloom.dataplane import conntrack
-from netloom.dataplane.netlink import Events, Netlink, device_names
+from netloom.dataplane.netlink import Events, Netlink, Touched, device_names
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.sandboxes import Sandboxes
-from netloom.datastore import Datastore
-from netloom.errors import DatastoreError, NetloomError
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.blocks import pool_of
 from netloom.ipam.journal import Journal
-from netloom.model.addresses import Address, Interface, host_prefix
-from netloom.model.attachments import Attachment, NetnsId, State
+from netloom.model.addresses import Interface, host_prefix
+from netloom.model.attachments import PREFIX, Attachment, NetnsId, State
 from netloom.model.desired import Desired
 from netloom.model.host import Host
-from netloom.model.resources import IPPool, NodeSpec
 from netloom.model.snapshot import Snapshot
 from netloom.reconcile import Outcome
 
@@ -64,31 +62,35 @@ _UPKEEP = 5.0  # seconds between looks at claims, dead sandboxes, tombstones
 _DRIFT_GAP = 0.5  # seconds between passes that repair drift
 _PASS_GAP = 0.02  # seconds between passes that follow the datastore
 _REST = 4.0  # times a pass's own time until the next one: in a large cluster the loop has other things to do
-_RETRY = 1.0  # seconds until a pass that was refused something is tried again
+_RETRY = 1.0  # seconds until a pass that was refused something, or a registration, is tried again
+_REPORT_SECONDS = 5.0  # that somebody who asks waits for the loop
 
 
 class Agent:
     """Made inside the running loop, in the node's namespace."""
 
-    def __init__(
-        self, settings: Settings, identity: Identity, journal: Journal, datastore: Datastore, kernel: Netlink, netns: NetnsId
-    ) -> None:
-        self._settings, self._identity, self._journal, self._datastore = settings, identity, journal, datastore
+    def __init__(self, settings: Settings, identity: Identity, journal: Journal, kernel: Netlink, netns: NetnsId) -> None:
+        self._settings, self._journal = settings, journal
         self._loop = asyncio.get_running_loop()
+        self._troubles, self._tasks = Troubles(), set[asyncio.Task[None]]()
         self._kernel, self._nft, self._own_ports = kernel, Nft(), {kernel.port}
         self._events = Events(own=self._own_ports)
         self._reconciler = Reconciler(kernel, self._nft)
-        self._hosting = Hosting(settings, identity, kernel)
         self._memory = Memory(settings.state_dir)
         self._snapshot, self._connection = self._memory.recall(), Connection()
-        self._watcher = Watcher(datastore, self._snapshot, self._hand_over)
-        self._publisher = Publisher(datastore, settings.node_name)
+        node = self._snapshot.nodes.get(settings.node_name)
+        self._hosting = Hosting(settings, identity, kernel, node.spec.addresses if node else ())
+        self._datastore = datastore = Reached(settings.datastore, known=self._snapshot.revision > 0)
+        self._watcher = Watcher(datastore, self._snapshot, self._hand_over, datastore.renew)
+        self._publisher = Publisher(datastore, settings.node_name, self._not_published)
         self._allocator = Allocator(
             journal, f"{settings.state_dir}/claims.json", settings.node_name, identity.id, cool_down=settings.cool_down
         )
         self._allocator.update(self._snapshot)
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
         self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu)
+        self._registration = Registration(datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id)
+        self._registration.heard(self._snapshot)
         self._remover = LinkRemover(self._open_netlink)
         self._operations = Operations(
             journal,
@@ -100,12 +102,10 @@ class Agent:
         self._tombstones = Tombstones(settings.run_dir)
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(self._operations, self._tombstones, netns, self._unready, self._metrics.call)
-        self._health = Health(lambda: encode(document(self._report())), self._metrics.text)
+        self._health = Health(self._unready, self._state, self._metrics.text)
         self._server: Server | None = None
-        self._membership = Membership.UNKNOWN
-        self._published: NodeSpec | None = None
-        self._tunnel_addresses: tuple[Address, ...] = self._own_node_tunnels()
         self._missing: frozenset[str] = frozenset()
+        self._own_links: frozenset[int] = frozenset()
         self._host: Host | None = None
         self._desired = Desired()
         self._basis: tuple[Snapshot, Host, frozenset[str]] | None = None
@@ -115,15 +115,17 @@ class Agent:
         self._passes, self._busy = 0, 0.0
         self._in_sync_since: float | None = None
         self._scheduled: asyncio.TimerHandle | None = None
-        self._registering: asyncio.Task[None] | None = None
+        self._registering = False
         self._started = time.time()
         self.in_sync = asyncio.Event()
 
     async def start(self) -> None:
         """Serves when it returns; `in_sync` is set by the first pass that knows the whole cluster."""
+        if self._settings.health_address:
+            self._health.serve_address(self._settings.health_address)
         self._pass()
         await self._operations.recover()
-        await self._tombstones.take_up(self._operations.delete)
+        await self._look_after_tombstones()
         self._loop.add_reader(self._events.fileno(), self._kernel_changed)
         self._loop.add_reader(self._nft.fileno(), self._rules_changed)
         self._publisher.start()
@@ -131,20 +133,13 @@ class Agent:
         self._watcher.start()
         self._server = Server(self._settings.run_dir, self._dispatcher.handle)
         self._health.serve_socket(self._settings.api_socket)
-        if self._settings.health_address:
-            self._health.serve_address(self._settings.health_address)
+        self._loop.call_later(self._settings.resync_interval, self._resync)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Looks after things until it is told to stop.  Traffic flows on afterwards."""
-        since_pass = 0.0
         while not stopping.is_set():
             self._health.turn()
             await self._upkeep()
-            since_pass += _UPKEEP
-            if since_pass >= self._settings.resync_interval:
-                self._hosting.stale = True
-                self._request_pass(0)
-                since_pass = 0.0
             try:
                 await asyncio.wait_for(stopping.wait(), _UPKEEP)
             except TimeoutError:
@@ -158,7 +153,9 @@ class Agent:
         self._health.stop()
         self._remover.stop()
         self._datastore_thread.shutdown(wait=False, cancel_futures=True)
-        self._memory.keep(self._snapshot, at_once=True)
+        self._datastore.close()
+        with self._troubles.about("remembering"):
+            self._memory.keep(self._snapshot, at_once=True)
         self._journal.close()
 
     # occasions
@@ -173,15 +170,28 @@ class Agent:
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
         if connection.connected and new_store:
+            self._registration.forget()
             self._publisher.forget()
-            self._in_datastore_thread(self._synchronise())
+            self._begin("claims", self._synchronise())
+        self._registration.heard(snapshot)
         if snapshot.complete:
-            self._tunnel_addresses = self._own_node_tunnels() or self._tunnel_addresses
             self._register()
             self._request_pass(_PASS_GAP)
 
+    def _not_published(self, failures: Sequence[str]) -> None:
+        """From the publishing thread."""
+        self._loop.call_soon_threadsafe(self._troubles.report, "endpoints", *failures)
+
+    def _resync(self) -> None:
+        self._hosting.stale = True
+        self._request_pass(0)
+        self._loop.call_later(self._settings.resync_interval, self._resync)
+
     def _kernel_changed(self) -> None:
-        touched = self._events.read()
+        with self._troubles.about("kernel events"):
+            self._note(self._events.read())
+
+    def _note(self, touched: Touched) -> None:
         for index in touched.removed:
             self._remover.gone(index)
         if touched.overrun:
@@ -191,19 +201,25 @@ class Agent:
                     self._remover.gone(index)
         if touched.overrun or touched.tables.keys() & {"links", "addresses"}:
             self._hosting.stale = True
-        if touched:
+        if self._concerns_us(touched):
             self._request_pass(_DRIFT_GAP)
 
+    def _concerns_us(self, touched: Touched) -> bool:
+        """The kernel tells all that it learns about neighbours on every interface; ours are on our own."""
+        learned = touched.tables.get("neighbours", set()) | touched.tables.get("fdb", set())
+        return touched.overrun or bool(touched.tables.keys() - {"neighbours", "fdb"} or learned & self._own_links)
+
     def _rules_changed(self) -> None:
-        for change in self._nft.foreign_changes():
-            log.info("nftables: %s was changed by %s", change.table or "something", change.process)
-        self._request_pass(_DRIFT_GAP)
+        with self._troubles.about("nftables events"):
+            for change in self._nft.foreign_changes():
+                log.info("nftables: %s was changed by %s", change.table or "something", change.process)
+                self._request_pass(_DRIFT_GAP)
 
     def _attachments_changed(self) -> None:
         """An attachment came or went: its Endpoint follows."""
         ready = (a for a in self._journal.attachments.values() if a.state is State.READY)
         endpoints = (endpoint(a, self._settings.node_name) for a in ready)
-        self._publisher.want({("Endpoint", e.key): e for e in endpoints})
+        self._publisher.want({e.key: e for e in endpoints})
         self._basis = None
 
     # a pass
@@ -221,28 +237,34 @@ class Agent:
 
     def _pass(self) -> None:
         self._scheduled, start = None, time.perf_counter()
+        done = None
+        with self._troubles.about("pass"):
+            done = self._reconcile()
+        if done is None or done.failures:
+            self._in_sync_since = None
+            self._loop.call_later(_RETRY, self._request_pass, _DRIFT_GAP)
+        elif self._snapshot.complete:
+            self._in_sync_since = self._in_sync_since or time.time()
+        if self._snapshot.complete:
+            self.in_sync.set()
+        self._register()
+        self._busy = time.perf_counter() - start
+
+    def _reconcile(self) -> Pass:
         snapshot, attachments = self._snapshot, self._present()
         host = self._host = self._hosting.host(
-            self._allocator.claims.cidrs, self._tunnel_addresses, {a.bridge for a in attachments if a.bridge}
+            self._allocator.claims.cidrs, self._registration.tunnel_addresses, {a.bridge for a in attachments if a.bridge}
         )
         basis = (snapshot, host, self._missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self._desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
         done = self._last = self._reconciler.run(self._desired, snapshot.revision, complete=snapshot.complete)
         self._passes += 1
-        in_sync = snapshot.complete and not done.failures
-        self._in_sync_since = (self._in_sync_since or time.time()) if in_sync else None
-        self._metrics.passed(done, in_sync=in_sync)
+        self._metrics.passed(done, in_sync=snapshot.complete and not done.failures)
         if done.changed:
             log.info("%s", done)
-        for failure in done.failures:
-            log.warning("%s", failure)
-        if done.failures:
-            self._loop.call_later(_RETRY, self._request_pass, _DRIFT_GAP)
-        if snapshot.complete:
-            self.in_sync.set()
-        self._register()
-        self._busy = time.perf_counter() - start
+        self._troubles.report("kernel", *map(str, done.failures))
+        return done
 
     def _others_of(self, snapshot: Snapshot, host: Host) -> Tables:
         if self._others is None or self._others[0] is not snapshot or self._others[1] != host:
@@ -251,8 +273,11 @@ class Agent:
 
     def _present(self) -> list[Attachment]:
         """Attachments less those whose link is gone: nothing can be wanted there."""
-        names = set(device_names(self._kernel).values())
+        indexes = device_names(self._kernel)
+        names = set(indexes.values())
         attachments = [a for a in self._journal.attachments.values() if a.state is not State.LEAVING]
+        bridges = {a.bridge for a in attachments}
+        self._own_links = frozenset(index for index, name in indexes.items() if name.startswith(PREFIX) or name in bridges)
         self._missing = frozenset(a.host_interface for a in attachments if a.host_interface not in names)
         return [a for a in attachments if a.host_interface in names]
 
@@ -261,80 +286,75 @@ class Agent:
     def _register(self) -> None:
         """Makes the datastore say what this node is, once it is known and whenever it changes."""
         host = self._host
-        if host is None or not host.addresses or not self._snapshot.complete or self._registering is not None:
+        if host is None or self._registering or not self._connection.connected:
             return
-        tunnels = [pool for pool in self._snapshot.pools.values() if ENCAPS[pool.spec.encapsulation][0] is vxlan]
-        node = self._snapshot.nodes.get(self._settings.node_name)
-        if node is not None and node.spec == self._published and not (tunnels and not self._tunnel_addresses):
-            return
-        self._registering = self._loop.create_task(self._write_node(host, tunnels))
-        self._registering.add_done_callback(lambda _: setattr(self, "_registering", None))
+        if self._registration.due(self._snapshot, host):
+            self._registering = True
+            self._begin(f"node {host.node}", self._write_node(self._snapshot, host))
 
-    async def _write_node(self, host: Host, tunnels: Iterable[IPPool]) -> None:
-        first = self._membership is Membership.UNKNOWN
+    async def _write_node(self, snapshot: Snapshot, host: Host) -> None:
+        delay = _RETRY
         try:
-            await self._put_node(host, create=first)
-            if self._membership is Membership.MEMBER:
-                self._tunnel_addresses = await self._claiming.own_addresses(sorted(tunnels, key=lambda p: p.name))
-                await self._put_node(host, create=False)
-        except NetloomError as e:
-            log.warning("node %s is not registered: %s", host.node, e)
+            await self._registration.register(snapshot, host)
+            delay = 0.0
+        finally:
+            self._loop.call_later(delay, self._node_written)
+
+    def _node_written(self) -> None:
+        """Or not: then it is still due, and the pass will see to it."""
+        self._registering = False
         self._request_pass(_PASS_GAP)
-
-    async def _put_node(self, host: Host, *, create: bool) -> None:
-        spec = NodeSpec(
-            id=host.node_id,
-            addresses=host.addresses,
-            tunnel_addresses=self._tunnel_addresses,
-            vtep_mac=host.vtep_mac,
-            mtu=host.mtu,
-        )
-        before = self._membership
-        self._membership = await self._loop.run_in_executor(
-            self._datastore_thread, lambda: register(self._datastore, host.node, spec, create=create)
-        )
-        self._published = spec
-        if self._membership is not before:
-            log.info("node %s: %s", host.node, self._membership.value)
-
-    def _own_node_tunnels(self) -> tuple[Address, ...]:
-        """What this node has published: peers route by it, so it is never published with less."""
-        node = self._snapshot.nodes.get(self._settings.node_name)
-        return node.spec.tunnel_addresses if node and node.spec.id == self._identity.id else ()
 
     async def _synchronise(self) -> None:
         await self._loop.run_in_executor(self._datastore_thread, self._allocator.synchronise, self._datastore)
         self._request_pass(_PASS_GAP)
 
-    def _in_datastore_thread(self, work: Awaitable[None]) -> None:
+    def _begin(self, what: str, work: Coroutine[object, object, None]) -> None:
+        """In the background; how it goes is told to `_troubles`."""
+
         async def guarded() -> None:
-            try:
+            with self._troubles.about(what):
                 await work
-            except DatastoreError as e:
-                log.warning("%s", e)
 
         task = self._loop.create_task(guarded())
-        task.add_done_callback(lambda _: None)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # upkeep
 
     async def _upkeep(self) -> None:
-        try:
-            if self._tombstones.waiting():
-                await self._tombstones.take_up(self._operations.delete)
-            await self._operations.bury(self._missing)
-            self._memory.keep(self._snapshot)
-            if self._snapshot.complete and (outcome := self._reconciler.passages(self._desired)) != Outcome():
-                log.info("passages through other firewalls %s", outcome)
-            retired = self._allocator.retire()
-            if retired and self._connection.connected:
-                await self._loop.run_in_executor(self._datastore_thread, self._allocator.give_back, retired, self._datastore)
-                self._request_pass(_PASS_GAP)
-        except (NetloomError, OSError) as e:
-            log.warning("upkeep: %s", e)
+        """Each duty for itself: one that fails does not stop the others."""
+        duties = {
+            "tombstones": self._look_after_tombstones,
+            "dead sandboxes": self._bury,
+            "remembering": self._remember,
+            "other firewalls": self._pass_firewalls,
+            "blocks": self._give_back,
+        }
+        for what, duty in duties.items():
+            with self._troubles.about(what):
+                await duty()
         used = sum(map(len, self._journal.holdings.used.values()))
         self._metrics.addresses(used, sum(map(len, self._journal.holdings.released.values())))
-        self._health.ready, self._health.reason = self._unready() is None, self._unready() or "ok"
+
+    async def _look_after_tombstones(self) -> None:
+        if self._tombstones.waiting():
+            await self._tombstones.take_up(self._operations.delete)
+
+    async def _bury(self) -> None:
+        await self._operations.bury(self._missing)
+
+    async def _remember(self) -> None:
+        await self._loop.run_in_executor(None, self._memory.keep, self._snapshot)
+
+    async def _pass_firewalls(self) -> None:
+        if self._snapshot.complete and (outcome := self._reconciler.passages(self._desired)) != Outcome():
+            log.info("passages through other firewalls %s", outcome)
+
+    async def _give_back(self) -> None:
+        if self._connection.connected and (retired := self._allocator.retire()):
+            await self._loop.run_in_executor(self._datastore_thread, self._allocator.give_back, retired, self._datastore)
+            self._request_pass(_PASS_GAP)
 
     # facts for others
 
@@ -344,9 +364,9 @@ class Agent:
             return "the rules that close pods are not in place"
         if not self._snapshot.revision:
             return f"the datastore was never reached: {self._connection.error or 'connecting'}"
-        if self._membership in (Membership.DELETED, Membership.TAKEN):
-            return str(self._membership.value)
-        return self._hosting.problem
+        if self._registration.membership in (Membership.DELETED, Membership.TAKEN):
+            return str(self._registration.membership.value)
+        return None if self._hosting.addressed else self._hosting.problem
 
     def _mtu(self, addresses: Iterable[Interface]) -> int:
         pools = (pool_of(host_prefix(a.ip), self._snapshot.pools.values()) for a in addresses)
@@ -358,7 +378,13 @@ class Agent:
         self._own_ports.add(netlink.port)
         return netlink
 
-    def _report(self) -> Report:
+    def _state(self) -> bytes:
+        """For other threads: the values are taken in the loop, the document is made where it is asked for."""
+        report = asyncio.run_coroutine_threadsafe(self._report(), self._loop).result(_REPORT_SECONDS)
+        return encode(document(report))
+
+    async def _report(self) -> Report:
+        holdings = self._journal.holdings
         return Report(
             node=self._settings.node_name,
             started=self._started,
@@ -373,7 +399,8 @@ class Agent:
             problems=tuple(self._problems()),
             desired=self._desired,
             claims=self._allocator.claims,
-            holdings=self._journal.holdings,
+            used={version: tuple(numbers) for version, numbers in holdings.used.items()},
+            cooling={version: tuple(numbers) for version, numbers in holdings.released.items()},
             attachments=tuple(self._journal.attachments.values()),
         )
 
@@ -387,6 +414,8 @@ class Agent:
             yield f"the datastore is away: {self._connection.error or 'connecting'}; pods are served from claimed blocks"
         yield from (f"{name} cannot be read: {reason}" for name, reason in self._connection.broken)
         yield from self._allocator.alarms
+        if self._hosting.problem and self._hosting.addressed:
+            yield self._hosting.problem
         yield from self._desired.problems
-        yield from (str(failure) for failure in (self._last.failures if self._last else ()))
+        yield from self._troubles.standing
         yield from (f"link {name} of a pod is gone, its sandbox is not" for name in sorted(self._missing))

@@ -1,113 +1,131 @@
-"""Publishing: a thread that makes the datastore say what this node is and which pods it has.
+"""Publishing: a thread that makes the datastore say which pods this node has.
 
 The journal is the authority for local pods; the datastore gets a copy, later, and no pod waits for it.  Level-triggered: the
-wanted resources are put in place as a whole, compared with what is known to be there, and written until they agree.
+wanted Endpoints are put in place as a whole, compared with what is known to be there, and written until they agree.  One that
+cannot be written does not stop the others.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from netloom.datastore import Datastore
 from netloom.errors import Conflict, DatastoreError, NotFound, Unavailable
 from netloom.model.attachments import Attachment
-from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, Metadata
+from netloom.model.resources import Endpoint, EndpointSpec, Metadata
 
 log = logging.getLogger(__name__)
 
-_RETRY = 1.0
-Key = tuple[str, str]
+KIND = "Endpoint"
+_RETRY = 1.0, 30.0  # seconds: first, longest
+_ATTEMPTS = 20  # at one object, when others write it at the same time
 
 
 class Publisher:
-    """Writes Endpoints of one node, and whatever else `want` names (its Node)."""
+    """Endpoints of one node, by their keys.  `on_failure(messages)` is told, from this thread, what could not be published, in
+    words; nothing: all is well.  That the datastore is away is not told, for whoever watches it knows."""
 
-    def __init__(self, datastore: Datastore, node: str) -> None:
-        self._datastore, self._node = datastore, node
-        self._want: Mapping[Key, AnyResource] = {}
-        self._have: dict[Key, AnyResource] | None = None
+    def __init__(self, datastore: Datastore, node: str, on_failure: Callable[[Sequence[str]], None]) -> None:
+        self._datastore, self._node, self._on_failure = datastore, node, on_failure
+        self._want: Mapping[str, Endpoint] = {}
+        self._have: dict[str, Endpoint] | None = None
         self._changed = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publishing", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def want(self, resources: Mapping[Key, AnyResource]) -> None:
-        self._want = resources
+    def want(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._want = endpoints
         self._changed.set()
 
     def forget(self) -> None:
-        """What is there is not known any more (another store, a list of our own objects that others changed)."""
+        """What is there is not known any more: another store, or others changed our Endpoints."""
         self._have = None
         self._changed.set()
 
     def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._changed.set()
         self._thread.join(5)
 
     def _run(self) -> None:
-        while not self._stopping:
+        delay = _RETRY[0]
+        while not self._stopping.is_set():
             self._changed.wait()
             self._changed.clear()
-            try:
-                agrees = self._publish()
-            except DatastoreError as e:
-                log.debug("publishing waits: %s", e)
-                agrees = False
-            if not agrees and not self._stopping:
+            if self._try():
+                delay = _RETRY[0]
+            else:
                 self._have = None
-                time.sleep(_RETRY)
+                self._stopping.wait(delay)
+                delay = min(delay * 2, _RETRY[1])
                 self._changed.set()
 
-    def _publish(self) -> bool:
-        """Whether everything is as wanted now.  A record that cannot be read or written does not stop the others."""
+    def _try(self) -> bool:
+        """Whether everything is as wanted now."""
+        try:
+            failures = self._publish()
+        except DatastoreError as e:
+            log.debug("publishing waits: %s", e)
+            return False
+        except Exception as e:
+            log.exception("a fault of our own, while publishing")
+            failures = [f"a fault of our own: {type(e).__name__}: {e}"]
+        self._on_failure(failures)
+        return not failures
+
+    def _publish(self) -> list[str]:
+        """What could not be written.  Raises DatastoreError where nothing can be."""
         have = self._have if self._have is not None else self._read()
         self._have = have
-        want, agrees = self._want, True
-        for key in have.keys() | want.keys():
-            resource = want.get(key)
-            if have.get(key) == resource:
+        want, failures = self._want, []
+        for key in sorted(have.keys() | want.keys()):
+            endpoint = want.get(key)
+            if have.get(key) == endpoint:
                 continue
             try:
-                self._write(key, resource)
+                self._write(key, endpoint)
             except Unavailable:
                 raise
             except DatastoreError as e:
-                log.warning("%s %s is not published: %s", *key, e)
-                agrees = False
+                failures.append(f"{KIND} {key} is not published: {e}")
                 continue
-            if resource is None:
+            if endpoint is None:
                 del have[key]
             else:
-                have[key] = resource
-        return agrees
+                have[key] = endpoint
+        return failures
 
-    def _read(self) -> dict[Key, AnyResource]:
-        found: dict[Key, AnyResource] = {}
-        for stored in self._datastore.list("Endpoint").items:
-            if isinstance(stored.resource, Endpoint) and stored.resource.spec.node == self._node:
-                found["Endpoint", stored.resource.key] = stored.resource
-        return found
+    def _read(self) -> dict[str, Endpoint]:
+        found = (stored.resource for stored in self._datastore.list(KIND).items)
+        return {e.key: e for e in found if isinstance(e, Endpoint) and e.spec.node == self._node}
 
-    def _write(self, key: Key, resource: AnyResource | None) -> None:
+    def _write(self, key: str, endpoint: Endpoint | None) -> None:
         """Puts it in place; None takes it away."""
-        while True:
-            stored = self._datastore.get(*key)
+        for _ in range(_ATTEMPTS):
             try:
-                if stored is None and resource is not None:
-                    self._datastore.create(resource)
-                elif stored is not None and resource is None:
-                    self._datastore.delete(*key, stored.revision)
-                elif stored is not None and resource is not None:
-                    self._datastore.update(resource, stored.revision)
+                stored = self._datastore.get(KIND, key)
+                if stored is None and endpoint is not None:
+                    self._datastore.create(endpoint)
+                elif stored is not None and endpoint is None:
+                    self._datastore.delete(KIND, key, stored.revision)
+                elif stored is not None and endpoint is not None:
+                    self._datastore.update(endpoint, stored.revision)
             except (Conflict, NotFound):
                 continue
+            except Unavailable:
+                raise
+            except DatastoreError:
+                if endpoint is None:
+                    raise
+                self._datastore.delete(KIND, key)  # a record of ours that cannot be read: it is made anew
+                continue
             return
+        raise Conflict(f"was changed by others {_ATTEMPTS} times in a row")
 
 
 def endpoint(attachment: Attachment, node: str) -> Endpoint:

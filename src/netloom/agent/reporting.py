@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,7 +24,6 @@ from netloom.calc.metrics import node_metric
 from netloom.dataplane.netlink import PROTOCOL
 from netloom.ipam.blocks import kept, pool_of
 from netloom.ipam.claims import Claims
-from netloom.ipam.holdings import Holdings
 from netloom.model.addresses import Address, host_prefix
 from netloom.model.attachments import Attachment
 from netloom.model.desired import Desired, Route, RouteKey, RouteKind
@@ -33,7 +32,7 @@ from netloom.model.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that the document is made from."""
+    """Everything that the document is made from.  `used`, `cooling`: addresses as numbers, by family."""
 
     node: str
     started: float
@@ -48,7 +47,8 @@ class Report:
     problems: tuple[str, ...]
     desired: Desired
     claims: Claims
-    holdings: Holdings
+    used: Mapping[int, Collection[int]]
+    cooling: Mapping[int, Collection[int]]
     attachments: tuple[Attachment, ...]
 
 
@@ -98,8 +98,8 @@ def _blocks(report: Report) -> Iterable[BlockState]:
     for held in report.claims.held:
         cidr, pool = held.cidr, pool_of(held.cidr, report.snapshot.pools.values())
         first, last = int(cidr.network_address), int(cidr.broadcast_address)
-        used = sum(first <= number <= last for number in report.holdings.used[cidr.version])
-        cooling = sum(first <= number <= last for number in report.holdings.released[cidr.version])
+        used = sum(first <= number <= last for number in report.used[cidr.version])
+        cooling = sum(first <= number <= last for number in report.cooling[cidr.version])
         own = len(kept(cidr))
         free = cidr.num_addresses - used - cooling - own
         yield BlockState(cidr=cidr, pool=pool.name if pool else "", used=used, kept=own, cooling=cooling, free=free)

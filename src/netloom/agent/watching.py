@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("IPPool", "IPReservation", "Node", "Namespace", "IPBlock")
 _RETRY = 0.2, 5.0  # seconds: first, longest
+_STEADY = 5.0  # seconds that a watch has to last before the next listing comes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,17 @@ class Connection:
 
 
 class Watcher:
-    """`on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own."""
+    """`on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore
+    gave no answer, and is to be opened anew."""
 
-    def __init__(self, datastore: Datastore, last: Snapshot, on_change: Callable[[Snapshot, Connection], None]) -> None:
-        self._datastore, self._on_change = datastore, on_change
+    def __init__(
+        self,
+        datastore: Datastore,
+        last: Snapshot,
+        on_change: Callable[[Snapshot, Connection], None],
+        on_loss: Callable[[], None],
+    ) -> None:
+        self._datastore, self._on_change, self._on_loss = datastore, on_change, on_loss
         self._snapshot, self._connection = last, Connection(since=time.time())
         self._listed: dict[str, int] = {}
         self._broken: dict[str, str] = {}
@@ -58,16 +66,24 @@ class Watcher:
     def _run(self) -> None:
         delay = _RETRY[0]
         while not self._stopping.is_set():
+            begun = time.monotonic()
             try:
                 self._list()
-                delay = _RETRY[0]
                 self._follow()
             except Compacted:
                 log.info("watch is too far behind: listing again")
             except DatastoreError as e:
-                self._say(connected=False, error=str(e))
-                self._stopping.wait(delay)
-                delay = min(delay * 2, _RETRY[1])
+                self._lost(str(e))
+            except Exception as e:
+                log.exception("a fault of our own, while watching")
+                self._lost(f"a fault of our own: {type(e).__name__}: {e}")
+            delay = _RETRY[0] if time.monotonic() - begun > _STEADY else min(delay * 2, _RETRY[1])
+            self._stopping.wait(delay)
+
+    def _lost(self, error: str) -> None:
+        if not self._stopping.is_set():
+            self._on_loss()
+            self._say(connected=False, error=error)
 
     def _list(self) -> None:
         identity, snapshot, listed = self._datastore.identity, Snapshot(complete=True), {}
@@ -94,7 +110,10 @@ class Watcher:
             self._watch.close()
 
     def _take(self, events: Sequence[Event]) -> None:
-        fresh = [e for e in events if e.revision > self._listed.get(e.kind, 0)]
+        """Each kind was listed at a revision of its own, the watch begins at the earliest of them."""
+        fresh = [e for e in events if e.kind in KINDS and e.revision > self._listed[e.kind]]
+        if not fresh:
+            return
         for event in fresh:
             name = f"{event.kind} {event.key}"
             if event.error:
@@ -102,9 +121,8 @@ class Watcher:
             else:
                 self._broken.pop(name, None)
         good = [(e.kind, e.key, e.resource) for e in fresh if not e.error]
-        if any(kind in KINDS for kind, _, _ in good):
-            self._snapshot = self._snapshot.updated(fresh[-1].revision, good)
-            self._say(connected=True)
+        self._snapshot = self._snapshot.updated(max(self._snapshot.revision, fresh[-1].revision), good)
+        self._say(connected=True)
 
     def _say(self, *, connected: bool, error: str = "", identity: str | None = None) -> None:
         before = self._connection

@@ -10,11 +10,14 @@ from netloom.model.addresses import Address, Interface, Mac, Prefix
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """An interface of the host that is not ours, with its addresses.  `mtu` in bytes."""
+    """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not
+    a cable is in it; `accept_ra`: whether it takes router advertisements (0 no, 1 unless it forwards, 2 yes)."""
 
     name: str
     mtu: int
     addresses: tuple[Interface, ...] = ()
+    up: bool = True
+    accept_ra: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,5 +38,7 @@ def peer(host: Host, peer: Peer) -> Tables:
     uplink = host.uplink_towards(gateway)
     if uplink is None:
         return Tables(problems=[f"node {peer.name} ({gateway}) is not a neighbour: its pools need VXLAN or VXLANCrossSubnet"])
+    if not uplink.up:
+        return Tables(problems=[f"{uplink.name} is down: no way to node {peer.name}"])
     route = Route(device=uplink.name, gateway=gateway)
     return Tables(routes={RouteKey(prefix, peer.metric): route for prefix in peer.prefixes})

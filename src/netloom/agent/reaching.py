@@ -1,0 +1,66 @@
+"""Reaching the datastore: opened when it is first asked for something, and anew after it was lost.
+
+So an agent starts, and serves its pods, while the datastore is away.  One that this node has known is never made anew here:
+where its file is missing (a disk that is not mounted yet), an empty store in its place would say that there is no cluster.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from netloom.datastore import Datastore, Listing, Revision, Stored, Watch, check_target, connect
+from netloom.errors import Unavailable
+from netloom.model.resources import AnyResource
+
+
+class Reached:
+    """A Datastore.  `known`: this node has seen it before.  Every call may raise Unavailable, and the next one tries again."""
+
+    def __init__(self, target: str, *, known: bool) -> None:
+        check_target(target)
+        self._target, self._known = target, known
+        self._opening = threading.Lock()
+        self._store: Datastore | None = None
+        self._closed = False
+
+    def renew(self) -> None:
+        """It was lost: the next call opens it anew.  Calls that are under way end with Unavailable."""
+        with self._opening:
+            store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    @property
+    def identity(self) -> str:
+        return self._opened().identity
+
+    def get(self, kind: str, key: str) -> Stored | None:
+        return self._opened().get(kind, key)
+
+    def list(self, kind: str | None = None) -> Listing:
+        return self._opened().list(kind)
+
+    def create(self, resource: AnyResource) -> Revision:
+        return self._opened().create(resource)
+
+    def update(self, resource: AnyResource, revision: Revision) -> Revision:
+        return self._opened().update(resource, revision)
+
+    def delete(self, kind: str, key: str, revision: Revision | None = None) -> Revision:
+        return self._opened().delete(kind, key, revision)
+
+    def watch(self, since: Revision) -> Watch:
+        return self._opened().watch(since)
+
+    def close(self) -> None:
+        self._closed = True
+        self.renew()
+
+    def _opened(self) -> Datastore:
+        with self._opening:
+            if self._closed:
+                raise Unavailable("the datastore is closed")
+            if self._store is None:
+                self._store = connect(self._target, create=not self._known)
+                self._known = True
+            return self._store
