@@ -84,11 +84,9 @@ class Nft:
     def expel(self, sources: Collection[Source]) -> None:
         """From now on these are closed.  Where a table is missing, whoever builds it anew leaves them out."""
         found = source_keys(sources)
-        batch = [message for definition, gone in found.items() for message in delete_elements(definition, gone)]
-        repeatable = [message for definition, gone in found.items() for message in _without(definition, gone)]
-        for messages in (batch, repeatable) if batch else ():
+        for deleting in (delete_elements, _without) if found else ():
             try:
-                self._kernel.transact(messages)
+                self._kernel.transact([message for definition, gone in found.items() for message in deleting(definition, gone)])
             except DataplaneError as e:
                 if e.errno != errno.ENOENT:
                     raise
