@@ -1,0 +1,109 @@
+"""Points 65 to 76 of the CNI checklist: GC takes what nobody uses, and nothing else; STATUS tells whether ADD would succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.agent_process import Machine, Sandbox
+from tests.cni_calls import CONFIG, Answer, Document, Runtime
+
+DONE = Answer(0, b"")
+LIST = "cni.dev/valid-attachments"
+BLUE = CONFIG | {"name": "blue"}
+
+
+class Pods:
+    """Two whose sandboxes live, two whose sandboxes are gone, and one dead of another network."""
+
+    def __init__(self, runtime: Runtime, machine: Machine, stack: ExitStack) -> None:
+        self._runtime, self.results = runtime, dict[str, Document]()
+        self.living = [stack.enter_context(machine.sandbox()) for _ in range(2)]
+        self.dead = [machine.make_sandbox() for _ in range(3)]
+        for sandbox in (*self.living, *self.dead[:2]):
+            self._add(sandbox, CONFIG)
+        self._add(self.dead[2], BLUE)
+        for sandbox in self.dead:
+            machine.remove_sandbox(sandbox)
+        self._machine = machine
+
+    def _add(self, sandbox: Sandbox, config: Document) -> None:
+        answer = self._runtime("ADD", sandbox, config)
+        assert answer.ok, answer
+        self.results[sandbox.container_id] = answer.document
+
+    def attached(self) -> set[str]:
+        """Container IDs, as the agent tells them."""
+        return {a.container_id for a in self._machine.state().attachments if a.state.value == "ready"}
+
+    def ids(self, sandboxes: list[Sandbox]) -> set[str]:
+        return {sandbox.container_id for sandbox in sandboxes}
+
+
+@pytest.fixture
+def pods(runtime: Runtime, machine: Machine) -> Iterator[Pods]:
+    with ExitStack() as stack:
+        made = Pods(runtime, machine, stack)
+        yield made
+        for sandbox in (*made.living, *made.dead):
+            for config in (CONFIG, BLUE):
+                assert runtime("DEL", sandbox, config) == DONE
+
+
+def listed(sandboxes: list[Sandbox], config: Document = CONFIG) -> Document:
+    return config | {LIST: [{"containerID": s.container_id, "ifname": "eth0"} for s in sandboxes]}
+
+
+def test_65_what_is_not_listed_and_dead_goes(either: Runtime, pods: Pods) -> None:
+    """Points 66, 69, 71: its addresses, links, routes and rules too, which the check after each test proves."""
+    assert either("GC", pods.living[0], listed(pods.living)) == DONE
+    assert pods.attached() == pods.ids([*pods.living, pods.dead[2]])
+    for sandbox in pods.living:
+        assert either("CHECK", sandbox, result=pods.results[sandbox.container_id]).ok
+
+
+def test_69_what_is_listed_stays_even_if_it_is_dead(runtime: Runtime, pods: Pods) -> None:
+    before = pods.attached()
+    assert runtime("GC", pods.living[0], listed([*pods.living, pods.dead[0]])) == DONE
+    assert before - pods.attached() == {pods.dead[1].container_id}
+
+
+def test_a_living_sandbox_stays_even_if_it_is_not_listed(runtime: Runtime, pods: Pods) -> None:
+    """A list may be incomplete, and taking a running pod's network is worse than keeping a dead one's."""
+    assert runtime("GC", pods.living[0], listed([])) == DONE
+    assert pods.attached() == pods.ids([*pods.living, pods.dead[2]])
+
+
+def test_70_without_a_list_only_the_dead_go(runtime: Runtime, pods: Pods) -> None:
+    assert runtime("GC", pods.living[0], CONFIG) == DONE
+    assert pods.attached() == pods.ids([*pods.living, pods.dead[2]])
+
+
+def test_65_another_network_is_left_alone(runtime: Runtime, pods: Pods) -> None:
+    before = pods.attached()
+    assert runtime("GC", pods.living[0], listed([], BLUE)) == DONE
+    assert before - pods.attached() == {pods.dead[2].container_id}
+
+
+@pytest.mark.parametrize("value", [5, {}, [5], [{"containerID": 5}]])
+def test_a_list_that_is_none_collects_nothing(either: Runtime, pods: Pods, value: object) -> None:
+    before = pods.attached()
+    assert either("GC", pods.living[0], CONFIG | {LIST: value}).error == 7
+    assert pods.attached() == before
+
+
+def test_72_status_says_nothing_when_all_is_well(either: Runtime, sandbox: Sandbox) -> None:
+    assert either("STATUS", sandbox) == DONE
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        pytest.param({"wiring": "warp"}, 7, id="14: a wiring that does not exist"),
+        pytest.param({"cniVersion": "1.0.0"}, 1, id="35: before it was there"),
+    ],
+)
+def test_a_status_that_is_asked_wrongly_is_refused(either: Runtime, sandbox: Sandbox, config: Document, code: int) -> None:
+    assert either("STATUS", sandbox, CONFIG | config).error == code
