@@ -6,14 +6,17 @@ Those who wait for the same block wait together: one claim serves them all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 
 from netloom.datastore import Datastore
+from netloom.errors import Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.model.addresses import Address, Interface
 from netloom.model.resources import IPPool
+
+_CLAIMS = 8  # blocks that one address of the node's own waits for at most
 
 
 class Claiming:
@@ -38,17 +41,30 @@ class Claiming:
         if future is None:
             future = loop.run_in_executor(self._thread, self._allocator.claim, need, self._datastore)
             self._under_way[key] = future
-            future.add_done_callback(lambda _: self._under_way.pop(key, None))
+            future.add_done_callback(lambda done: self._claimed(key, done))
         await asyncio.shield(future)
 
-    async def own_addresses(self, pools: Iterable[IPPool]) -> tuple[Address, ...]:
-        """The node's own address in each of these pools, at most one per family."""
+    def _claimed(self, key: object, done: asyncio.Future[None]) -> None:
+        """Looks at the failure, too: whoever waited for it may have given up."""
+        del self._under_way[key]
+        if not done.cancelled():
+            done.exception()
+
+    async def own_addresses(self, pools: Iterable[IPPool], present: Collection[Address]) -> tuple[Address, ...]:
+        """The node's own addresses in these pools, one per family where they have one.  `present`: those that it has now, which
+        stay if they can: peers route by them."""
         found: dict[int, Address] = {}
-        for pool in pools:
-            address = self._allocator.own_address(pool)
-            while isinstance(address, NeedBlock):
-                await self.claim(address)
-                address = self._allocator.own_address(pool)
-            if address is not None:
-                found.setdefault(address.version, address)
+        for pool in sorted(pools, key=lambda pool: (not any(a in pool.spec.cidr for a in present), pool.name)):
+            if pool.spec.cidr.version not in found and (address := await self._own_address(pool)):
+                found[address.version] = address
         return tuple(found[version] for version in sorted(found))
+
+    async def _own_address(self, pool: IPPool) -> Address | None:
+        for _ in range(_CLAIMS):
+            address = self._allocator.own_address(pool)
+            if not isinstance(address, NeedBlock):
+                return address
+            if pool.spec.disabled:
+                return None
+            await self.claim(address)
+        raise Unavailable(f"blocks of pool {pool.name} are lost as fast as they are claimed")

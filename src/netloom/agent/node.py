@@ -43,8 +43,10 @@ from netloom.cni.server import Server
 from netloom.cni.tombstones import Tombstones
 from netloom.config import Settings
 from netloom.dataplane import conntrack
+from netloom.dataplane.foreign.tables import TABLES as FIREWALL_TABLES
 from netloom.dataplane.netlink import Events, Netlink, Touched, device_names
 from netloom.dataplane.nft import Nft
+from netloom.dataplane.nft.ruleset import TABLES as OWN_TABLES
 from netloom.dataplane.sandboxes import Sandboxes
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.blocks import pool_of
@@ -210,10 +212,19 @@ class Agent:
         return touched.overrun or bool(touched.tables.keys() - {"neighbours", "fdb"} or learned & self._own_links)
 
     def _rules_changed(self) -> None:
+        if self._name_rule_changes():
+            self._request_pass(_DRIFT_GAP)
+
+    def _name_rule_changes(self) -> bool:
+        """Whether our tables were changed, or those that pods' traffic has to pass.  What others do in theirs is no news."""
+        found = False
         with self._troubles.about("nftables events"):
             for change in self._nft.foreign_changes():
-                log.info("nftables: %s was changed by %s", change.table or "something", change.process)
-                self._request_pass(_DRIFT_GAP)
+                ours = change.table is None or change.table in OWN_TABLES
+                if ours:
+                    log.info("nftables: %s was changed by %s", change.table or "something", change.process)
+                found = found or ours or change.table in FIREWALL_TABLES
+        return found
 
     def _attachments_changed(self) -> None:
         """An attachment came or went: its Endpoint follows."""
@@ -238,6 +249,7 @@ class Agent:
     def _pass(self) -> None:
         self._scheduled, start = None, time.perf_counter()
         done = None
+        self._name_rule_changes()
         with self._troubles.about("pass"):
             done = self._reconcile()
         if done is None or done.failures:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from netloom.dataplane.addresses import Addresses
+from netloom.dataplane.batch import describe
 from netloom.dataplane.fdb import Fdb
 from netloom.dataplane.foreign import ForeignFirewalls
 from netloom.dataplane.links import Links
@@ -23,19 +25,21 @@ from netloom.dataplane.routes import Routes
 from netloom.dataplane.sysctls import Sysctls
 from netloom.errors import DataplaneError
 from netloom.model.desired import Desired
-from netloom.reconcile import Driver, Outcome
+from netloom.reconcile import Changes, Driver, Outcome
 
+_NAMED = 3  # entries of a table, of either sign
 _ORDER = ("links", "sysctls", "addresses", "filter", "passages", "neighbours", "fdb", "routes")
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass did.  `at`: seconds of the epoch."""
+    """What one pass did.  `at`: seconds of the epoch.  `named`: by table, the first of the entries that it wrote and took away."""
 
     revision: int
     at: float
     milliseconds: float
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[DataplaneError, ...]:
@@ -46,8 +50,12 @@ class Pass:
         return any(o.put or o.deleted or o.failures for o in self.outcomes.values())
 
     def __str__(self) -> str:
-        tables = " ".join(f"{name}={outcome}" for name, outcome in self.outcomes.items() if str(outcome) != "same")
-        return f"pass revision={self.revision} {tables or 'same'} ms={self.milliseconds:.1f}"
+        tables = [
+            f"{name}={outcome}" + (f" [{self.named[name]}]" if name in self.named else "")
+            for name, outcome in self.outcomes.items()
+            if str(outcome) != "same"
+        ]
+        return f"pass revision={self.revision} ms={self.milliseconds:.1f} {' '.join(tables) or 'same'}"
 
 
 class Reconciler:
@@ -63,19 +71,20 @@ class Reconciler:
 
     def run(self, desired: Desired, revision: int, *, complete: bool) -> Pass:
         start, at = time.perf_counter(), time.time()
-        outcomes = {}
+        outcomes: dict[str, Outcome] = {}
+        named: dict[str, str] = {}
         for name in _ORDER:
             try:
-                outcomes[name] = self._table(name, desired, complete=complete)
+                outcomes[name] = self._table(name, desired, named, complete=complete)
             except DataplaneError as e:  # the table could not be read
                 outcomes[name] = Outcome(failures=(e,))
-        return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes)
+        return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes, named)
 
     def passages(self, desired: Desired) -> Outcome:
         """Through other firewalls.  Some of them tell nobody that they were reloaded, so this is asked for more often."""
         return self._foreign.reconcile(desired.filter.pools)
 
-    def _table(self, name: str, desired: Desired, *, complete: bool) -> Outcome:
+    def _table(self, name: str, desired: Desired, named: dict[str, str], *, complete: bool) -> Outcome:
         if name == "filter":
             return self._nft.reconcile(desired.filter, complete=complete)
         if name == "passages":
@@ -84,4 +93,15 @@ class Reconciler:
         changes = driver.changes(getattr(desired, name))
         if not complete:
             changes = replace(changes, delete=frozenset())
-        return driver.apply(changes) if changes else Outcome()
+        if not changes:
+            return Outcome()
+        named[name] = _in_words(changes)
+        return driver.apply(changes)
+
+
+def _in_words(changes: Changes[Any, Any]) -> str:  # Any: of each driver's keys
+    """The first few, so that a line of the log says what somebody else had changed."""
+    signed = [("+", changes.put), ("-", changes.delete - changes.put.keys())]
+    words = [f"{sign}{describe(key)}" for sign, keys in signed for key in islice(keys, _NAMED)]
+    more = len(changes.put) + len(signed[1][1]) - len(words)
+    return ", ".join(words) + (f" and {more} more" if more else "")

@@ -75,7 +75,7 @@ class Registration:
         situation = self._situation(snapshot, host)
         await self._put(situation.spec, create=self.membership is Membership.UNKNOWN)
         if self.membership is Membership.MEMBER:
-            self.tunnel_addresses = await self._claiming.own_addresses(situation.tunnels)
+            self.tunnel_addresses = await self._claiming.own_addresses(situation.tunnels, self.tunnel_addresses)
             await self._put(situation.spec, create=False)
         self._done = situation
 

@@ -30,6 +30,8 @@ from netloom.model.addresses import Prefix
 from netloom.reconcile import Outcome
 
 _VERSIONS: Final = {TableId(AF_INET, "filter"): (4,), TableId(AF_INET6, "filter"): (6,), TableId(INET, "firewalld"): (4, 6)}
+TABLES: Final = frozenset(_VERSIONS)
+"""Where other firewalls in nftables would hold pods' traffic up."""
 _DROP = 0
 _JUMP_COMMENT = "netloom: traffic of pods"
 
