@@ -7,6 +7,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 
@@ -33,12 +34,19 @@ def run(settings: Settings) -> None:
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     _keep_memory_together()
+    _allow_many_descriptors()
     asyncio.run(_run(settings))
 
 
 def _keep_memory_together() -> None:
     """glibc gives each thread an arena of its own, which at size costs a third more memory; Python's lock makes them useless."""
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _allow_many_descriptors() -> None:
+    """Each call under way holds two; the soft limit of 1024 is for programs that use select(2)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(settings: Settings) -> None:

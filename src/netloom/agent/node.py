@@ -55,6 +55,7 @@ from netloom.model.addresses import Interface, host_prefix
 from netloom.model.attachments import PREFIX, Attachment, NetnsId, State
 from netloom.model.desired import Desired
 from netloom.model.host import Host
+from netloom.model.resources import Endpoint
 from netloom.model.snapshot import Snapshot
 from netloom.reconcile import Outcome
 
@@ -64,6 +65,7 @@ _UPKEEP = 5.0  # seconds between looks at claims, dead sandboxes, tombstones
 _DRIFT_GAP = 0.5  # seconds between passes that repair drift
 _PASS_GAP = 0.02  # seconds between passes that follow the datastore
 _REST = 4.0  # times a pass's own time until the next one: in a large cluster the loop has other things to do
+_PUBLISH = 0.02  # seconds that an Endpoint waits for others: no ADD pays for the one before it
 _RETRY = 1.0  # seconds until a pass that was refused something, or a registration, is tried again
 _REPORT_SECONDS = 5.0  # that somebody who asks waits for the loop
 
@@ -117,7 +119,8 @@ class Agent:
         self._passes, self._busy = 0, 0.0
         self._in_sync_since: float | None = None
         self._scheduled: asyncio.TimerHandle | None = None
-        self._registering = False
+        self._registering = self._publishing = False
+        self._endpoints: dict[int, Endpoint] = {}
         self._started = time.time()
         self.in_sync = asyncio.Event()
 
@@ -227,11 +230,17 @@ class Agent:
         return found
 
     def _attachments_changed(self) -> None:
-        """An attachment came or went: its Endpoint follows."""
-        ready = (a for a in self._journal.attachments.values() if a.state is State.READY)
-        endpoints = (endpoint(a, self._settings.node_name) for a in ready)
-        self._publisher.want({e.key: e for e in endpoints})
+        """An attachment came or went: its Endpoint follows, with those of others that come at the same time."""
         self._basis = None
+        if not self._publishing:
+            self._publishing = True
+            self._loop.call_later(_PUBLISH, self._publish)
+
+    def _publish(self) -> None:
+        self._publishing, known = False, self._endpoints
+        ready = (a for a in self._journal.attachments.values() if a.state is State.READY)
+        self._endpoints = {a.sequence: known.get(a.sequence) or endpoint(a, self._settings.node_name) for a in ready}
+        self._publisher.want({e.key: e for e in self._endpoints.values()})
 
     # a pass
 
