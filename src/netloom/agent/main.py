@@ -25,6 +25,7 @@ from netloom.model.attachments import NetnsId
 log = logging.getLogger(__name__)
 
 _M_ARENA_MAX = -8  # malloc.h
+_SWITCH = 0.0005  # seconds that another thread may hold up the loop
 _SYNC_PATIENCE = 10.0  # seconds that READY waits for the first pass that knows the whole cluster
 
 
@@ -34,6 +35,7 @@ def run(settings: Settings) -> None:
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     _keep_memory_together()
+    sys.setswitchinterval(_SWITCH)
     _allow_many_descriptors()
     asyncio.run(_run(settings))
 
