@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_origin
 
 import msgspec
 import yaml
@@ -20,16 +22,18 @@ ENVIRONMENT = "NETLOOM_"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """node_name            who this node is; default: the host name, in lower case
-    node_addresses       underlay addresses `ADDRESS/LENGTH`; default: found, see agent.addressing
-    datastore            `sqlite:PATH` or `memory:` (one process only)
-    run_dir              sockets and journal; a tmpfs, gone at reboot
-    state_dir            block claims and the node's identity; survives reboot
-    mtu                  of pod interfaces, in bytes; 0: the uplink's less the encapsulation's
-    vxlan_vni, vxlan_port  the same on every node (1 and 8472 speak with Flannel)
-    cool_down            seconds before an address is given out again
-    health_address       `ADDRESS:PORT` of /livez, /readyz and /metrics; empty: none
-    resync_interval      seconds between full passes when nothing happens
+    """nodeName         who this node is; default: the host name, in lower case
+    nodeAddresses    underlay addresses ADDRESS/LENGTH; default: the uplink's own
+    datastore        sqlite:PATH, or memory: (one process only)
+    runDir           sockets and journal; a tmpfs, gone at reboot
+    stateDir         block claims and the node's identity; survives reboot
+    mtu              of pod interfaces, in bytes; 0: the uplink's less the encapsulation's
+    vxlanVni         the same on every node (1 speaks with Flannel)
+    vxlanPort        the same on every node (8472 speaks with Flannel)
+    coolDown         seconds before an address is given out again
+    healthAddress    ADDRESS:PORT of /livez, /readyz and /metrics; empty: none
+    resyncInterval   seconds between full passes when nothing happens
+    logLevel         debug, info, warning or error
     """
 
     node_name: str = ""
@@ -48,15 +52,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     def __post_init__(self) -> None:
         if not self.node_name:
             msgspec.structs.force_setattr(self, "node_name", socket.gethostname().lower())
-        check_object_name(self.node_name)
+        check_object_name(self.node_name, "nodeName")
         if self.mtu and not 576 <= self.mtu <= 65535:
             raise ValueError(f"mtu: {self.mtu} is out of range; 576 to 65535, or 0 to compute it")
         if not 1 <= self.vxlan_vni < 1 << 24:
             raise ValueError(f"vxlanVni: {self.vxlan_vni} is out of range; 1 to 16777215")
         if not 1 <= self.vxlan_port < 1 << 16:
             raise ValueError(f"vxlanPort: {self.vxlan_port} is out of range; 1 to 65535")
-        if self.cool_down < 0 or self.resync_interval <= 0:
-            raise ValueError("coolDown must not be negative, resyncInterval must be positive")
+        if self.cool_down < 0:
+            raise ValueError(f"coolDown: {self.cool_down} is negative")
+        if self.resync_interval <= 0:
+            raise ValueError(f"resyncInterval: {self.resync_interval} is not positive")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"logLevel: {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
 
@@ -72,34 +78,69 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+_HINT = "netloom agent --help lists the settings"
+_PLACE = re.compile(r"(.*) - at `\$\.(\w+).*`", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_OWN = re.compile(r"(\w+): (.*)", re.DOTALL)
 
 
 def load(file: str | None = None, environment: Mapping[str, str] = os.environ, **flags: object) -> Settings:
-    """Settings from all three places.  `file` None: the default file, if there is one.  Flags that are None are not given."""
-    values: dict[str, object] = {}
-    path = Path(file or environment.get(ENVIRONMENT + "CONFIG") or DEFAULT_FILE)
-    if file or path.exists():
-        values |= _read(path)
+    """Settings from all three places.  `file` None: the one that NETLOOM_CONFIG names, or the default file, if there is one.
+    Flags that are None are not given.  Raises ConfigError that says where the value came from."""
+    named = file or environment.get(ENVIRONMENT + "CONFIG")
+    path = Path(named or DEFAULT_FILE)
+    values = _read(path) if named or path.exists() else {}
+    origins = dict.fromkeys(values, str(path))
     for name, field in _FIELDS.items():
-        text = environment.get(ENVIRONMENT + name.upper())
-        if text is not None:
-            values[field.encode_name] = yaml.safe_load(text) if field.type is not str else text
-    values |= {_FIELDS[name].encode_name: value for name, value in flags.items() if value is not None}
+        variable = ENVIRONMENT + name.upper()
+        if (text := environment.get(variable)) is not None:
+            values[field.encode_name] = _of_variable(field, text, variable)
+            origins[field.encode_name] = variable
+    for name, value in flags.items():
+        if value is not None:
+            values[_FIELDS[name].encode_name] = value
+            origins[_FIELDS[name].encode_name] = f"--{name.replace('_', '-')}"
     try:
         return msgspec.convert(values, Settings, dec_hook=dec_hook, strict=True)
     except msgspec.ValidationError as e:
-        raise ConfigError(str(e), where=str(path) if path.exists() else "environment or flags") from e
+        setting, message = _reason(str(e))
+        raise ConfigError(message, where=origins.get(setting), path=setting, hint=_HINT) from e
+
+
+def _of_variable(field: msgspec.structs.FieldInfo, text: str, variable: str) -> object:
+    """Text as it is, numbers as YAML has them, several with commas."""
+    if field.type is str:
+        return text
+    several = get_origin(field.type) is tuple and not text.startswith("[")
+    return _parse(f"[{text}]" if several else text, variable)
+
+
+def _reason(text: str) -> tuple[str, str]:
+    """msgspec's words, or those of a check above → setting and message."""
+    if found := _PLACE.fullmatch(text):
+        return found[2], found[1]
+    if found := _UNKNOWN.fullmatch(text):
+        return found[1], "there is no such setting"
+    found = _OWN.fullmatch(text)
+    return (found[1], found[2]) if found else ("", text)
 
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        document = yaml.safe_load(path.read_bytes())
+        document = _parse(path.read_bytes(), str(path))
     except OSError as e:
-        raise ConfigError(f"cannot be read: {e.strerror}", where=str(path)) from e
-    except yaml.YAMLError as e:
-        raise ConfigError(f"is not YAML: {e}", where=str(path)) from e
+        raise ConfigError(f"cannot be read: {e.strerror}", where=str(path), hint=f"ls -l {path}") from e
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigError("is not a mapping of settings", where=str(path))
+        raise ConfigError("is not a mapping of settings", where=str(path), hint=_HINT)
     return document
+
+
+def _parse(text: str | bytes, where: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"is not YAML: {getattr(e, 'problem', e)}", where=f"{where}{line}", hint=_HINT) from e

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from netloom.cli.context import Context, connection
+from netloom.config import Settings
+from netloom.errors import ConfigError
+
+_SETTINGS = "\n".join(line.strip() for line in (Settings.__doc__ or "").strip().splitlines())
 
 
-@click.command()
+@click.command(epilog=f"\b\nSettings, in FILE or as NETLOOM_NODE_NAME and so on:\n{_SETTINGS}")
 @connection
 @click.pass_obj
 def agent(context: Context) -> None:
@@ -19,4 +25,8 @@ def agent(context: Context) -> None:
     """
     from netloom.agent.main import run
 
-    run(context.settings)
+    settings = context.settings
+    if os.geteuid() != 0:
+        raise ConfigError("an agent writes the kernel's tables, and that takes root", hint="sudo netloom agent")
+
+    run(settings)

@@ -27,10 +27,10 @@ def check_name(text: str, what: str) -> None:
         raise ValueError(f"{what}: {text!r} is not a name (lower case letters, digits and '-', at most 63)")
 
 
-def check_object_name(text: str) -> None:
+def check_object_name(text: str, what: str = "metadata.name") -> None:
     """RFC 1123 subdomain: the name of an object."""
     if not _OBJECT_NAME.match(text):
-        raise ValueError(f"metadata.name: {text!r} is not a name (lower case letters, digits, '-' and '.', at most 253)")
+        raise ValueError(f"{what}: {text!r} is not a name (lower case letters, digits, '-' and '.', at most 253)")
 
 
 def check_labels(labels: Mapping[str, str], what: str = "metadata.labels") -> None:
