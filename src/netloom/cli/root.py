@@ -8,6 +8,7 @@ help of the whole is written out of the table below.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,8 @@ COMMANDS: Mapping[str, str] = {
     "system": "Version and shell completion.",
     "agent": "Run this node's agent.",
 }
+
+_LONGEST = 2000  # characters of an error or a hint
 
 
 class Root(click.Group):
@@ -65,13 +68,22 @@ def report(error: Exception) -> int:
     """Says on stderr what went wrong and what to type next; returns the exit code.  A group's message is the hint for all."""
     if isinstance(error, ExceptionGroup):
         code = max(report(e) for e in error.exceptions)
-        click.echo(f"hint: {clean(error.message)}", err=True)
+        _say("hint", error.message)
         return code
-    click.echo(f"error: {clean(_message(error))}", err=True)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return exit_code(error)
+    _say("error", _message(error))
     hint = _hint(error)
     if hint:
-        click.echo(f"hint: {clean(hint)}", err=True)
+        _say("hint", hint)
     return exit_code(error)
+
+
+def _say(what: str, text: str) -> None:
+    """`text` may quote what was typed, however long that is."""
+    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    click.echo(f"{what}: {clean(shown)}", err=True)
 
 
 def exit_code(error: Exception) -> int:
@@ -89,7 +101,9 @@ def exit_code(error: Exception) -> int:
 
 def _message(error: Exception) -> str:
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        return error.format_message().removesuffix(".")
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part) or type(error).__name__
     return str(error) if isinstance(error, NetloomError) else f"{type(error).__name__}: {error}"
 
 
@@ -99,6 +113,10 @@ def _hint(error: Exception) -> str | None:
             return f"{error.ctx.command_path} --help"
         case NetloomError():
             return error.hint
+        case PermissionError() if os.geteuid() != 0:
+            return "try it as root"
+        case OSError():
+            return "the system refused it; add -v to see where"
         case click.ClickException():
             return None
     return "this is a mistake in netloom; add -v for the traceback, and please report it"

@@ -130,7 +130,7 @@ def test_what_nodes_write_is_not_applied(kind: str, run: Run, cluster: SqliteDat
         (["-f", "-"], "", "-: there is nothing in it"),
         (["-f", "-"], b"\xff", "standard input:1: is not UTF-8 text"),
         (["-f", "-"], "x" * ((1 << 20) + 9), "standard input: is 1048577 bytes long; at most 1048576 are read"),
-        ([], None, "Missing option '-f' / '--filename'."),
+        ([], None, "Missing option '-f' / '--filename'"),
     ],
 )
 def test_what_cannot_be_read_is_used_wrongly(arguments: list[str], stdin: str | bytes | None, error: str, run: Run) -> None:

@@ -162,9 +162,9 @@ def test_nothing_found_is_no_failure(output: str, stdout: str | None, run: Run, 
         ("get node a/b", 2, "'a/b': nodes have no namespace", "netloom get nodes"),
         ("get pods -l a=b=c", 2, "-l: 'a=b=c' is no label selector", "for example: -l"),
         ("get routes -w", 2, "-w: routes cannot be watched", "netloom get pods -w"),
-        ("get", 2, "Missing argument 'KIND'.", "netloom get --help"),
+        ("get", 2, "Missing argument 'KIND'", "netloom get --help"),
         ("get pods -o xml", 2, "Invalid value for '-o'", "netloom get --help"),
-        ("frobnicate", 2, "No such command 'frobnicate'.", "netloom --help"),
+        ("frobnicate", 2, "No such command 'frobnicate'", "netloom --help"),
     ],
 )
 def test_a_failure_says_what_and_what_to_type_next(
