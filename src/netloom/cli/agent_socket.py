@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import time
 
@@ -31,13 +32,23 @@ def state(path: str, timeout: float = TIMEOUT) -> AgentState:
     try:
         return decode(_get(path, STATE_PATH, timeout))
     except (OSError, http.client.HTTPException) as e:
-        reason = (
-            "nobody listens there" if isinstance(e, (FileNotFoundError, ConnectionRefusedError)) else str(e) or type(e).__name__
-        )
-        raise Unavailable(f"the agent does not answer on {path}: {reason}", hint="systemctl status netloom-agent") from e
+        reason, hint = _reason(e)
+        raise Unavailable(f"the agent does not answer on {path}: {reason}", hint=hint) from e
     except msgspec.DecodeError as e:  # ValidationError is one
         hint = "agent and command line may be of different versions: netloom system version"
         raise Unavailable(f"the agent's answer on {path} cannot be read: {e}", hint=hint) from e
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """In words, and what to do."""
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return "nobody listens there", "start it: netloom agent"
+        case PermissionError() if os.geteuid() != 0:
+            return "only root may ask it", "try it as root"
+    return getattr(error, "strerror", None) or str(error) or type(
+        error
+    ).__name__, "look again in a moment, and at the agent's log"
 
 
 def _get(path: str, url: str, timeout: float) -> bytes:

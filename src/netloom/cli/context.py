@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netloom.config import Settings
     from netloom.datastore import Datastore, Listing
 
+_ANOTHER = "say where it is: --datastore sqlite:PATH"
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
@@ -42,15 +43,15 @@ class Context:
     @contextmanager
     def datastore(self, *, create: bool = False) -> Iterator[Datastore]:
         """Connected for the time of the block.  `create`: a store that does not exist yet is made."""
-        from netloom.datastore import connect
+        from netloom.datastore import check_target, connect
 
         target = self.settings.datastore
-        scheme, _, path = target.partition(":")
-        if scheme == "sqlite" and not create and not os.path.exists(path):
-            raise Unavailable(
-                f"there is no datastore at {path}", hint="start the agent, or say where it is: --datastore sqlite:PATH"
-            )
-        datastore = connect(target)
+        scheme, path = check_target(target)
+        if scheme == "memory":
+            raise Unavailable("the datastore memory: is inside one agent, and no other program sees it", hint=_ANOTHER)
+        if not create:
+            _require_store(path)
+        datastore = connect(target, create=create)
         try:
             yield datastore
         finally:
@@ -61,6 +62,16 @@ class Context:
         from netloom.cli.agent_socket import state
 
         return state(self.settings.api_socket)
+
+
+def _require_store(path: str) -> None:
+    try:
+        os.stat(path)
+    except FileNotFoundError as e:
+        raise Unavailable(f"there is no datastore at {path}", hint=f"netloom agent makes it; or {_ANOTHER}") from e
+    except OSError as e:
+        hint = "try it as root" if os.geteuid() != 0 else _ANOTHER
+        raise Unavailable(f"the datastore {path} cannot be reached: {e.strerror}", hint=hint) from e
 
 
 def note(text: str) -> None:

@@ -29,17 +29,20 @@ def _contents(source: str) -> Iterator[tuple[str, bytes]]:
     if source == "-":
         yield "standard input", sys.stdin.buffer.read(MAX_BYTES + 1)
         return
-    path = Path(source)
-    found = [path]
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-        if not found:
-            raise ConfigError(f"holds no manifests ({', '.join(SUFFIXES)})", where=source, hint=f"ls {source}")
-    for file in found:
-        try:
+    try:
+        for file in _files(source):
             with file.open("rb") as stream:
                 yield str(file), stream.read(MAX_BYTES + 1)
-        except OSError as e:
-            raise ConfigError(
-                f"cannot be read: {e.strerror}", where=str(file), hint="-f takes a file, a directory, or - for standard input"
-            ) from e
+    except OSError as e:
+        hint = "-f takes a file, a directory, or - for standard input"
+        raise ConfigError(f"cannot be read: {e.strerror}", where=e.filename or source, hint=hint) from e
+
+
+def _files(source: str) -> list[Path]:
+    path = Path(source)
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+    if not found:
+        raise ConfigError(f"holds no manifests ({', '.join(SUFFIXES)})", where=source, hint=f"ls {source}")
+    return found

@@ -87,7 +87,9 @@ def _cluster(records: Records) -> Iterator[Finding]:
 def _agent(state: AgentState) -> Iterator[Finding]:
     node = f"node {state.node}"
     if not state.ready:
-        yield Finding(Level.PROBLEM, f"{node} is not ready: new pods fail there", "journalctl -u netloom-agent")
+        yield Finding(
+            Level.PROBLEM, f"{node} is not ready: new pods fail there", "see the agent's log, or ask it: netloom status -o yaml"
+        )
     yield from (Finding(Level.PROBLEM, f"{node}: {problem.message}", problem.hint) for problem in state.problems)
     if not state.datastore.connected:
         reason = state.datastore.error or "no reason given"

@@ -59,7 +59,7 @@ class Document:
 def read(data: bytes, file: str) -> tuple[Document, ...]:
     """All documents of a file that are not empty.  Raises ConfigError with file and line."""
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"is {len(data)} bytes long; at most {MAX_BYTES} are read", where=file, hint="split the file")
+        raise ConfigError(f"is longer than {MAX_BYTES} bytes", where=file, hint="split the file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:

@@ -180,7 +180,22 @@ def test_a_failure_says_what_and_what_to_type_next(
 def test_a_datastore_that_is_not_there_is_not_made_by_asking(run: Run, tmp_path: Path) -> None:
     result = run("get", "pods")
     assert (result.exit_code, os.listdir(tmp_path)) == (3, [])
-    assert result.stderr.endswith("hint: start the agent, or say where it is: --datastore sqlite:PATH\n")
+    assert result.stderr.endswith("hint: netloom agent makes it; or say where it is: --datastore sqlite:PATH\n")
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "words"),
+    [
+        ("memory:", 3, "error: the datastore memory: is inside one agent, and no other program sees it\nhint: say where"),
+        ("sqlite:", 2, "error: datastore: 'sqlite:' names no datastore\nhint: write sqlite:/"),
+        ("etcd:a", 2, "error: datastore: 'etcd:a' names no datastore\nhint: write sqlite:/"),
+        ("sqlite:/dev/null/x", 3, "error: the datastore /dev/null/x cannot be reached: Not a directory\nhint: say where"),
+    ],
+)
+def test_a_datastore_that_cannot_be_one_is_refused(target: str, code: int, words: str, run: Run) -> None:
+    result = run("get", "pods", "--datastore", target)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith(words)
 
 
 def test_an_agent_that_is_away_is_no_clear_no(run: Run) -> None:

@@ -50,7 +50,7 @@ def test_an_agent_that_is_away_is_not_known_to_be_well(run: Run, cluster: Sqlite
     assert result.exit_code == 3
     assert last_lines(result.stdout) == [
         f"? the agent does not answer on {tmp_path}/netloom.sock: nobody listens there",
-        "    hint: systemctl status netloom-agent",
+        "    hint: start it: netloom agent",
     ]
     assert "NODE   ADDRESSES" in result.stdout
 

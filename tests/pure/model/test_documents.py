@@ -97,7 +97,7 @@ def test_lines_go_on_in_the_second_document_and_in_parts_of_it() -> None:
         (b"a: \x00\n", "f:1", "is not YAML"),
         (b"a\n\xff", "f:2", "is not UTF-8"),
         (b"a: " + b"9" * 21, "f:1", "too large a number"),
-        (b"x" * (MAX_BYTES + 1), "f", "bytes long"),
+        (b"x" * (MAX_BYTES + 1), "f", "is longer than"),
     ],
 )
 def test_what_is_refused_is_named_with_its_line(data: bytes, where: str, reason: str) -> None:
