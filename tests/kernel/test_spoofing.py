@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from netloom.dataplane import netns
+from netloom.dataplane.netlink import Netlink, new_bridge
 from netloom.dataplane.nft import Nft
 from netloom.model.addresses import Mac
 from netloom.model.desired import Filter, Source
@@ -32,7 +33,7 @@ A4, B4, A6, B6 = "10.244.0.2", "10.244.0.3", "fd00:10:244::2", "fd00:10:244::3"
 A_LINK, B_LINK = "fe80::858:aff:fef4:2", "fe80::858:aff:fef4:3"
 NODE4, NODE6 = "10.244.0.1", "fd00:10:244::1"
 AWAY4, AWAY6 = "198.51.100.7", "2001:db8:ffff::7"
-NODE_MAC = "ee:ee:ee:ee:ee:ee"
+NODE_MAC = Mac("ee:ee:ee:ee:ee:ee")
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
 MARK = b"netloom-spoofing-test-mark"
 ETH_P_ALL = 3
@@ -123,8 +124,8 @@ def routes(pods: dict[str, tuple[str, str, str]]) -> str:
 
 
 def bridge(pods: dict[str, tuple[str, str, str]]) -> str:
-    ip("link", "add", "loom.br0", "address", NODE_MAC, "type", "bridge")
-    ip("link", "set", "loom.br0", "up")
+    with Netlink() as kernel:
+        kernel.transact(new_bridge("loom.br0", mac=NODE_MAC, mtu=1500, up=True))
     ip("address", "add", f"{NODE4}/24", "dev", "loom.br0")
     ip("address", "add", f"{NODE6}/64", "dev", "loom.br0", "nodad")
     for port in pods:
@@ -391,3 +392,15 @@ def test_a_flood_of_forged_arp_leaves_all_neighbour_tables_as_they_are(admitted:
         admitted.send(f.ethernet(MAC_A, f.BROADCAST, f.ARP, f.arp(2, MAC_A, victim, MAC_B, B4)))
     assert sum(admitted.drops().values()) - dropped == 1000
     assert tables() == before
+
+
+@pytest.mark.parametrize("world", ["bridged"], indirect=True)
+@pytest.mark.parametrize("group", [f"01:80:c2:00:00:{last:02x}" for last in range(16)])
+def test_a_bridge_does_not_learn_from_frames_that_no_rule_sees(admitted: World, group: str) -> None:
+    """Frames to the reserved groups: one with the other pod's MAC would turn that pod's packets to pod A."""
+    admitted.send(f.ethernet(MAC_B, group, 0x88CC, MARK))
+    answer = f.ethernet(MAC_A, MAC_B, f.IPV4, v4(A4, B4))
+    admitted.send(answer)
+    assert admitted.arrives(answer)
+    table = subprocess.run(["bridge", "fdb", "show", "br", "loom.br0"], capture_output=True, text=True, check=True).stdout
+    assert f"{MAC_B} dev {PORT_A}" not in table

@@ -25,6 +25,7 @@ from netloom.dataplane.netlink import (
     new_vxlan,
     set_hairpin,
     set_link,
+    set_not_gullible,
     set_vxlan,
 )
 from netloom.errors import DataplaneError
@@ -115,6 +116,8 @@ class Links:
             )
         if master and not (have.hairpin and have.master == master):
             yield set_hairpin(have.index, True)
+        if have.gullible:
+            yield set_not_gullible(have.index)
 
     def _vxlan_data(self, name: str, link: Vxlan) -> VxlanData:
         return VxlanData(link.vni, link.port, link.local, self._index(name, link.parent), learning=False)
@@ -140,7 +143,7 @@ class Links:
 
 
 def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
-    return have.up and not have.generates and _as_link(have, names) == link
+    return have.up and not have.generates and not have.gullible and _as_link(have, names) == link
 
 
 def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:

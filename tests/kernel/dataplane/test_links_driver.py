@@ -67,6 +67,7 @@ def test_what_is_wanted_is_made_or_repaired_and_the_second_pass_writes_nothing(l
         "ip link set loom.br0 address 66:00:00:00:09:09",
         "ip link set loom.br0 mtu 1300",
         "ip link set loom.br0 down",
+        "ip link set loom.br0 type bridge no_linklocal_learn 0",
         "ip link del loom.br0",
         "ip link set loom.vxlan address 66:00:00:00:09:09",
         "ip link set loom.vxlan mtu 1300",

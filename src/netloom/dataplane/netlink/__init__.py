@@ -25,6 +25,7 @@ from netloom.dataplane.netlink.links import (
     parse_link,
     set_hairpin,
     set_link,
+    set_not_gullible,
     set_vxlan,
 )
 from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, indexes, is_local
@@ -80,5 +81,6 @@ __all__ = [
     "put_route",
     "set_hairpin",
     "set_link",
+    "set_not_gullible",
     "set_vxlan",
 ]

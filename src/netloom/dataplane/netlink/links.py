@@ -46,6 +46,7 @@ IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
+IFLA_BR_MULTI_BOOLOPT, BR_NO_LINK_LOCAL_LEARNING = 46, 1 << 0
 IFLA_VXLAN_ID, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 3, 4, 7
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_UDP_CSUM = 15, 17, 18
 IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
@@ -64,6 +65,8 @@ IPV4_DEVCONF = {  # linux/ip.h; what `set_link(ipv4=...)` takes
 }
 
 _PORT = struct.Struct("!H")
+_BRIDGE_OPTIONS = struct.Struct("=II")  # struct br_boolopt_multi: values, mask of values to change
+_NOT_GULLIBLE = attribute(IFLA_BR_MULTI_BOOLOPT, _BRIDGE_OPTIONS.pack(BR_NO_LINK_LOCAL_LEARNING, BR_NO_LINK_LOCAL_LEARNING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ class VxlanData:
 @dataclass(frozen=True, slots=True)
 class Device:
     """A link as the kernel has it.  `kind` is empty for hardware; `master` and `peer` are indexes, 0 for none (`peer` counts in
-    the peer's namespace).  `generates`: the kernel gives it a link-local address.  `hairpin`: of a bridge's port."""
+    the peer's namespace).  `generates`: the kernel gives it a link-local address.  `hairpin`: of a bridge's port.  `gullible`: a
+    bridge that learns senders also from frames that no rule sees, see `new_bridge`."""
 
     index: int
     name: str
@@ -94,6 +98,7 @@ class Device:
     group: int
     generates: bool
     hairpin: bool
+    gullible: bool
     vxlan: VxlanData | None
 
 
@@ -122,7 +127,15 @@ def new_veth(
 
 
 def new_bridge(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) -> bytes:
-    return _new(name, "bridge", mac, mtu, index, up)
+    """Does not learn from frames to the reserved groups 01:80:c2:00:00:0X (IEEE 802.1D): they are taken in before netfilter, and by
+    one of them a port could have another's MAC for its own."""
+    return _new(name, "bridge", mac, mtu, index, up, nested(IFLA_INFO_DATA, _NOT_GULLIBLE))
+
+
+def set_not_gullible(index: int) -> bytes:
+    """See `new_bridge`."""
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"), nested(IFLA_INFO_DATA, _NOT_GULLIBLE))
+    return message(RTM_NEWLINK, 0, IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + info)
 
 
 def new_vxlan(name: str, vxlan: VxlanData, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) -> bytes:
@@ -216,6 +229,7 @@ def parse_link(body: bytes) -> Device:
         # without IPv6 (or with an MTU below 1280) there is no mode, and nothing is generated
         generates=inet6.get(IFLA_INET6_ADDR_GEN_MODE, bytes((IN6_ADDR_GEN_MODE_NONE,)))[0] != IN6_ADDR_GEN_MODE_NONE,
         hairpin=bool(to_int(port.get(IFLA_BRPORT_MODE, b""))),
+        gullible=kind == "bridge" and _is_gullible(info.get(IFLA_INFO_DATA, b"")),
         vxlan=_parse_vxlan(info.get(IFLA_INFO_DATA, b"")) if kind == "vxlan" else None,
     )
 
@@ -258,6 +272,12 @@ def _vxlan_birth(vxlan: VxlanData) -> bytes:
     """Fixed for life.  Outer IPv6 without checksum is taken (other senders leave it out), but never sent (RFC 6936)."""
     port = attribute(IFLA_VXLAN_PORT, _PORT.pack(vxlan.port))
     return port + u8(IFLA_VXLAN_UDP_CSUM, 1) + u8(IFLA_VXLAN_UDP_ZERO_CSUM6_RX, 1)
+
+
+def _is_gullible(data: bytes) -> bool:
+    """False where the kernel is too old (before 5.0) to know the option."""
+    options = attributes(data).get(IFLA_BR_MULTI_BOOLOPT)
+    return options is not None and not _BRIDGE_OPTIONS.unpack(options)[0] & BR_NO_LINK_LOCAL_LEARNING
 
 
 def _parse_vxlan(data: bytes) -> VxlanData:
