@@ -108,8 +108,11 @@ class Operations:
             await self.remove(attachment)
 
     async def remove(self, attachment: Attachment) -> None:
-        """Takes an attachment away: the way of DEL, of GC, of a failed ADD, and of what a killed agent left."""
+        """Takes an attachment away: the way of DEL, of GC, of a failed ADD, and of what a killed agent left.  Nothing happens to a
+        later one under the same key."""
         key = attachment.key
+        if not self._is_held(attachment):
+            return
         if attachment.state is not State.LEAVING:
             self._journal.leave(key)
             self._changed()
@@ -117,10 +120,15 @@ class Operations:
             await self._unwire(attachment)
         except DataplaneError as e:
             raise CniError(REFUSED, f"{key.interface} of {key.container_id} cannot be removed yet", str(e)) from e
-        if key not in self._leaving:
+        if key not in self._leaving and self._is_held(attachment):
             task = asyncio.create_task(self._let_go(attachment))
             self._leaving[key] = task
             task.add_done_callback(lambda _: self._leaving.pop(key, None))
+
+    def _is_held(self, attachment: Attachment) -> bool:
+        """Whether the journal has this very one; two may have asked for its end, and a new one may be there since."""
+        present = self._journal.get(attachment.key)
+        return present is not None and present.sequence == attachment.sequence
 
     async def recover(self) -> None:
         """Brings to an end what a killed agent left half done: an ADD that was never answered, a DEL, is taken away."""
@@ -166,31 +174,39 @@ class Operations:
 
         A list may be incomplete (two runtimes on one network), and taking a running pod's network is worse than keeping a dead
         one's: what is kept is said at the end."""
-        kept, sandboxes = [], self._look()
-        for attachment in self._journal.attachments.values():
-            key = attachment.key
-            if key.network != request.network or (request.valid and (key.container_id, key.interface) in request.valid):
-                continue
-            if sandboxes.alive(attachment.netns):
-                if request.valid is not None:
-                    kept.append(f"{key.interface} of {key.container_id}")
-                continue
+        listed, present = request.valid or (), [a for k, a in self._journal.attachments.items() if k.network == request.network]
+        unlisted = [a for a in present if (a.key.container_id, a.key.interface) not in listed]
+        dead = await self._dead(unlisted)
+        for attachment in dead:
             await self.remove(attachment)
-        if kept:
+        kept = [f"{a.key.interface} of {a.key.container_id}" for a in unlisted if a not in dead]
+        if kept and request.valid is not None:
             log.warning("GC does not list %s, whose sandboxes are alive: kept", ", ".join(kept))
 
     async def bury(self, links: Collection[str]) -> None:
         """Takes away attachments whose link is gone (named here) and whose sandbox is too: no DEL is coming for them.
 
-        And tries again what could not be removed before."""
-        lost = [a for a in self._journal.attachments.values() if a.host_interface in links]
-        stuck = [a for a in self._journal.attachments.values() if a.state is State.LEAVING and a.key not in self._leaving]
-        if not lost and not stuck:
-            return
-        sandboxes = self._look()
-        for attachment in (*(a for a in lost if not sandboxes.alive(a.netns)), *stuck):
+        And tries again what could not be removed before.  Raises the last CniError when all have been tried."""
+        present = self._journal.attachments.values()
+        lost = await self._dead([a for a in present if a.host_interface in links and a.state is State.READY])
+        for attachment in lost:
             log.info("%s of %s is gone with its sandbox", attachment.key.interface, attachment.key.container_id)
-            await self.remove(attachment)
+        stuck = [a for a in present if a.state is State.LEAVING and a.key not in self._leaving]
+        refusal = None
+        for attachment in (*lost, *stuck):
+            try:
+                await self.remove(attachment)
+            except CniError as e:
+                refusal = e
+        if refusal:
+            raise refusal
+
+    async def _dead(self, attachments: Collection[Attachment]) -> list[Attachment]:
+        """Those whose sandbox is no more.  The look is later than the list, so what is new is not taken for dead."""
+        if not attachments:
+            return []
+        sandboxes = await asyncio.get_running_loop().run_in_executor(None, self._look)
+        return [a for a in attachments if not sandboxes.alive(a.netns)]
 
     async def _make_way(self, key: AttachmentKey) -> None:
         """An earlier life of the same key has to be over."""
@@ -241,7 +257,7 @@ class Operations:
                 _forget_neighbour(self._kernel.netlink, bridge.index, address.ip)
         link = device(self._kernel.netlink, attachment.host_interface)
         if link is not None:
-            await self._kernel.remover.remove(link.index)
+            await asyncio.shield(self._kernel.remover.remove(link.index))  # others may wait for the same link
 
     async def _let_go(self, attachment: Attachment) -> None:
         """The kernel has let go of the link: flush its conntrack entries, then the addresses are free (and cool down)."""

@@ -14,21 +14,24 @@ import queue
 import threading
 from collections.abc import Callable
 
-from netloom.dataplane.netlink import Netlink, NetlinkError, delete_group, delete_link, set_link
+from netloom.dataplane.netlink import Netlink, delete_group, delete_link, set_link
 from netloom.errors import DataplaneError
 
 _GROUPS = itertools.count(0x6C6F6F6D)  # "loom": groups of links that are on their way out
 _GONE = 19  # ENODEV
 
+Refusal = DataplaneError | OSError | None
+
 
 class LinkRemover:
-    """Threads of the namespace that `open_netlink` opens its socket in; futures of the loop that made it."""
+    """Threads, with a socket of `open_netlink` each; futures of the loop that made it."""
 
     def __init__(self, open_netlink: Callable[[], Netlink], threads: int = 12) -> None:
-        self._open, self._loop = open_netlink, asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._run, name="removing", daemon=True) for _ in range(threads)]
+        sockets = [open_netlink() for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._run, args=(one,), name="removing", daemon=True) for one in sockets]
         for thread in self._threads:
             thread.start()
 
@@ -54,8 +57,7 @@ class LinkRemover:
         for _ in self._threads:
             self._queue.put(None)
 
-    def _run(self) -> None:
-        kernel = self._open()
+    def _run(self, kernel: Netlink) -> None:
         while (index := self._queue.get()) is not None:
             indexes = [index]
             while not self._queue.empty() and len(indexes) < 256:
@@ -71,27 +73,24 @@ class LinkRemover:
                 self._loop.call_soon_threadsafe(self._answered, index, error)
         kernel.close()
 
-    def _answered(self, index: int, error: NetlinkError | None) -> None:
+    def _answered(self, index: int, error: Refusal) -> None:
         if error is None or error.errno == _GONE:
             self.gone(index)
             return
         future = self._waiting.pop(index, None)
         if future is not None and not future.done():
-            future.set_exception(DataplaneError("links", f"index {index}", str(error), errno=error.errno))
+            future.set_exception(DataplaneError("links", f"index {index}", str(error), errno=error.errno or 0))
 
 
-def _delete(kernel: Netlink, indexes: list[int]) -> list[tuple[int, NetlinkError | None]]:
+def _delete(kernel: Netlink, indexes: list[int]) -> list[tuple[int, Refusal]]:
     """Each index with the kernel's refusal, or None.  A group takes the whole batch; what it leaves is tried alone."""
-    if len(indexes) > 1:
-        group = next(_GROUPS) & 0x7FFFFFFF
-        refused = dict(kernel.send_many([set_link(index, group=group) for index in indexes]))
-        try:
-            kernel.transact(delete_group(group))
-        except NetlinkError as e:
-            return [(index, e) for index in indexes]
-        return [(index, refused.get(i)) for i, index in enumerate(indexes)]
     try:
-        kernel.transact(delete_link(indexes[0]))
-    except NetlinkError as e:
-        return [(indexes[0], e)]
-    return [(indexes[0], None)]
+        if len(indexes) == 1:
+            kernel.transact(delete_link(indexes[0]))
+            return [(indexes[0], None)]
+        group = next(_GROUPS) & 0x7FFFFFFF
+        refused = kernel.send_many([set_link(index, group=group) for index in indexes])
+        kernel.transact(delete_group(group))
+    except (DataplaneError, OSError) as e:
+        return [(index, e) for index in indexes]
+    return [(index, refused.get(i)) for i, index in enumerate(indexes)]

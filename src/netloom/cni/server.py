@@ -28,6 +28,7 @@ Handler = Callable[[Call, int | None, Callable[[], bool]], Awaitable[tuple[int, 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _REQUEST_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
+_BREATH = 0.5  # seconds without accepting, where it failed
 _BACKLOG = 1024
 _CHUNK = 256 << 10
 
@@ -38,7 +39,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = _listen(self._path)
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        self._listen()
 
     async def stop(self) -> None:
         """Takes no more, lets what has begun finish."""
@@ -49,14 +50,20 @@ class Server:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
 
+    def _listen(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._socket.accept()
             except BlockingIOError:
                 return
-            except OSError as e:  # out of descriptors: the next connection may find one
+            except OSError as e:  # out of descriptors: whoever waits is served when there are some again
                 log.warning("a connection cannot be accepted: %s", e)
+                self._loop.remove_reader(self._socket.fileno())
+                self._loop.call_later(_BREATH, self._listen)
                 return
             connection.setblocking(False)
             task = self._loop.create_task(self._serve(connection))

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from netloom.cni.messages import Delete, parse
 from netloom.cni.protocol import REQUEST_LIMIT, TOMBSTONES, unpack_request
-from netloom.errors import CniError, NetloomError
+from netloom.errors import CniError
 from netloom.model.attachments import AttachmentKey
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,18 @@ class Tombstones:
         changed = os.stat(self._path).st_mtime_ns
         for name in self._names():
             try:
-                await delete(self._read(name))
+                key = self._read(name)
+            except FileNotFoundError:
+                continue  # taken up meanwhile, for another ADD
             except (CniError, ValueError) as e:
                 log.warning("tombstone %s cannot be read, put aside: %s", name, e)
                 os.rename(f"{self._path}/{name}", f"{self._path}/.{name}{_DAMAGED}")
-            except NetloomError as e:
-                log.warning("tombstone %s waits: %s", name, e)
-                return
-            else:
+                continue
+            try:
+                await delete(key)
+            except CniError as e:  # the journal says LEAVING by now: it is tried again from there
+                log.warning("%s", e)
+            with suppress(FileNotFoundError):
                 os.unlink(f"{self._path}/{name}")
         if not self._names():
             self._quiet_since = max(changed, os.stat(self._path).st_mtime_ns)

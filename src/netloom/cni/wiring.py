@@ -98,17 +98,19 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
 
 
 def _bridge(kernel: Netlink, name: str, part: Tables) -> int:
-    """The bridge's index; it is made if it is not there."""
-    found = device(kernel, name)
+    """The bridge's index; it is made if it is not there.  One that somebody else made is refused: a pass would give it another MAC
+    and MTU, and it may be what the host itself is connected by.  Ours are known by their MAC."""
+    found, wanted = device(kernel, name), part.links[name]
+    assert isinstance(wanted, Bridge)
     if found is None:
-        wanted = part.links[name]
-        assert isinstance(wanted, Bridge)
         kernel.transact(new_bridge(name, mac=wanted.mac, mtu=wanted.mtu))
         found = parse_link(kernel.ask(get_link(name)))
         write_sysctls(host_sysctls(name))
         kernel.transact(set_link(found.index, generates=False, up=True))
     elif found.kind != "bridge":
         raise DataplaneError("links", name, f"is a {found.kind or 'hardware'} interface, not a bridge")
+    elif found.mac != wanted.mac:
+        raise DataplaneError("links", name, f"is a bridge that somebody else made (its MAC is {found.mac}, not {wanted.mac})")
     return found.index
 
 
