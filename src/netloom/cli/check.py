@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import click
 
 from netloom.cli.context import Context, connection, note
+from netloom.cli.lab import require_root
 from netloom.cli.printing import clean, table
-from netloom.errors import ConfigError
+from netloom.errors import NotFound
 
 if TYPE_CHECKING:
     from netloom.lab.checks import Proof
@@ -35,7 +36,7 @@ def check() -> None:
     "--timeout", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="Seconds that a packet may take."
 )
 @click.option("--matrix", is_flag=True, help="Show who reaches whom.")
-@click.option("-o", "output", type=click.Choice(["text", "json"]), default="text")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print (text).")
 @connection
 @click.pass_obj
 def net(context: Context, lab_name: str | None, this_node: bool, timeout: float, matrix: bool, output: str) -> None:
@@ -91,6 +92,7 @@ def as_json(proof: Proof) -> object:
 def _places(context: Context, lab_name: str | None, this_node: bool) -> Iterator[list[Place]]:
     from netloom.lab import cluster, live, record
 
+    require_root()
     if not this_node and (lab_name or record.names()):
         with cluster.open_lab(lab_name).places() as places:
             yield places
@@ -100,7 +102,5 @@ def _places(context: Context, lab_name: str | None, this_node: bool) -> Iterator
         for pod in lost:
             note(f"{pod}: no process and no name holds its network namespace any more; it is passed over")
         if len(found) < 2:
-            raise ConfigError(
-                f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A"
-            )
+            raise NotFound(f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A")
         yield found

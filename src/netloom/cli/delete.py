@@ -67,6 +67,9 @@ def _wanted(kind: str | None, names: tuple[str, ...], sources: tuple[str, ...], 
         kind, _, name = kind.partition("/")
         names = (name,)
     view = find_view(kind)
+    if view.singular == "pod":
+        hint = "its runtime takes a pod away; what nodes left behind: netloom ipam check"
+        raise NetloomError("a pod is written by its node, not by people", hint=hint)
     if not names:
         raise ConfigError(f"say which of the {view.title}", hint=f"netloom get {view.title}")
     return [(view.kind, "/".join(part for part in split_name(view, name, namespace) if part)) for name in names]

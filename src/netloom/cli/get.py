@@ -146,6 +146,8 @@ def _reference(resource: AnyResource, view: View) -> str:
 def _watch(datastore: Datastore, listing: Listing, selection: Selection, output: str) -> None:
     wide = output == "wide"
     lines = Table(["EVENT", *selection.view.headers(wide=wide)])
+    there = filter(selection.takes, (stored.resource for stored in listing.items))
+    lines.make_room([("MODIFIED", *row) for resource in there for row in selection.view.lines(resource, wide=wide)])
     for word, resource in changes(datastore, selection.view.kind, listing):
         if not selection.takes(resource):
             continue

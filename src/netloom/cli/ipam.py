@@ -15,7 +15,7 @@ import click
 
 from netloom.cli.context import Context, connection, note, note_broken
 from netloom.cli.kinds import find_view, pod_name
-from netloom.cli.printing import cell, clean, table
+from netloom.cli.printing import cell, clean, count, table
 from netloom.errors import ConfigError, Conflict, JournalDamaged, NotFound
 from netloom.model.addresses import Address, Prefix, contains
 
@@ -49,7 +49,10 @@ def show(context: Context, prefix: str | None, blocks: bool) -> None:
     headers = BLOCK_COLUMNS if blocks else POOL_COLUMNS
     rows = _block_rows(records) if blocks else (pool_row(pool, records) for pool in records.cluster.pools.values())
     column = 0 if blocks else 1
-    click.echo(table(headers, [row for row in rows if within is None or _inside(within, row[column])]))
+    shown = [row for row in rows if within is None or _meets(within, row[column])]
+    if not shown:
+        raise NotFound(f"{within or 'no node'} has no {'block' if blocks else 'pool'}", hint="see all pools: netloom ipam show")
+    click.echo(table(headers, shown))
 
 
 def _prefix(text: str) -> Prefix:
@@ -59,8 +62,11 @@ def _prefix(text: str) -> Prefix:
         raise ConfigError(f"{text!r} is no prefix", hint="netloom ipam show --blocks 10.244.0.0/16") from e
 
 
-def _inside(within: Prefix, cidr: object) -> bool:
-    return isinstance(cidr, ipaddress.IPv4Network | ipaddress.IPv6Network) and contains(within, cidr)
+def _meets(within: Prefix, cidr: object) -> bool:
+    """Whether one is inside the other."""
+    return isinstance(cidr, ipaddress.IPv4Network | ipaddress.IPv6Network) and (
+        contains(within, cidr) or contains(cidr, within)
+    )
 
 
 def _records(listing: Listing) -> Records:
@@ -106,7 +112,7 @@ def find(context: Context, what: str) -> None:
     with context.datastore() as datastore:
         records = _records(datastore.list())
     try:
-        address = ipaddress.ip_address(what)
+        address = ipaddress.ip_interface(what).ip  # 10.244.0.2/32, as `ip address` and the lab's tables print it, is one too
     except ValueError:
         _find_pod(what, records)
     else:
@@ -203,13 +209,14 @@ def _print_finding(finding: Finding, *, repaired: bool) -> None:
 
 def _counts(records: Records) -> str:
     cluster = records.cluster
-    return f"{len(cluster.blocks)} blocks, {len(records.endpoints)} pod interfaces, {len(cluster.nodes)} nodes"
+    blocks, pods, nodes = len(cluster.blocks), len(records.endpoints), len(cluster.nodes)
+    return f"{count(blocks, 'block')}, {count(pods, 'pod interface')}, {count(nodes, 'node')}"
 
 
 def _verdict(findings: list[Finding], repaired: int) -> str:
     if not findings:
         return "all agree"
-    return f"{len(findings)} problems" + (f", {repaired} repaired" if repaired else "")
+    return count(len(findings), "problem") + (f", {repaired} repaired" if repaired else "")
 
 
 def _repair(datastore: Datastore, listing: Listing, findings: list[Finding]) -> int:

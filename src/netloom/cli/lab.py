@@ -16,7 +16,7 @@ import click
 
 from netloom.cli import lab_pictures as pictures
 from netloom.cli.printing import table
-from netloom.errors import ConfigError
+from netloom.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from netloom.lab.topology import Topology
@@ -37,7 +37,7 @@ def lab() -> None:
 
 @lab.command()
 @click.argument("file", required=False)
-@click.option("--name", help="The lab's name (lab, or what the file says).")
+@click.option("--name", metavar="NAME", help="The lab's name (lab, or what the file says).")
 @encapsulation_option
 @wiring_option
 @click.option("--nodes", type=click.IntRange(1, 50), default=3, show_default=True, help="Without a file: how many nodes.")
@@ -67,8 +67,9 @@ def up(file: str | None, name: str | None, encapsulation: str | None, wiring: st
 @lab.command(name="try")
 @encapsulation_option
 @wiring_option
+@click.option("--name", metavar="NAME", help="The lab's name (demo); one that was kept under it is taken down first.")
 @click.option("--keep", is_flag=True, help="Leave the lab up, to look around.")
-def try_(encapsulation: str | None, wiring: str | None, keep: bool) -> None:
+def try_(encapsulation: str | None, wiring: str | None, name: str | None, keep: bool) -> None:
     """See a cluster network work: build one, look at it, prove it, take it down.
 
     \b
@@ -80,7 +81,7 @@ def try_(encapsulation: str | None, wiring: str | None, keep: bool) -> None:
 
     require_root()
     end_on_sigterm()
-    if not tour(altered(one_switch("demo"), None, encapsulation, wiring), keep=keep):
+    if not tour(altered(one_switch("demo"), name, encapsulation, wiring), keep=keep):
         raise click.exceptions.Exit(1)
 
 
@@ -94,7 +95,7 @@ def down(name: str | None) -> None:
     if name is None and not record.names():
         click.echo("there is no lab")
         return
-    name = record.the_only_one(name)
+    name = record.the_only_one(name, "netloom lab down")
     click.echo(f"lab {name} is gone" if cluster.down(name) else f"there is no lab {name}")
 
 
@@ -113,13 +114,13 @@ def ls(name: str | None) -> None:
         try:
             found = record.read(each)
             rows.append((each, len(found.topology.nodes), len(found.sandboxes), "up" if found.complete else "half-made"))
-        except ConfigError:
+        except (ConfigError, NotFound):
             rows.append((each, None, None, "no record"))
     click.echo(table(("LAB", "NODES", "PODS", "STATE"), rows) if rows else "there is no lab")
 
 
 @lab.command(name="exec", context_settings={"ignore_unknown_options": True})
-@click.option("--lab", "name", help="Which lab, where there are several.")
+@click.option("--lab", "name", metavar="NAME", help="Which lab, where there are several.")
 @click.argument("place")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
@@ -145,13 +146,15 @@ def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
     with lab.namespace(place) as namespace, netns.entered(namespace):
         program = shutil.which(command[0], path=environment["PATH"])
         if program is None:
-            raise ConfigError(f"there is no program {command[0]!r}")
+            raise NotFound(f"there is no program {command[0]!r} on this machine", hint=f"apt-cache search {command[0]}")
         os.execve(program, command, environment)  # noqa: S606  # there is no shell in between
 
 
 def require_root() -> None:
+    """Raises ConfigError whose hint is the same command, by sudo."""
     if os.geteuid() != 0:
-        raise ConfigError("a lab is made of network namespaces, and that takes root", hint="sudo netloom lab …")
+        command = click.get_current_context().command_path
+        raise ConfigError("making and entering network namespaces takes root", hint=f"sudo {command}")
 
 
 def end_on_sigterm() -> None:
@@ -177,4 +180,4 @@ def altered(topology: Topology, name: str | None, encapsulation: str | None, wir
             wiring=Wiring(wiring) if wiring else None,
         )
     except ValueError as e:
-        raise ConfigError(str(e)) from e
+        raise ConfigError(str(e), hint=f"{click.get_current_context().command_path} --help") from e

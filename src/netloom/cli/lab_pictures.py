@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from netloom.cli.printing import table
+from netloom.cli.printing import count, table
 
 if TYPE_CHECKING:
     from netloom.lab.cluster import Lab
@@ -21,7 +22,7 @@ def say(what: str, seconds: float) -> None:
 
 def summary(t: Topology) -> str:
     how = ", ".join(dict.fromkeys("host-gw" if p.encapsulation.value == "None" else p.encapsulation.value for p in t.pools))
-    return f"lab {t.name}: {len(t.nodes)} nodes, {len(t.pods)} pods, {how}, {t.wiring.value} wiring"
+    return f"lab {t.name}: {count(len(t.nodes), 'node')}, {count(len(t.pods), 'pod')}, {how}, {t.wiring.value} wiring"
 
 
 def nodes(lab: Lab) -> str:
@@ -30,8 +31,9 @@ def nodes(lab: Lab) -> str:
     t = lab.topology
     with processes.found(lab.name, "agent") as running:
         agents = {process.place for process in running}
+    down = "down" if os.geteuid() == 0 else "?"  # others do not see root's processes
     rows = [
-        (n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name)), "up" if n.name in agents else "down")
+        (n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name)), "up" if n.name in agents else down)
         for n in t.nodes
     ]
     return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS", "AGENT"), rows)
@@ -46,19 +48,26 @@ def pods(lab: Lab) -> str:
 
 
 def next_steps(lab: Lab) -> str:
-    from netloom.lab.cluster import RESPONDER_PORT
+    from netloom.lab import record
 
     program = sys.argv[0] if sys.argv[0].endswith("/netloom") and not shutil.which("netloom") else "netloom"
+    which = "" if record.names() == [lab.name] else f"--lab {lab.name} "
     node = lab.topology.nodes[0].name
-    lines = ["check net --matrix", f"lab exec {node} -- netloom status", f"lab exec {node} -- ip route"]
+    lines = [f"check net {which}--matrix", f"lab exec {which}{node} -- netloom status", f"lab exec {which}{node} -- ip route"]
     if len(lab.topology.pods) > 1:
-        first, *_, last = lab.topology.pods
-        address = lab.record.sandboxes[last.name].addresses[0].ip
-        target = f"[{address}]" if address.version == 6 else address
-        lines.append(
-            f"lab exec {first.name} -- " + (f"curl -s {target}:{RESPONDER_PORT}" if shutil.which("curl") else f"ping {address}")
-        )
+        lines.append(f"lab exec {which}{_call(lab)}")
     return "\n".join(("try", *(f"  {program} {line}" for line in (*lines, f"lab down {lab.name}"))))
+
+
+def _call(lab: Lab) -> str:
+    """From the first pod to one on another node, if there is one, by what this machine has."""
+    from netloom.lab.cluster import RESPONDER_PORT
+
+    first, *others = lab.topology.pods
+    other = next((pod for pod in others if pod.node != first.node), others[0])
+    address = lab.record.sandboxes[other.name].addresses[0].ip
+    target = f"[{address}]" if address.version == 6 else address
+    return f"{first.name} -- " + (f"curl -s {target}:{RESPONDER_PORT}" if shutil.which("curl") else f"ping -c 3 {address}")
 
 
 def _by_family(addresses: tuple[object, ...]) -> tuple[str, str]:

@@ -37,6 +37,11 @@ def cell(value: object) -> str:
     return clean(str(value))
 
 
+def count(number: int, word: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(line for line in Table(headers).lines(rows))
 
@@ -48,9 +53,14 @@ class Table:
         self._headers, self._widths = headers, [len(header) for header in headers]
         self._begun = False
 
-    def lines(self, rows: Iterable[Sequence[object]]) -> list[str]:
+    def make_room(self, rows: Iterable[Sequence[object]]) -> list[list[str]]:
+        """Columns wide enough for these rows, which are not printed.  Returns their cells."""
         texts = [[cell(value) for value in row] for row in rows]
         self._widths = [max(width, *(len(row[i]) for row in texts), 0) for i, width in enumerate(self._widths)]
+        return texts
+
+    def lines(self, rows: Iterable[Sequence[object]]) -> list[str]:
+        texts = self.make_room(rows)
         if not self._begun:
             self._begun = True
             texts.insert(0, list(self._headers))

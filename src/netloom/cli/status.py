@@ -11,7 +11,7 @@ import click
 
 from netloom import __version__
 from netloom.cli.context import Context, connection
-from netloom.cli.printing import ago, clean, table, to_json, to_yaml
+from netloom.cli.printing import ago, clean, count, table, to_json, to_yaml
 from netloom.errors import DatastoreError, NetloomError
 from netloom.model.resources import API_VERSION
 
@@ -82,8 +82,8 @@ def _headline(context: Context, records: Records | NetloomError, here: str | Non
     if here:
         yield f"node {clean(here)}"
     if not isinstance(records, NetloomError):
-        yield f"{len(records.cluster.nodes)} nodes"
-        yield f"{len(records.endpoints)} pods"
+        yield count(len(records.cluster.nodes), "node")
+        yield count(len(records.endpoints), "pod")
     yield clean(context.settings.datastore)
 
 

@@ -24,7 +24,7 @@ import yaml
 
 from netloom.dataplane import netns
 from netloom.datastore import connect
-from netloom.errors import ConfigError
+from netloom.errors import ConfigError, NotFound
 from netloom.lab import daemons, probes, processes, record, sandboxes, underlay
 from netloom.lab.inside import addresses_inside, marked_namespaces
 from netloom.lab.probes import Kind, Place
@@ -63,7 +63,7 @@ def down(name: str) -> bool:
 
 
 def open_lab(name: str | None = None) -> Lab:
-    """The lab of that name, or the only one.  Raises ConfigError."""
+    """The lab of that name, or the only one.  Raises NotFound, ConfigError."""
     return Lab(record.read(record.the_only_one(name)))
 
 
@@ -126,7 +126,7 @@ def _recorded_namespaces(name: str) -> Iterator[str]:
     """Among them those whose name was made and not yet bound to anything."""
     try:
         known = record.read(name)
-    except ConfigError:  # none, or unreadable: the marks in the namespaces are left to go by
+    except (ConfigError, NotFound):  # none, or unreadable: the marks in the namespaces are left to go by
         return
     for place in known.places():
         yield namespace_path(name, place)
@@ -164,7 +164,8 @@ class Lab:
     def namespace(self, place: str) -> Iterator[int]:
         """Its descriptor, for the time of the block."""
         if place not in self.record.places():
-            raise ConfigError(f"there is no {place!r} in lab {self.name!r}", hint=f"there is {' '.join(self.record.places())}")
+            there = ", ".join(self.record.places())
+            raise NotFound(f"there is no {place!r} in lab {self.name!r}", hint=f"there are {there}")
         try:
             descriptor = netns.open_netns(namespace_path(self.name, place))
         except OSError as e:

@@ -18,6 +18,7 @@ from netloom.lab.topology import Topology
 from netloom.model.resources import dec_hook
 
 _LIMIT = 1 << 20
+_HINT = "see examples/ for files of labs; without a file it is three nodes on a switch: netloom lab up"
 _MSGSPEC_PATH = re.compile(r" - at `\$\.?(.*)`\Z", re.DOTALL)
 _LEADING_PATH = re.compile(r"((?:[a-zA-Z]\w*(?:\[\d+\])?\.?)+): ")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z")
@@ -30,11 +31,11 @@ def load(path: str) -> Topology:
         data = Path(path).read_bytes()[: _LIMIT + 1]
         text = data.decode()
     except OSError as e:
-        raise ConfigError(f"cannot be read: {e.strerror}", where=path) from e
+        raise ConfigError(f"cannot be read: {e.strerror}", where=path, hint=_HINT) from e
     except UnicodeDecodeError as e:
-        raise ConfigError("is not text in UTF-8", where=path) from e
+        raise ConfigError("is not text in UTF-8", where=path, hint=_HINT) from e
     if len(data) > _LIMIT:
-        raise ConfigError("is larger than 1 MiB", where=path)
+        raise ConfigError("is larger than 1 MiB", where=path, hint=_HINT)
     return decode(text, path)
 
 
@@ -44,11 +45,10 @@ def decode(text: str, where: str) -> Topology:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        raise ConfigError(
-            f"is not YAML: {getattr(e, 'problem', e)}", where=f"{where}:{mark.line + 1}" if mark else where
-        ) from e
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise ConfigError(f"is not YAML: {getattr(e, 'problem', e)}", where=place, hint=_HINT) from e
     if document is None:
-        raise ConfigError("is empty", where=where)
+        raise ConfigError("is empty", where=where, hint=_HINT)
     source = _Source(where)
     plain = source.plain(document, "")
     try:
@@ -69,7 +69,7 @@ class _Source:
     def error(self, path: str, message: str) -> ConfigError:
         known = next((p for p in _outwards(path) if p in self.lines), None)
         where = self.where if known is None else f"{self.where}:{self.lines[known]}"
-        return ConfigError(message, where=where, path=path or None)
+        return ConfigError(message, where=where, path=path or None, hint=_HINT)
 
     def plain(self, node: yaml.Node, path: str) -> Plain:
         self.lines.setdefault(path, node.start_mark.line + 1)

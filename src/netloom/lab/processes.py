@@ -4,7 +4,8 @@
 
 The kernel hands the environment on to children, so whatever an agent starts is found too, and a `lab up` that was killed
 between starting a process and noting it has lost nothing.  A process is opened (pidfd) before its environment is read and
-signalled through that descriptor, so a PID that is used again never hits a stranger.
+signalled through that descriptor, so a PID that is used again never hits a stranger.  What runs in another PID namespace is
+the business of whoever is in there: two containers of one machine may each have a lab `demo`.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def _read(pid: int, pidfd: int, lab: str) -> Process | None:
         variables = file.read().split(b"\0")
     prefix = f"{MARK}={lab}:".encode()
     mark = next((v for v in variables if v.startswith(prefix)), None)
-    if mark is None:
+    if mark is None or os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
         return None
     role, _, place = mark[len(prefix) :].decode(errors="replace").partition(":")
     with open(f"/proc/{pid}/stat", "rb") as file:

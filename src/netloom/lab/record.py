@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
-from netloom.errors import ConfigError
+from netloom.errors import ConfigError, NotFound
 from netloom.lab.topology import Topology, check_place_name
 from netloom.model.addresses import Interface
 from netloom.model.resources import dec_hook
@@ -77,15 +77,13 @@ def names() -> list[str]:
 
 
 def read(lab: str) -> Record:
-    """Raises ConfigError if there is no such lab, or no usable record of it."""
+    """Raises NotFound if there is no such lab, ConfigError if its record is of no use."""
     check_lab_name(lab)
     try:
         with open(folder(lab, "lab.json"), "rb") as file:
             return _decoder.decode(file.read())
     except FileNotFoundError as e:
-        known = ", ".join(names())
-        hint = f"there is {known}" if known else "netloom lab up"
-        raise ConfigError(f"there is no lab {lab!r}", hint=hint) from e
+        raise NotFound(f"there is no lab {lab!r}", hint="see them all: netloom lab ls" if names() else "netloom lab up") from e
     except (OSError, msgspec.MsgspecError) as e:
         raise ConfigError(f"the record of lab {lab!r} cannot be read: {e}", hint=f"netloom lab down {lab}") from e
 
@@ -97,16 +95,16 @@ def write(record: Record) -> None:
     os.replace(path + ".new", path)
 
 
-def the_only_one(lab: str | None) -> str:
-    """The lab that is meant when none is named."""
+def the_only_one(lab: str | None, to_name_one: str = "--lab") -> str:
+    """The lab that is meant when none is named.  `to_name_one`: what to type before a name.  Raises NotFound, ConfigError."""
     if lab is not None:
         return lab
     known = names()
     if len(known) == 1:
         return known[0]
     if known:
-        raise ConfigError(f"there are several labs: {', '.join(known)}", hint="name one")
-    raise ConfigError("there is no lab", hint="netloom lab up")
+        raise ConfigError(f"there are several labs: {', '.join(known)}", hint=f"name one: {to_name_one} {known[0]}")
+    raise NotFound("there is no lab", hint="netloom lab up")
 
 
 @contextmanager
@@ -130,7 +128,7 @@ def check_lab_name(lab: str) -> None:
     try:
         check_place_name(lab)
     except ValueError as e:
-        raise ConfigError(str(e)) from e
+        raise ConfigError(str(e), hint="see what there is: netloom lab ls") from e
 
 
 def _lock_folder(lab: str) -> int:
@@ -146,5 +144,5 @@ def _lock_folder(lab: str) -> int:
                 undo.pop_all()
                 return descriptor
         if time.monotonic() > deadline:
-            raise ConfigError(f"lab {lab!r} is being brought up or down by another process", hint="try again")
+            raise ConfigError(f"lab {lab!r} is being brought up or down by another process", hint="try again in a moment")
         time.sleep(0.02)

@@ -52,12 +52,12 @@ def test_an_unused_pool_goes(run: Run, cluster: SqliteDatastore) -> None:
     assert run("delete", "pool", "old", "--yes").stdout == "ippool/old deleted\n"
 
 
-@pytest.mark.parametrize("arguments", [["block", "10-244-0-0-26"], ["endpoint", "loom00000000002", "-n", "shop"]])
-def test_what_nodes_write_is_not_deleted_by_hand(arguments: list[str], run: Run, cluster: SqliteDatastore) -> None:
-    result = run("delete", *arguments, "--yes")
+@pytest.mark.parametrize("arguments", ["block 10-244-0-0-26", "endpoint loom00000000002 -n shop", "pod web-0 -n shop"])
+def test_what_nodes_write_is_not_deleted_by_hand(arguments: str, run: Run, cluster: SqliteDatastore) -> None:
+    result = run("delete", *arguments.split(), "--yes")
     assert result.exit_code == 1
-    assert "is written by the nodes, not by people" in result.stderr
-    assert "hint: what nodes left behind: netloom ipam check" in result.stderr
+    assert "not by people" in result.stderr
+    assert "what nodes left behind: netloom ipam check" in result.stderr
 
 
 def test_what_is_there_is_deleted_and_what_is_not_is_named(run: Run, cluster: SqliteDatastore) -> None:

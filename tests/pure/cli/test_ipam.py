@@ -26,6 +26,19 @@ ANSWERS = {
         BLOCK            POOL      NODE   SIZE   USED   FREE
         10.244.0.64/26   default   b      64     1      60
         """,
+    "show 10.244.9.0/24": """
+        POOL      CIDR            ENCAPSULATION   USED           BLOCKS        NODES   DISABLED
+        default   10.244.0.0/16   VXLAN           3/65536 (0%)   2/1024 (0%)   2       no
+        """,
+    "find 10.244.0.66/32": """
+        address:   10.244.0.66
+        pool:      default (10.244.0.0/16)
+        block:     10.244.0.64/26
+        node:      b
+        use:       a pod
+        pod:       shop/db-0
+        interface: eth0, on the host loom00000000042
+        """,
     "find 10.244.0.2": """
         address:   10.244.0.2
         pool:      default (10.244.0.0/16)
