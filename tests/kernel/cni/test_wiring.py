@@ -17,7 +17,7 @@ from netloom.calc import pod as pod_tables
 from netloom.calc.pods import BRIDGE_MAC, GATEWAYS, HOST_MAC
 from netloom.cni import wiring
 from netloom.dataplane import netns
-from netloom.dataplane.netlink import Netlink, NetlinkError, delete_link, device
+from netloom.dataplane.netlink import Netlink, NetlinkError, delete_link, device, new_bridge
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Mac
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
@@ -156,6 +156,14 @@ def test_what_is_no_bridge_is_not_taken_for_one(kernel: Netlink, pod: int) -> No
     one = msgspec.structs.replace(attachment(2, Wiring.BRIDGE), bridge="lo")
     with pytest.raises(DataplaneError, match="not a bridge"):
         attach(kernel, one, pod)
+
+
+def test_a_bridge_of_somebody_else_is_refused_and_left_as_it_is(kernel: Netlink, pod: int) -> None:
+    kernel.transact(new_bridge("br-lan", mac=Mac("02:00:00:00:00:07"), mtu=9000, up=True))
+    before = ip("-d", "address", "show", "br-lan")
+    with pytest.raises(DataplaneError, match="somebody else"):
+        attach(kernel, msgspec.structs.replace(attachment(2, Wiring.BRIDGE), bridge="br-lan"), pod)
+    assert ip("-d", "address", "show", "br-lan") == before
 
 
 def test_when_the_host_end_goes_the_pod_end_goes_with_it(kernel: Netlink, pod: int) -> None:
