@@ -19,10 +19,16 @@ from __future__ import annotations
 
 def main() -> None:
     import io
+    import signal
     import sys
 
+    python_handles = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else who started us ignores Ctrl-C
+    if python_handles:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet, and no traceback to show
     from netloom.cli.root import netloom
 
+    if python_handles:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ✗ shows ?, and no command fails for it

@@ -56,6 +56,7 @@ class Root(click.Group):
         try:
             code = super().main(*args, **extra)
         except click.exceptions.Abort:
+            click.echo("interrupted", err=True)
             sys.exit(130)
         except Exception as e:
             if context.verbose:

@@ -110,6 +110,7 @@ def shared_stack(pods: Sequence[Place], timeout: float) -> Iterator[Finding]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=[pod.netns for pod in pods],
+        start_new_session=True,  # Ctrl-C is for us; it ends when its standard input does
     ) as container:
         assert container.stdin and container.stdout
         ports = container.stdout.readline().split()
