@@ -1,6 +1,7 @@
 """What the kernel says happened: which table, on which interface.  The reader then looks for itself (level, not edge).
 
-Little is parsed, because a burst may be 30 000 events long, and each one only says "look again".  Three things matter:
+Little is parsed, because a burst may be 30 000 events long, and each one only says "look again".  Of sysctls the kernel tells
+only some: forwarding, rp_filter, proxy_arp and their like.  Three things matter:
 RTM_DELLINK with family AF_UNSPEC means that the link is gone from this namespace (with AF_BRIDGE only that it left a bridge),
 and it arrives 15 ms before the remover gets its acknowledgement.  What our own sockets write is passed over, so that a pass does
 not call for the next one.  And a full buffer is reported as `overrun`: then everything has to be looked at.
@@ -36,6 +37,8 @@ from netloom.dataplane.netlink.wire import AF_BRIDGE, AF_UNSPEC, HEADER, HEADER_
 NETLINK_ADD_MEMBERSHIP = 1
 RTNLGRP_LINK, RTNLGRP_NEIGH = 1, 3
 RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE = 5, 7, 9, 11
+RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
+RTM_NEWNETCONF = 80
 GROUPS = (
     RTNLGRP_LINK,
     RTNLGRP_NEIGH,
@@ -43,6 +46,8 @@ GROUPS = (
     RTNLGRP_IPV4_ROUTE,
     RTNLGRP_IPV6_IFADDR,
     RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_IPV4_NETCONF,
+    RTNLGRP_IPV6_NETCONF,
 )
 
 AT_ONCE = 1024
@@ -118,6 +123,8 @@ class Events:
             touched.tables.setdefault("fdb" if family == AF_BRIDGE else "neighbours", set()).add(index)
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             touched.tables.setdefault("addresses", set()).add(IFADDR.unpack_from(event, HEADER_LENGTH)[4])
+        elif kind == RTM_NEWNETCONF:
+            touched.tables.setdefault("sysctls", set()).add(0)
 
 
 def _route_index(event: bytes) -> int:

@@ -99,10 +99,21 @@ def test_what_our_own_socket_writes_is_no_news_but_for_links_and_fdb(kernel: Net
         put_route(RouteKey(PREFIX, 7), BLACKHOLE, 0),
         delete_route_by_key(RouteKey(PREFIX, 7)),
     )
-    assert everything(events).tables.keys() <= {"links", "fdb"}
+    assert everything(events).tables.keys() <= {"links", "fdb", "sysctls"}  # a new link has sysctls
     own.clear()
     kernel.transact(put_route(RouteKey(PREFIX, 7), BLACKHOLE, 0))
     assert everything(events).tables["routes"] == {0}
+    events.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["ipv4/conf/up0/rp_filter", "ipv4/conf/up0/proxy_arp", "ipv4/ip_forward", "ipv6/conf/all/forwarding"]
+)
+def test_changed_sysctls_are_reported_where_the_kernel_tells(kernel: Netlink, name: str) -> None:
+    events = Events()
+    with open(f"/proc/sys/net/{name}", "w") as file:
+        file.write("1")
+    assert "sysctls" in everything(events).tables
     events.close()
 
 
