@@ -112,15 +112,18 @@ def shared_stack(pods: Sequence[Place], timeout: float) -> Iterator[Finding]:
         pass_fds=[pod.netns for pod in pods],
         start_new_session=True,  # Ctrl-C is for us; it ends when its standard input does
     ) as container:
-        assert container.stdin and container.stdout
-        ports = container.stdout.readline().split()
-        if len(ports) != len(pods):
-            yield from (Finding(4, pod.name, "a second container could not listen on 127.0.0.1") for pod in pods)
-        else:
-            yield from (
-                Finding(4, pod.name, _loopback_problem(pod, int(port), timeout)) for pod, port in zip(pods, ports, strict=True)
-            )
-        container.stdin.close()
+        try:
+            assert container.stdout
+            ports = container.stdout.readline().split()
+            if len(ports) != len(pods):
+                yield from (Finding(4, pod.name, "a second container could not listen on 127.0.0.1") for pod in pods)
+            else:
+                yield from (
+                    Finding(4, pod.name, _loopback_problem(pod, int(port), timeout))
+                    for pod, port in zip(pods, ports, strict=True)
+                )
+        finally:
+            container.kill()
 
 
 def _loopback_problem(pod: Place, port: int, timeout: float) -> str | None:
