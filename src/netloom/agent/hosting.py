@@ -17,6 +17,7 @@ from netloom.agent.identity import Identity
 from netloom.calc.encap import ENCAPS
 from netloom.config import Settings
 from netloom.dataplane.netlink import Netlink
+from netloom.dataplane.sysctls import speaks_ipv6
 from netloom.errors import ConfigError
 from netloom.model.addresses import Address, Interface, Prefix
 from netloom.model.host import Host, Uplink
@@ -57,6 +58,7 @@ class Hosting:
             mtu=self._uplink_mtu(),
             vni=settings.vxlan_vni,
             port=settings.vxlan_port,
+            ipv6=speaks_ipv6(),
         )
 
     def pod_mtu(self, host: Host, pools: Iterable[IPPool]) -> int:

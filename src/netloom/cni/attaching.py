@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from netloom.calc.pods import GATEWAYS, HOST_MAC
 from netloom.cni.environment import INVALID_ENVIRONMENT
-from netloom.cni.messages import Add
+from netloom.cni.messages import INVALID_CONFIG, Add
 from netloom.errors import CniError
 from netloom.ipam.blocks import gateway
-from netloom.model.addresses import Address, Interface, Mac, mac_bytes, mac_text
+from netloom.model.addresses import IPV6_MTU, Address, Interface, Mac, mac_bytes, mac_text
 from netloom.model.attachments import ALIAS_LIMIT, Attachment, AttachmentKey, State, Wiring, host_interface_name
 
 _POD, _PORT = b"\x0a\x58", b"\x0e\x58"
@@ -23,7 +23,8 @@ _POD, _PORT = b"\x0a\x58", b"\x0e\x58"
 def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, mtu: int) -> Attachment:
     """PENDING, with everything decided.  `addresses` carry the length that the pod's interface shows.
 
-    Raises CniError where the link's alias could not say whose it is: after a lost journal nobody would know."""
+    Raises CniError where the interface is too small for an address, or the link's alias could not say whose it is: after a lost
+    journal nobody would know."""
     bridged = request.wiring is Wiring.BRIDGE
     mac = request.mac or pod_mac(request.key, addresses)
     attachment = Attachment(
@@ -43,6 +44,8 @@ def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, 
         pod=request.pod,
         labels=request.labels,
     )
+    if attachment.mtu < IPV6_MTU and any(a.version == 6 for a in addresses):
+        raise CniError(INVALID_CONFIG, f"mtu: IPv6 needs {IPV6_MTU} bytes, this pod's interface would have {attachment.mtu}")
     if len(attachment.alias) > ALIAS_LIMIT:
         raise CniError(INVALID_ENVIRONMENT, "CNI_CONTAINERID and the network's name are too long together", attachment.alias)
     return attachment

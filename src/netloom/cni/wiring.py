@@ -40,7 +40,7 @@ from netloom.dataplane.netlink import (
     set_hairpin,
     set_link,
 )
-from netloom.dataplane.sysctls import write_sysctls
+from netloom.dataplane.sysctls import speaks_ipv6, write_sysctls
 from netloom.errors import DataplaneError
 from netloom.model.attachments import Attachment, Wiring
 from netloom.model.desired import Bridge, NeighbourKey, Route, RouteKey
@@ -85,7 +85,7 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
             peer_index=index,
             master=master,
         ),
-        set_link(index, alias=attachment.alias, generates=False, ipv4=IPV4_SETTINGS),
+        set_link(index, alias=attachment.alias, generates=_no_generation(attachment.mtu), ipv4=IPV4_SETTINGS),
         *((set_hairpin(index, True),) if master else ()),
     )
     write_sysctls(ipv6_sysctls(name))
@@ -106,12 +106,17 @@ def _bridge(kernel: Netlink, name: str, part: Tables) -> int:
         kernel.transact(new_bridge(name, mac=wanted.mac, mtu=wanted.mtu))
         found = parse_link(kernel.ask(get_link(name)))
         write_sysctls(host_sysctls(name))
-        kernel.transact(set_link(found.index, generates=False, up=True))
+        kernel.transact(set_link(found.index, generates=_no_generation(wanted.mtu), up=True))
     elif found.kind != "bridge":
         raise DataplaneError("links", name, f"is a {found.kind or 'hardware'} interface, not a bridge")
     elif found.mac != wanted.mac:
         raise DataplaneError("links", name, f"is a bridge that somebody else made (its MAC is {found.mac}, not {wanted.mac})")
     return found.index
+
+
+def _no_generation(mtu: int) -> bool | None:
+    """For `set_link(generates=...)`: the kernel refuses the question where there is no IPv6."""
+    return False if speaks_ipv6(mtu) else None
 
 
 def _pod_end(attachment: Attachment, index: int) -> None:

@@ -1,5 +1,7 @@
 """Sysctls: files below /proc/sys, of the calling thread's network namespace.  Only the wanted ones are read; none is taken away.
 
+A switch that is not there is off: on a kernel without IPv6, or an interface that is too small for it, there is nothing to close.
+
 Names are paths with slashes (`net/ipv4/conf/loom.vxlan/rp_filter`), because names of interfaces contain dots.
 """
 
@@ -9,9 +11,11 @@ import os
 from collections.abc import Mapping
 
 from netloom.errors import DataplaneError
+from netloom.model.addresses import IPV6_MTU
 from netloom.reconcile import Changes, Outcome
 
 _ROOT = "/proc/sys/"
+_OFF = "0"
 
 
 class Sysctls:
@@ -42,14 +46,23 @@ def write_sysctls(values: Mapping[str, str]) -> None:
             finally:
                 os.close(fd)
         except OSError as e:
+            if isinstance(e, FileNotFoundError) and value == _OFF:
+                continue
             raise DataplaneError("sysctls", name, e.strerror or str(e), errno=e.errno or 0) from e
 
 
+def speaks_ipv6(mtu: int = IPV6_MTU) -> bool:
+    """Whether the kernel does, on an interface with this MTU."""
+    return mtu >= IPV6_MTU and os.path.exists(f"{_ROOT}net/ipv6")
+
+
 def _read(name: str) -> list[str] | None:
-    """The words of the value; None where there is none, which a write will then report."""
+    """The words of the value; None where it cannot be read, which a write will then report."""
     try:
         with open(_path(name)) as file:
             return file.read().split()
+    except FileNotFoundError:
+        return [_OFF]
     except OSError:
         return None
 

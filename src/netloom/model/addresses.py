@@ -34,6 +34,9 @@ else:
     Interface.register(ipaddress.IPv4Interface)
     Interface.register(ipaddress.IPv6Interface)
 
+IPV6_MTU = 1280
+"""Bytes that IPv6 needs (RFC 8200, section 5): an interface of less has no IPv6 at all, not even the sysctls."""
+
 Mac = NewType("Mac", str)
 """Lower case, colons: `0a:58:0a:f4:00:02`."""
 

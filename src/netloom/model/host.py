@@ -23,7 +23,8 @@ class Uplink:
 @dataclass(frozen=True, slots=True)
 class Host:
     """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
-    not the datastore's word), its own addresses inside them, and the VXLAN parameters that all nodes share."""
+    not the datastore's word), its own addresses inside them, and the VXLAN parameters that all nodes share.  `ipv6`: its kernel
+    speaks it."""
 
     node: str
     node_id: str
@@ -35,6 +36,7 @@ class Host:
     mtu: int = 0
     vni: int = 4096
     port: int = 4789
+    ipv6: bool = True
 
     def address(self, version: int) -> Interface | None:
         return next((a for a in self.addresses if a.version == version), None)

@@ -130,6 +130,13 @@ def test_a_sysctl_that_does_not_exist_fails_alone(kernel: Netlink) -> None:
     assert not Sysctls().changes(SYSCTLS)
 
 
+def test_a_switch_that_is_not_there_is_off(kernel: Netlink) -> None:
+    run("ip link set loom.vxlan mtu 1000")  # too small for IPv6
+    assert reconcile(Sysctls(), {**SYSCTLS, "net/ipv6/conf/loom.vxlan/disable_ipv6": "0"}).failures == ()
+    assert not Sysctls().changes(SYSCTLS)
+    write_sysctls({"net/ipv6/conf/loom.vxlan/accept_ra": "0"})
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "net/../../x", "net//x", ""])
 def test_a_name_cannot_lead_out_of_the_tree(name: str) -> None:
     with pytest.raises(DataplaneError, match="not a path of names"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -117,6 +118,15 @@ def test_vxlan_takes_a_route_a_neighbour_and_an_fdb_entry_per_peer() -> None:
         "route blackhole 10.244.1.0/26",
     ]
     assert result.problems == ()
+
+
+@pytest.mark.parametrize(
+    "host", [replace(HOST, ipv6=False), replace(HOST, uplinks={"eth0": replace(HOST.uplinks["eth0"], mtu=1300)})]
+)
+def test_a_tunnel_that_cannot_speak_ipv6_is_not_asked_to(host: Host) -> None:
+    result = desired(Snapshot.of(1, [pool(), node(1), block(1)]), [], host)
+    assert [key.address.version for key in result.addresses] == [4]
+    assert not [name for name in result.sysctls if "ipv6" in name]
 
 
 def test_direct_takes_one_route_per_block_and_nothing_else() -> None:

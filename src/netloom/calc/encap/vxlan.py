@@ -15,7 +15,7 @@ import ipaddress
 
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import Address, Interface, link_local
+from netloom.model.addresses import IPV6_MTU, Address, Interface, link_local
 from netloom.model.desired import AddressKey, FdbKey, NeighbourKey, Route, RouteKey, Vxlan
 from netloom.model.host import Host
 
@@ -40,24 +40,26 @@ def local(host: Host) -> Tables:
     uplink = host.uplink_of(address.ip)
     if uplink is None:
         return Tables(problems=[f"no interface holds this node's address {address.ip}: VXLAN cannot send"])
+    mtu = uplink.mtu - _OVERHEAD[address.version]
     tables = Tables(
         links={
             DEVICE: Vxlan(
                 mac=host.vtep_mac,
-                mtu=uplink.mtu - _OVERHEAD[address.version],
+                mtu=mtu,
                 vni=host.vni,
                 port=host.port,
                 local=address.ip,
                 parent=uplink.name,
             )
         },
-        sysctls={
-            f"net/ipv4/conf/{DEVICE}/rp_filter": "2",
-            f"net/ipv6/conf/{DEVICE}/accept_ra": "0",
-            f"net/ipv6/conf/{DEVICE}/disable_ipv6": "0",
-        },
+        sysctls={f"net/ipv4/conf/{DEVICE}/rp_filter": "2"},
     )
+    speaks_ipv6 = host.ipv6 and mtu >= IPV6_MTU
+    if speaks_ipv6:
+        tables.sysctls |= {f"net/ipv6/conf/{DEVICE}/accept_ra": "0", f"net/ipv6/conf/{DEVICE}/disable_ipv6": "0"}
     for own in (*host.tunnel_addresses, link_local(host.vtep_mac)):
+        if own.version == 6 and not speaks_ipv6:
+            continue
         length = 64 if own.is_link_local else own.max_prefixlen
         tables.addresses[AddressKey(DEVICE, ipaddress.ip_interface(f"{own}/{length}"))] = None
     return tables

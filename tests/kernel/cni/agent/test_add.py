@@ -80,6 +80,17 @@ def test_37_pods_and_their_node_reach_each_other(
             assert reaches(machine.netns, mine.partition("/")[0])
 
 
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_an_interface_that_is_too_small_for_ipv6_serves_ipv4(
+    runtime: Runtime, machine: Machine, sandbox: Sandbox, wiring: str
+) -> None:
+    small = CONFIG | {"wiring": wiring, "bridge": "loom.small", "mtu": 1000}
+    with attached(runtime, sandbox, small | {"ipv6Pools": []}) as answer:
+        assert reaches(machine.netns, answer.addresses[0].partition("/")[0])
+    refused = runtime("ADD", sandbox, small)
+    assert refused.error == 7 and "IPv6 needs 1280" in refused.document["msg"]
+
+
 def test_a_pod_without_a_listed_pool_of_a_family_has_no_address_of_it(runtime: Runtime, sandbox: Sandbox) -> None:
     with attached(runtime, sandbox, CONFIG | {"ipv6Pools": []}) as answer:
         assert len(answer.addresses) == 1
