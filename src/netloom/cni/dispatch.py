@@ -49,6 +49,8 @@ class Dispatcher:
             code, error = e.code, e
         except NetloomError as e:
             code, error = INTERNAL, CniError(INTERNAL, str(e), e.hint or "")
+        except OSError as e:  # out of descriptors, most likely: later there may be some
+            code, error = TRY_AGAIN, CniError(TRY_AGAIN, f"the agent lacks what it needs: {e.strerror or e}")
         except Exception as e:
             log.exception("a fault of our own, in %s", call.environment.get("CNI_COMMAND"))
             code, error = INTERNAL, CniError(INTERNAL, f"a fault in the agent: {type(e).__name__}", "see the agent's log")

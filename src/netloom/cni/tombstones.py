@@ -10,8 +10,10 @@ runtime repeats its DEL.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -30,15 +32,15 @@ class Tombstones:
     def __init__(self, run_dir: str) -> None:
         self._path = f"{run_dir}/{TOMBSTONES}"
         os.makedirs(self._path, mode=0o700, exist_ok=True)
-        self._quiet_since = -1
         self._remove_unfinished()
 
     def waiting(self) -> bool:
-        """Cheap enough for every ADD: the directory's time of change says whether something came."""
-        return os.stat(self._path).st_mtime_ns != self._quiet_since
+        """Some 5 µs when there is nothing, so every ADD asks.  (The directory's time of change would be too coarse: two changes in
+        one tick of the clock look like one.)"""
+        return any(not name.startswith(_UNFINISHED) for name in os.listdir(self._path))
 
     async def take_up(self, delete: Callable[[AttachmentKey], Awaitable[None]]) -> None:
-        changed = os.stat(self._path).st_mtime_ns
+        """Raises OSError where one cannot be read now: nothing may overtake it."""
         for name in self._names():
             try:
                 key = self._read(name)
@@ -54,8 +56,6 @@ class Tombstones:
                 log.warning("%s", e)
             with suppress(FileNotFoundError):
                 os.unlink(f"{self._path}/{name}")
-        if not self._names():
-            self._quiet_since = max(changed, os.stat(self._path).st_mtime_ns)
 
     def _remove_unfinished(self) -> None:
         for name in os.listdir(self._path):
@@ -70,8 +70,15 @@ class Tombstones:
         return [name for _, name in sorted(found)]
 
     def _read(self, name: str) -> AttachmentKey:
-        fd = os.open(f"{self._path}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            fd = os.open(f"{self._path}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as e:
+            if e.errno in (errno.ELOOP, errno.ENXIO):
+                raise ValueError("is no file") from e
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ValueError("is no file")
             call = unpack_request(os.read(fd, REQUEST_LIMIT + 1))
         finally:
             os.close(fd)
