@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from netloom.datastore.sqlite import SqliteDatastore
 from tests.pure.datastore.contract import SOON, in_background
 from tests.pure.datastore.places import POLL, node
-
-from netloom.datastore.sqlite import SqliteDatastore
 
 ROOT = Path(__file__).parents[3]
 PRELUDE = f"""

@@ -4,9 +4,9 @@ import json
 
 import msgspec
 import pytest
-from tests.pure.cli.samples import STATE
 
 from netloom.agent.state import decode, encode
+from tests.pure.cli.samples import STATE
 
 
 def test_the_document_survives_json() -> None:

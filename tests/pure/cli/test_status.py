@@ -33,7 +33,7 @@ def test_a_network_that_is_well_is_one_screen_that_says_so(
         default   10.244.0.0/16   VXLAN           3/65536 (0%)   2/1024 (0%)   2       no
 
         agent {__version__} on a: ready, in sync for 0s, up 0s
-        pass 7, 0s ago, took 3.1 ms: routes +2-1 links same
+        pass 7, 0s ago, took 3.1 ms: routes +2-1
         block 10.244.0.0/26 of default: 2 used, 1 cooling, 58 free
 
         all is well

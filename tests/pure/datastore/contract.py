@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
-from tests.pure.datastore.places import LONG, Place, node
 
 from netloom.datastore import Datastore, Event, Watch
 from netloom.errors import Compacted, Conflict, DatastoreError, NotFound, Unavailable
 from netloom.model.resources import Metadata, Namespace, Node
+from tests.pure.datastore.places import LONG, Place, node
 
 SOON = 10.0
 """Seconds that a test waits for what should come at once, before it calls it missing."""

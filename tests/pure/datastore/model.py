@@ -8,11 +8,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
-from tests.pure.datastore.places import LONG, Place, node
 
 from netloom.datastore import Datastore, Event, Listing, Stored, Watch
 from netloom.errors import Compacted, Conflict, NotFound
 from netloom.model.resources import Node
+from tests.pure.datastore.places import LONG, Place, node
 
 SETTINGS = settings(max_examples=1000 if LONG else 100, stateful_step_count=60 if LONG else 30, deadline=None)
 

@@ -10,11 +10,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-from tests.pure.datastore.contract import count_up
-from tests.pure.datastore.places import POLL, node
-
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.errors import Conflict
+from tests.pure.datastore.contract import count_up
+from tests.pure.datastore.places import POLL, node
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pytest", __name__])

@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from tests.pure.datastore.contract import SOON, in_background
 
 from netloom.datastore import doorbell
 from netloom.datastore.doorbell import Doorbell
+from tests.pure.datastore.contract import SOON, in_background
 
 LONGER_THAN_ANY_TEST = 3600.0
 

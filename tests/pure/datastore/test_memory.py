@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.pure.datastore.contract import Contract, drain
-from tests.pure.datastore.model import SETTINGS, StoreMachine
-from tests.pure.datastore.places import MemoryPlace, Place, node
 
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.errors import Compacted
+from tests.pure.datastore.contract import Contract, drain
+from tests.pure.datastore.model import SETTINGS, StoreMachine
+from tests.pure.datastore.places import MemoryPlace, Place, node
 
 
 class TestMemory(Contract):

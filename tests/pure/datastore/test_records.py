@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.datastore.places import node
 
 from netloom.datastore.records import Expect, Record, check, event, listing
 from netloom.errors import Conflict, NotFound
 from netloom.model.resources import KINDS, encode
+from tests.pure.datastore.places import node
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -14,15 +14,15 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
+
+from netloom.datastore import connect
+from netloom.datastore.sqlite import SqliteDatastore
+from netloom.errors import Compacted, Unavailable
 from tests.pure.datastore import processes
 from tests.pure.datastore.contract import SOON, Contract, drain
 from tests.pure.datastore.model import SETTINGS, StoreMachine
 from tests.pure.datastore.places import LONG, POLL, Place, SqlitePlace, node
 from tests.pure.datastore.processes import hear
-
-from netloom.datastore import connect
-from netloom.datastore.sqlite import SqliteDatastore
-from netloom.errors import Compacted, Unavailable
 
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where fsync costs nothing, for tests that are about other things."""

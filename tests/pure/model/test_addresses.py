@@ -5,7 +5,6 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.model import strategies
 
 from netloom.model.addresses import (
     Mac,
@@ -20,6 +19,7 @@ from netloom.model.addresses import (
     parse_mac,
     parse_prefix,
 )
+from tests.pure.model import strategies
 
 
 @given(strategies.prefixes())

@@ -6,11 +6,11 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.model import strategies
 
 from netloom.model.admission import check_against, check_deletion
 from netloom.model.resources import AnyResource, IPPool, convert
 from netloom.model.snapshot import Snapshot
+from tests.pure.model import strategies
 
 
 def pool(name: str, cidr: str, **spec: object) -> AnyResource:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 from hypothesis import given
-from tests.pure.model import strategies
 
 from netloom.model.resources import KINDS, AnyResource, IPPool, builtins, convert, decode, encode
+from tests.pure.model import strategies
 
 
 @given(strategies.resources)
