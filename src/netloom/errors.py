@@ -27,6 +27,11 @@ class NetloomError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def sentence(self) -> str:
+        """Message and hint where there is one line for both: in a log, in a list of problems."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
+
 
 class ConfigError(NetloomError):
     """What the user wrote cannot be used.  `where` is a file, `file:line`, an environment variable or a flag; `path` a field."""

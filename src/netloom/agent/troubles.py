@@ -45,7 +45,9 @@ class Troubles:
         """How the block goes is a report.  A fault of our own is shown with its traceback, once."""
         try:
             yield
-        except (NetloomError, OSError) as e:
+        except NetloomError as e:
+            self.report(what, e.sentence)
+        except OSError as e:
             self.report(what, str(e))
         except Exception as e:
             message = f"a fault of our own: {type(e).__name__}: {e}"

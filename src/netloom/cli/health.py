@@ -53,11 +53,11 @@ def judge(
     for answer in (records, state):
         if isinstance(answer, NetloomError):
             findings.append(Finding(Level.UNKNOWN, str(answer), answer.hint or ""))
+    if not isinstance(state, NetloomError):
+        findings += _agent(state)  # before the cluster: what it lacks may be for want of this node
     if not isinstance(records, NetloomError):
         findings += _cluster(records)
         findings += (Finding(Level.PROBLEM, f"record {key} cannot be read: {why}", _broken_hint(key)) for key, why in broken)
-    if not isinstance(state, NetloomError):
-        findings += _agent(state)
     return sorted(findings, key=lambda f: -f.level)
 
 
@@ -86,11 +86,9 @@ def _cluster(records: Records) -> Iterator[Finding]:
 
 def _agent(state: AgentState) -> Iterator[Finding]:
     node = f"node {state.node}"
-    if not state.ready:
-        yield Finding(
-            Level.PROBLEM, f"{node} is not ready: new pods fail there", "see the agent's log, or ask it: netloom status -o yaml"
-        )
     yield from (Finding(Level.PROBLEM, f"{node}: {problem.message}", problem.hint) for problem in state.problems)
+    if not state.ready:
+        yield Finding(Level.PROBLEM, f"{node} is not ready: new pods fail there", "what it waits for is in its log")
     if not state.datastore.connected:
         reason = state.datastore.error or "no reason given"
         message = f"{node} runs without its datastore {state.datastore.target}: {reason}"
@@ -98,7 +96,9 @@ def _agent(state: AgentState) -> Iterator[Finding]:
     if state.last_pass and state.last_pass.failures:
         failures = state.last_pass.failures
         yield Finding(
-            Level.PROBLEM, f"{node}: the kernel refused {len(failures)} changes, first {failures[0]}", "netloom status -v"
+            Level.PROBLEM,
+            f"{node}: the kernel refused {len(failures)} changes, first {failures[0]}",
+            "netloom status -o yaml shows all",
         )
     elif state.ready and state.in_sync_since is None:
         yield Finding(Level.WARNING, f"{node}: the kernel does not hold yet what is wanted", "look again in a moment")

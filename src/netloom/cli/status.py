@@ -108,9 +108,10 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
     agreement = f"in sync for {ago(state.in_sync_since, now)}" if state.in_sync_since else "not in sync"
     lines = [f"agent {clean(state.version)} on {clean(state.node)}: {ready}, {agreement}, up {ago(state.started, now)}"]
     if state.last_pass:
-        tables = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items())
+        written = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items() if outcome != "same")
         took = f"{state.last_pass.milliseconds:.1f} ms"
-        lines.append(clean(f"pass {state.last_pass.number}, {ago(state.last_pass.at, now)} ago, took {took}: {tables}"))
+        which = f"pass {state.last_pass.number}, {ago(state.last_pass.at, now)} ago"
+        lines.append(clean(f"{which}, took {took}: {written or 'nothing to write'}"))
     for block in state.blocks:
         lines.append(
             clean(f"block {block.cidr} of {block.pool}: {block.used} used, {block.cooling} cooling, {block.free} free")
