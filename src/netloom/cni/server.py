@@ -75,12 +75,14 @@ class Server:
         try:
             if not _is_root(connection):
                 return
-            frame = await asyncio.wait_for(_receive(self._loop, connection, descriptors), _REQUEST_SECONDS)
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                frame = await _receive(self._loop, connection, descriptors)
             call = unpack_request(frame)
             connection.send(ACCEPTED)
             netns = descriptors[0] if descriptors else None
             exit_code, output = await self._handler(call, netns, lambda: _has_gone(connection))
-            await asyncio.wait_for(self._loop.sock_sendall(connection, pack_answer(exit_code, output)), _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._loop.sock_sendall(connection, pack_answer(exit_code, output))
         except (OSError, ValueError, TimeoutError) as e:
             log.debug("a connection ended: %s", e or type(e).__name__)
         finally:
