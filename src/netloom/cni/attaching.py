@@ -23,8 +23,8 @@ _POD, _PORT = b"\x0a\x58", b"\x0e\x58"
 def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, mtu: int) -> Attachment:
     """PENDING, with everything decided.  `addresses` carry the length that the pod's interface shows.
 
-    Raises CniError where the interface is too small for an address, or the link's alias could not say whose it is: after a lost
-    journal nobody would know."""
+    Raises CniError where the MAC asked for says another pod's address, the interface is too small for IPv6, or the link's alias
+    could not say whose it is: after a lost journal nobody would know."""
     bridged = request.wiring is Wiring.BRIDGE
     mac = request.mac or pod_mac(request.key, addresses)
     attachment = Attachment(
@@ -44,11 +44,19 @@ def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, 
         pod=request.pod,
         labels=request.labels,
     )
+    if bridged and _says_another_address(attachment.mac, pod_mac(request.key, addresses)):
+        raise CniError(
+            INVALID_CONFIG, f"mac: {attachment.mac} says another address than this pod's; on a bridge that pod would lose it"
+        )
     if attachment.mtu < IPV6_MTU and any(a.version == 6 for a in addresses):
         raise CniError(INVALID_CONFIG, f"mtu: IPv6 needs {IPV6_MTU} bytes, this pod's interface would have {attachment.mtu}")
     if len(attachment.alias) > ALIAS_LIMIT:
         raise CniError(INVALID_ENVIRONMENT, "CNI_CONTAINERID and the network's name are too long together", attachment.alias)
     return attachment
+
+
+def _says_another_address(mac: Mac, own: Mac) -> bool:
+    return mac != own and mac_bytes(mac)[:2] in (_POD, _PORT)
 
 
 def pod_mac(key: AttachmentKey, addresses: Sequence[Interface]) -> Mac:

@@ -15,6 +15,7 @@ attachment is LEAVING and holds it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from netloom.cni import wiring
 from netloom.cni.attaching import attachment_for
 from netloom.cni.messages import Add, Check, Collect, Status
 from netloom.cni.removing import LinkRemover
-from netloom.dataplane.netlink import Netlink, NetlinkError, delete_neighbour, device
+from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device, device_names
 from netloom.dataplane.nft import Nft
 from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted, Unavailable
 from netloom.ipam.choosing import NeedBlock, Request
@@ -101,8 +102,8 @@ class Operations:
     async def delete(self, key: AttachmentKey) -> None:
         """Done when the link is gone from the kernel's tables; also if there is nothing to do."""
         adding = self._adding.get(key)
-        if adding is not None and self._journal.get(key) is None:
-            adding.cancel()
+        if adding is not None:
+            adding.cancel()  # it waits: for a block, or for an earlier life of the key to end
         attachment = self._journal.get(key)
         if attachment is not None:
             await self.remove(attachment)
@@ -173,15 +174,14 @@ class Operations:
         """GC: what the runtime does not list goes, except what a living sandbox still uses; without a list, only the dead go.
 
         A list may be incomplete (two runtimes on one network), and taking a running pod's network is worse than keeping a dead
-        one's: what is kept is said at the end."""
+        one's: what is kept is said.  Raises the last CniError when all have been tried."""
         listed, present = request.valid or (), [a for k, a in self._journal.attachments.items() if k.network == request.network]
         unlisted = [a for a in present if (a.key.container_id, a.key.interface) not in listed]
         dead = await self._dead(unlisted)
-        for attachment in dead:
-            await self.remove(attachment)
         kept = [f"{a.key.interface} of {a.key.container_id}" for a in unlisted if a not in dead]
         if kept and request.valid is not None:
             log.warning("GC does not list %s, whose sandboxes are alive: kept", ", ".join(kept))
+        await self._remove_each(dead)
 
     async def bury(self, links: Collection[str]) -> None:
         """Takes away attachments whose link is gone (named here) and whose sandbox is too: no DEL is coming for them.
@@ -191,9 +191,11 @@ class Operations:
         lost = await self._dead([a for a in present if a.host_interface in links and a.state is State.READY])
         for attachment in lost:
             log.info("%s of %s is gone with its sandbox", attachment.key.interface, attachment.key.container_id)
-        stuck = [a for a in present if a.state is State.LEAVING and a.key not in self._leaving]
+        await self._remove_each([*lost, *(a for a in present if a.state is State.LEAVING and a.key not in self._leaving)])
+
+    async def _remove_each(self, attachments: Iterable[Attachment]) -> None:
         refusal = None
-        for attachment in (*lost, *stuck):
+        for attachment in attachments:
             try:
                 await self.remove(attachment)
             except CniError as e:
@@ -202,11 +204,15 @@ class Operations:
             raise refusal
 
     async def _dead(self, attachments: Collection[Attachment]) -> list[Attachment]:
-        """Those whose sandbox is no more.  The look is later than the list, so what is new is not taken for dead."""
-        if not attachments:
+        """Those whose sandbox is no more.  The look is later than the list, so what is new is not taken for dead.
+
+        A link that is there proves that its sandbox is, whoever holds it: the kernel takes both ends with either's namespace."""
+        names = set(device_names(self._kernel.netlink).values()) if attachments else set()
+        linkless = [a for a in attachments if a.host_interface not in names]
+        if not linkless:
             return []
         sandboxes = await asyncio.get_running_loop().run_in_executor(None, self._look)
-        return [a for a in attachments if not sandboxes.alive(a.netns)]
+        return [a for a in linkless if not sandboxes.alive(a.netns)]
 
     async def _make_way(self, key: AttachmentKey) -> None:
         """An earlier life of the same key has to be over."""
@@ -234,6 +240,7 @@ class Operations:
 
     async def _attach(self, request: Add, addresses: tuple[Interface, ...], netns: int) -> Attachment:
         attachment = attachment_for(request, addresses, self._journal.next_sequence(), self._addresses.mtu(addresses))
+        self._require_own_mac(attachment)
         try:
             self._journal.intend(attachment)
         except (JournalUnwritable, ValueError) as e:
@@ -242,37 +249,60 @@ class Operations:
             wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns)
             self._kernel.nft.admit(sources(attachment), (attachment.bridge,) if attachment.bridge else ())
             self._journal.commit(attachment.key)
-        except (DataplaneError, JournalUnwritable, OSError) as e:
+        except Exception as e:
             await self.remove(attachment)
-            code = EXISTS if isinstance(e, NetlinkError) and e.errno == 17 else REFUSED
+            if not isinstance(e, DataplaneError | JournalUnwritable | OSError):
+                raise  # a fault of our own; not even that leaves half a pod
+            code = EXISTS if isinstance(e, NetlinkError) and e.errno == errno.EEXIST else REFUSED
             raise CniError(code, f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
         self._changed()
         return attachment
+
+    def _require_own_mac(self, attachment: Attachment) -> None:
+        """On a bridge frames go where their MAC was last seen: with another pod's MAC one would have its packets."""
+        for other in self._journal.attachments.values() if attachment.bridge else ():
+            if (other.bridge, other.mac) == (attachment.bridge, attachment.mac):
+                raise CniError(
+                    REFUSED, f"MAC {attachment.mac} is in use by {other.namespace}/{other.pod or other.key.container_id}"
+                )
 
     async def _unwire(self, attachment: Attachment) -> None:
         self._kernel.nft.expel(sources(attachment))
         bridge = device(self._kernel.netlink, attachment.bridge) if attachment.bridge else None
         if bridge is not None:
-            for address in attachment.addresses:
-                _forget_neighbour(self._kernel.netlink, bridge.index, address.ip)
+            self._leave_bridge(attachment, bridge.index)
         link = device(self._kernel.netlink, attachment.host_interface)
         if link is not None:
             await asyncio.shield(self._kernel.remover.remove(link.index))  # others may wait for the same link
+
+    def _leave_bridge(self, attachment: Attachment, index: int) -> None:
+        """What stood on the bridge for this pod alone goes.  A pass would not take it from a bridge whose name is the user's, and the
+        gateway's address would stand there, with a route, when the block is another node's."""
+        others = [
+            a for a in self._journal.attachments.values() if a.bridge == attachment.bridge and a.state is not State.LEAVING
+        ]
+        needed = {gateway for other in others for gateway in other.gateways}
+        part, kernel = pod_tables(attachment), self._kernel.netlink
+        for neighbour in part.neighbours:
+            _take_away(kernel, delete_neighbour(index, neighbour.address))
+        for own in part.addresses:
+            if own.address.ip not in needed:
+                _take_away(kernel, delete_address(index, own.address))
 
     async def _let_go(self, attachment: Attachment) -> None:
         """The kernel has let go of the link: flush its conntrack entries, then the addresses are free (and cool down)."""
         addresses = [a.ip for a in attachment.addresses]
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush, addresses)
-        except DataplaneError as e:
+        except (DataplaneError, OSError) as e:
             log.warning("addresses of %s stay in use: conntrack cannot be flushed: %s", attachment.key.container_id, e)
             return
         self._journal.done(attachment.key, boottime())
 
 
-def _forget_neighbour(kernel: Netlink, index: int, address: Address) -> None:
+def _take_away(kernel: Netlink, request: bytes) -> None:
     try:
-        kernel.transact(delete_neighbour(index, address))
+        kernel.transact(request)
     except NetlinkError as e:
-        if e.errno != 2:  # ENOENT: gone already
+        if e.errno not in (errno.ENOENT, errno.EADDRNOTAVAIL):  # gone already
             raise

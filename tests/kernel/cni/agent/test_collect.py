@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from netloom.dataplane import netns
+from netloom.dataplane.netlink import Netlink, device_names
 from tests.agent_process import Machine, Sandbox
 from tests.cni_calls import CONFIG, Answer, Document, Runtime
 
@@ -25,14 +29,20 @@ class Pods:
         for sandbox in (*self.living, *self.dead[:2]):
             self._add(sandbox, CONFIG)
         self._add(self.dead[2], BLUE)
+        self._machine = machine
         for sandbox in self.dead:
             machine.remove_sandbox(sandbox)
-        self._machine = machine
+        while self._links() & {self.results[s.container_id]["interfaces"][0]["name"] for s in self.dead}:
+            time.sleep(0.01)  # the kernel takes a namespace apart some time after its last holder is gone
 
     def _add(self, sandbox: Sandbox, config: Document) -> None:
         answer = self._runtime("ADD", sandbox, config)
         assert answer.ok, answer
         self.results[sandbox.container_id] = answer.document
+
+    def _links(self) -> set[str]:
+        with Netlink(self._machine.netns) as kernel:
+            return set(device_names(kernel).values())
 
     def attached(self) -> set[str]:
         """Container IDs, as the agent tells them."""
@@ -79,6 +89,18 @@ def test_a_living_sandbox_stays_even_if_it_is_not_listed(runtime: Runtime, pods:
 def test_70_without_a_list_only_the_dead_go(runtime: Runtime, pods: Pods) -> None:
     assert runtime("GC", pods.living[0], CONFIG) == DONE
     assert pods.attached() == pods.ids([*pods.living, pods.dead[2]])
+
+
+def test_70_a_sandbox_that_only_a_descriptor_holds_is_alive(runtime: Runtime, machine: Machine) -> None:
+    """No process is in it and no mount shows it; its link does."""
+    sandbox = machine.make_sandbox()
+    netns.take_name(sandbox.path)
+    answer = runtime("ADD", sandbox, path=f"/proc/{os.getpid()}/fd/{sandbox.netns}")
+    assert answer.ok
+    assert runtime("GC", sandbox) == runtime("GC", sandbox, listed([])) == DONE
+    assert sandbox.container_id in {a.container_id for a in machine.state().attachments}
+    assert runtime("DEL", sandbox) == DONE
+    os.close(sandbox.netns)
 
 
 def test_65_another_network_is_left_alone(runtime: Runtime, pods: Pods) -> None:
