@@ -67,12 +67,13 @@ class Hosting:
         return self._settings.mtu or (host.mtu or _DEFAULT_MTU) - max(overheads, default=0)
 
     def _read(self, bridges: Collection[str]) -> None:
-        found = read_uplinks(self._kernel, bridges)
+        default = default_devices()
+        found = read_uplinks(self._kernel, bridges, default)
         up = {name: uplink for name, uplink in found.items() if uplink.up}
         try:
-            choice = addressing.choose(up, default_devices(), self._settings.node_addresses)
+            choice = addressing.choose(up, default, self._settings.node_addresses)
         except ConfigError as e:
-            choice, self.problem = self._choice, str(e)
+            choice, self.problem = self._choice, e.sentence
         else:
             self.problem = None
         if choice != self._choice:

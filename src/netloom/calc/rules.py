@@ -32,16 +32,15 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> 
 def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:
     """Forwarding in each family that has a pool; loose reverse path checks where a tunnel makes paths asymmetric.
 
-    An interface that takes router advertisements only while the host does not forward has to take them all the same, and
-    before it forwards: the kernel forgets its default routes otherwise."""
+    An uplink that takes router advertisements only while the host does not forward has to take them all the same, and before
+    the host forwards: the kernel forgets the default routes from there otherwise."""
     versions = {pool.spec.cidr.version for pool in snapshot.pools.values()} | {block.version for block in host.blocks}
+    own = [u for u in host.uplinks.values() if {a.ip for a in u.addresses} & {a.ip for a in host.addresses}]
     found: dict[str, str] = {}
     if 4 in versions:
         found["net/ipv4/ip_forward"] = "1"
     if 6 in versions:
-        found |= {f"net/ipv6/conf/{u.name}/accept_ra": "2" for u in host.uplinks.values() if u.accept_ra == 1}
+        ways_out = [u for u in host.uplinks.values() if u.default or u in own]
+        found |= {f"net/ipv6/conf/{u.name}/accept_ra": "2" for u in ways_out if u.accept_ra == 1}
         found["net/ipv6/conf/all/forwarding"] = "1"
-    for uplink in host.uplinks.values():
-        if {own.ip for own in host.addresses} & {address.ip for address in uplink.addresses}:
-            found[f"net/ipv4/conf/{uplink.name}/rp_filter"] = "2"
-    return found
+    return found | {f"net/ipv4/conf/{uplink.name}/rp_filter": "2" for uplink in own}

@@ -11,12 +11,14 @@ from netloom.model.addresses import Address, Interface, Mac, Prefix
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not
-    a cable is in it; `accept_ra`: whether it takes router advertisements (0 no, 1 unless it forwards, 2 yes)."""
+    a cable is in it; `default`: a default route leads out of it; `accept_ra`: whether it takes router advertisements (0 no,
+    1 unless it forwards, 2 yes)."""
 
     name: str
     mtu: int
     addresses: tuple[Interface, ...] = ()
     up: bool = True
+    default: bool = False
     accept_ra: int = 0
 
 
