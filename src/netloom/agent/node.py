@@ -57,7 +57,6 @@ from netloom.model.desired import Desired
 from netloom.model.host import Host
 from netloom.model.resources import Endpoint
 from netloom.model.snapshot import Snapshot
-from netloom.reconcile import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -369,7 +368,7 @@ class Agent:
         await self._loop.run_in_executor(None, self._memory.keep, self._snapshot)
 
     async def _pass_firewalls(self) -> None:
-        if self._snapshot.complete and (outcome := self._reconciler.passages(self._desired)) != Outcome():
+        if self._snapshot.complete and (outcome := self._reconciler.passages(self._desired)).put + outcome.deleted:
             log.info("passages through other firewalls %s", outcome)
 
     async def _give_back(self) -> None:
@@ -381,7 +380,7 @@ class Agent:
 
     def _unready(self) -> str | None:
         """Why this node cannot serve ADD, or None."""
-        if self._last is None or any(f.table == "nft" for f in self._last.failures):
+        if self._last is None or not self._last.closed:
             return "the rules that close pods are not in place"
         if not self._snapshot.revision:
             return f"the datastore was never reached: {self._connection.error or 'connecting'}"

@@ -47,7 +47,12 @@ class Pass:
 
     @property
     def changed(self) -> bool:
-        return any(o.put or o.deleted or o.failures for o in self.outcomes.values())
+        return any(o.put or o.deleted for o in self.outcomes.values())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the rules stand that keep pods to what they may send."""
+        return not self.outcomes["filter"].failures
 
     def __str__(self) -> str:
         tables = [

@@ -1,0 +1,33 @@
+"""A firewall that lets nobody write into its table: firewalld does so from 2.1 on (NftablesTableOwner=yes)."""
+
+from __future__ import annotations
+
+import time
+
+from netloom.dataplane import netns
+from netloom.dataplane.netlink.wire import NLM_F_CREATE, text
+from netloom.dataplane.nft.expressions import be32
+from netloom.dataplane.nft.nfnetlink import SUBSYSTEM_NFTABLES, Message, Nfnetlink
+from netloom.dataplane.nft.objects import INET, Hook, TableId, add_chain
+from tests.agent_process import running_machine
+from tests.cni_calls import NATIVE, Runtime
+
+TABLE = TableId(INET, "firewalld")
+TABLE_OWNER = 0x2  # NFT_TABLE_F_OWNER
+OWNED = Message(SUBSYSTEM_NFTABLES << 8, NLM_F_CREATE, INET, text(1, TABLE.name) + be32(2, TABLE_OWNER), "table")
+
+
+def test_pods_are_served_and_what_stands_in_their_way_is_told_once() -> None:
+    with running_machine() as machine, machine.sandbox() as sandbox:
+        with netns.entered(machine.netns):
+            firewall = Nfnetlink()
+        firewall.transact([OWNED, add_chain(TABLE, "filter_FORWARD", Hook(2, 10))])
+        deadline = time.monotonic() + 5
+        while not any("firewalld" in problem.message for problem in machine.state().problems):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(2.5)  # passes try again
+        assert Runtime(machine.run_dir, NATIVE)("ADD", sandbox).ok
+        assert machine.log().count("Operation not permitted") == 1
+        assert machine.log().count("passages") == 0
+        firewall.close()
