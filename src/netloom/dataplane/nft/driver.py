@@ -27,7 +27,7 @@ from netloom.dataplane.nft.objects import (
     get_elements,
     keys_of,
 )
-from netloom.dataplane.nft.sets import VXLAN_PORTS, keys, own_link_keys, source_keys
+from netloom.dataplane.nft.sets import OWN_LINKS, TARGETS, keys, own_link_keys, source_keys
 from netloom.errors import DataplaneError
 from netloom.model.desired import Filter, Source
 from netloom.reconcile import Outcome
@@ -44,6 +44,8 @@ class Nft:
         self._events = Events(own=self._kernel.port)
         self._masquerade: bool | None = None
         """Whether the ruleset that stands has the masquerading chain; None where it is not known to be ours."""
+        self._spoilt = False
+        """Somebody else has changed our tables since they were built, and since we look."""
 
     def close(self) -> None:
         self._kernel.close()
@@ -56,16 +58,15 @@ class Nft:
         """Which tables others have changed since the last call, and who.  If ours are among them, `reconcile` will rebuild."""
         changes = self._events.read()
         if any(change.concerns(table) for change in changes for table in ruleset.TABLES):
-            self._masquerade = None
+            self._masquerade, self._spoilt = None, True
         return changes
 
     def reconcile(self, want: Filter, *, complete: bool = True) -> Outcome:
         """`complete` False: the cluster is known only as it was remembered.  What an earlier life of the agent built then stays,
-        and pods' sources are added to it; only where nothing stands it is built."""
-        if not complete and self._stands():
-            self.admit(want.sources, want.bridges)
-            return Outcome()
+        and pods' sources are added to it; it is built only where a table is missing, or somebody else has been at it."""
         self.foreign_changes()
+        if not complete and not self._spoilt and self._stands_and_admits(want):
+            return Outcome()
         if self._masquerade is not bool(want.masquerade):
             return self._build(want)
         try:
@@ -124,7 +125,7 @@ class Nft:
         except DataplaneError as e:
             self._masquerade = None
             return Outcome(failures=(e,))
-        self._masquerade = bool(want.masquerade)
+        self._masquerade, self._spoilt = bool(want.masquerade), False
         return Outcome(put=len(batch))
 
     def _adjust(self, want: Filter) -> Outcome:
@@ -143,9 +144,11 @@ class Nft:
             self._kernel.transact(batch)
         return Outcome(put, deleted)
 
-    def _stands(self) -> bool:
+    def _stands_and_admits(self, want: Filter) -> bool:
         try:
-            self._read(VXLAN_PORTS)
+            for definition in (*OWN_LINKS.values(), TARGETS):  # one of each table
+                self._read(definition)
+            self.admit(want.sources, want.bridges)
         except DataplaneError:
             return False
         return True

@@ -17,6 +17,7 @@ from netloom.dataplane.nft.objects import INET, TableId, add_chain, add_table
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Mac
 from netloom.model.desired import Filter, Source
+from netloom.reconcile import Outcome
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -136,12 +137,13 @@ def test_a_refused_transaction_changes_nothing_and_names_the_message() -> None:
     kernel.transact([add_table(table)])
 
 
-@pytest.mark.parametrize(
+ACTS = pytest.mark.parametrize(
     "act",
     [
         ("flush", "ruleset"),
         ("delete", "table", "inet", "netloom"),
         ("delete", "table", "arp", "netloom"),
+        ("delete", "table", "bridge", "netloom"),
         ("flush", "chain", "inet", "netloom", "packet"),
         ("flush", "set", "inet", "netloom", "sources4"),
         ("insert", "rule", "inet", "netloom", "packet", "accept"),
@@ -152,6 +154,9 @@ def test_a_refused_transaction_changes_nothing_and_names_the_message() -> None:
     ],
     ids=" ".join,
 )
+
+
+@ACTS
 def test_what_others_did_to_our_tables_is_heard_and_repaired(driver: Nft, act: tuple[str, ...]) -> None:
     driver.reconcile(filter_of(1, 2))
     before = rules()
@@ -163,6 +168,28 @@ def test_what_others_did_to_our_tables_is_heard_and_repaired(driver: Nft, act: t
     assert driver.reconcile(filter_of(1, 2)).put
     assert sorted(rules().split()) == sorted(before.split())
     assert str(driver.reconcile(filter_of(1, 2))) == "same"
+
+
+@ACTS
+def test_it_is_repaired_too_where_the_cluster_is_only_remembered(act: tuple[str, ...]) -> None:
+    Nft().reconcile(filter_of(1))
+    driver = Nft()
+    assert driver.reconcile(filter_of(1), complete=False) == Outcome()
+    before = rules()
+    nft(*act)
+    assert driver.reconcile(filter_of(1), complete=False).put
+    assert sorted(rules().split()) == sorted(before.split())
+
+
+@pytest.mark.parametrize("family", ["inet", "bridge", "arp"])
+def test_a_remembered_cluster_takes_nothing_from_what_stands_and_builds_what_is_missing(family: str) -> None:
+    Nft().reconcile(filter_of(1, 2, vteps=5))
+    driver = Nft()
+    driver.reconcile(filter_of(2, 3), complete=False)
+    assert driver.admits([*pod(1), *pod(2), *pod(3)]) and "192.0.2.4" in rules()
+    nft("delete", "table", family, "netloom")
+    assert Nft().reconcile(filter_of(2, 3), complete=False).put
+    assert rules().count("table") == 3 and driver.admits([*pod(2), *pod(3)])
 
 
 def test_a_repair_does_not_wait_for_somebody_to_ask_what_happened(driver: Nft) -> None:
