@@ -41,6 +41,7 @@ _VOLATILE = {
     "txqlen",
 }
 _VOLATILE |= {"ifindex", "valid_life_time", "preferred_life_time", "link_index", "cache-info", "metainfo"}
+_VOLATILE |= {f"{name}_timer" for name in ("gc", "hello", "tcn", "topology_change", "hold", "message_age", "forward_delay")}
 _COMMANDS = (
     ("link", "ip", "-j", "-d", "link", "show"),
     ("address", "ip", "-j", "address", "show"),
