@@ -33,8 +33,8 @@ from tests.residue import Residue, addresses_in_use, blocks_of, quiet_residue, s
 MOST = 500
 """Points of one operation; more means that it never ends."""
 
-_HALF_AN_ADD = 18
-"""The link is there, and half of the pod's inside."""
+_HALF_AN_ADD = 6
+"""The intent is journalled and the link is there."""
 
 _STOPPED_FIRST = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "stopped")
 

@@ -143,8 +143,8 @@ class Tracer:
     def ended(self) -> bool:
         return not self._thread.is_alive()
 
-    def settle(self, quiet: float = 0.25, longest: float = 10.0) -> None:
-        """Until the process has ended, or has changed nothing for `quiet` seconds."""
+    def settle(self, quiet: float = 0.5, longest: float = 10.0) -> None:
+        """Until the process has ended, or has changed nothing for `quiet` seconds: an agent publishes what it did a little later."""
         deadline = time.monotonic() + longest
         while not self.ended and time.monotonic() < deadline and time.monotonic() - self.last < quiet:
             self._thread.join(0.01)

@@ -47,7 +47,7 @@ def test_an_agent_that_dies_at_any_point_of_an_operation_leaves_nothing(agent_kn
     table = kill_everywhere(agent_knife.here, agent_knife, operation, f"agent, {operation.__name__}")
     print(table)
     assert table.faults == []
-    assert len(table.points) > 10
+    assert {"netlink NEWLINK SETLINK", "netlink DELLINK"} & set(table.points), "the tracer has seen nothing"
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["agent ready", "agent away"])
