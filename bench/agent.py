@@ -1,0 +1,105 @@
+"""The agent at size: memory, idle CPU and passes with 5 000 remote nodes and 250 pods.
+
+    python -m bench.agent [NODES] [PODS]
+
+A real agent in a namespace of its own, with the other nodes as objects of its datastore and the pods made through the native CNI
+client.  Printed: resident memory, CPU time over a quiet minute, the time from exec to ready, and the times of passes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import statistics
+import sys
+import time
+
+from netloom.datastore import Datastore, connect
+from netloom.ipam.blocks import block_name, slot_at
+from netloom.model.addresses import Mac
+from netloom.model.resources import Claim, Encapsulation, IPBlock, IPBlockSpec, IPPool, IPPoolSpec, Metadata, Node, NodeSpec
+from tests.agent_process import Machine
+from tests.agent_process import machine as prepared
+from tests.cni_calls import NATIVE, call
+
+QUIET = 60.0  # seconds
+POOLS = {
+    "v4": IPPoolSpec(cidr=ipaddress.ip_network("10.0.0.0/8"), encapsulation=Encapsulation.VXLAN, nat_outgoing=True),
+    "v6": IPPoolSpec(cidr=ipaddress.ip_network("fd00:10::/48"), encapsulation=Encapsulation.VXLAN),
+}
+
+
+def main(nodes: int, pods: int) -> None:
+    with prepared(POOLS) as machine:
+        fill(connect(machine.datastore), nodes)
+        start = time.perf_counter()
+        machine.start(60)
+        print(f"ready after            {time.perf_counter() - start:8.2f} s    with {nodes} nodes")
+        settle(machine)
+        print(f"resident, no pods      {resident(machine):8.1f} MiB")
+        times = [add(machine) for _ in range(pods)]
+        print(
+            f"ADD, client included   {statistics.median(times) * 1000:8.2f} ms   median of {pods}, worst {max(times) * 1000:.1f} ms"
+        )
+        settle(machine)
+        print(f"resident, {pods} pods    {resident(machine):8.1f} MiB   (promise: 90)")
+        before = cpu(machine)
+        time.sleep(QUIET)
+        print(
+            f"idle CPU               {(cpu(machine) - before) / QUIET * 100:8.2f} %    of a core over {QUIET:.0f} s (promise: 1)"
+        )
+        last = machine.state().last_pass
+        if last is not None:
+            print(f"a pass with no change  {last.milliseconds:8.1f} ms   {dict(last.tables)}")
+
+
+def fill(store: Datastore, nodes: int) -> None:
+    """Remote nodes with a block of each family."""
+    pools = [IPPool(metadata=Metadata(name=name), spec=spec) for name, spec in POOLS.items()]
+    for number in range(1, nodes + 1):
+        name, identity = f"remote-{number}", f"id-{number}"
+        slots = [slot_at(pool, number) for pool in pools]
+        spec = NodeSpec(
+            id=identity,
+            addresses=(ipaddress.ip_interface((int(ipaddress.IPv4Address("172.16.0.0")) + number, 12)),),
+            tunnel_addresses=tuple(slot.network_address for slot in slots),
+            vtep_mac=Mac(f"66:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
+        )
+        store.create(Node(metadata=Metadata(name=name), spec=spec))
+        for slot in slots:
+            claim = Claim(cidr=slot, node=name, node_id=identity)
+            store.create(IPBlock(metadata=Metadata(name=block_name(slot)), spec=IPBlockSpec(cidr=slot, claims=(claim,))))
+
+
+def add(machine: Machine) -> float:
+    sandbox = machine.make_sandbox()
+    start = time.perf_counter()
+    answer = call(NATIVE, "ADD", machine.run_dir, sandbox.container_id, sandbox.path)
+    assert answer.ok, answer
+    return time.perf_counter() - start
+
+
+def settle(machine: Machine) -> None:
+    """Until the agent has been in sync for three seconds."""
+    while True:
+        state = machine.state()
+        if state.in_sync_since and time.time() - state.in_sync_since.timestamp() > 3:
+            return
+        time.sleep(0.5)
+
+
+def resident(machine: Machine) -> float:
+    with open(f"/proc/{machine.pid}/status", encoding="ascii") as file:
+        kilobytes = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+    return kilobytes / 1024
+
+
+def cpu(machine: Machine) -> float:
+    """Seconds of CPU that the agent has used."""
+    with open(f"/proc/{machine.pid}/stat", encoding="ascii") as file:
+        words = file.read().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main(*(int(word) for word in (*sys.argv[1:], *("5000", "250")[len(sys.argv) - 1 :])))
