@@ -81,6 +81,7 @@ class Operations:
         self._look, self._changed = look, changed
         self._adding: dict[AttachmentKey, asyncio.Task[object] | None] = {}
         self._leaving: dict[AttachmentKey, asyncio.Task[None]] = {}
+        self._flushing, self._unflushed = asyncio.Lock(), list[Attachment]()
 
     async def add(self, request: Add, netns: int, abandoned: Callable[[], bool]) -> Attachment:
         """Raises CniError; then nothing of the request is left, or it is on its way out."""
@@ -290,14 +291,22 @@ class Operations:
                 _take_away(kernel, delete_address(index, own.address))
 
     async def _let_go(self, attachment: Attachment) -> None:
-        """The kernel has let go of the link: flush its conntrack entries, then the addresses are free (and cool down)."""
-        addresses = [a.ip for a in attachment.addresses]
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush, addresses)
-        except (DataplaneError, OSError) as e:
-            log.warning("addresses of %s stay in use: conntrack cannot be flushed: %s", attachment.key.container_id, e)
-            return
-        self._journal.done(attachment.key, boottime())
+        """The kernel has let go of the link: flush its conntrack entries, then the addresses are free (and cool down).
+
+        The whole table is read for that, so those that come while it is read wait, and are flushed together."""
+        self._unflushed.append(attachment)
+        async with self._flushing:
+            gone, self._unflushed = self._unflushed, []
+            if not gone:
+                return  # it went with others
+            addresses = [address.ip for one in gone for address in one.addresses]
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush, addresses)
+            except (DataplaneError, OSError) as e:
+                log.warning("addresses stay in use, conntrack cannot be flushed: %s", e)
+                return
+            for one in gone:
+                self._journal.done(one.key, boottime())
 
 
 def _take_away(kernel: Netlink, request: bytes) -> None:

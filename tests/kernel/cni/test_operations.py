@@ -24,7 +24,7 @@ from netloom.dataplane.sandboxes import Sandboxes
 from netloom.errors import CniError, DataplaneError
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal
-from netloom.model.addresses import Interface, Mac
+from netloom.model.addresses import Address, Interface, Mac
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring
 from netloom.model.desired import Filter, Source
 
@@ -60,9 +60,14 @@ class Node:
         self.has_block.set()
         self.may_flush.set()
         self.remover = LinkRemover(Netlink, threads=2)
-        kernel = Kernel(self.netlink, self.rules, self.remover, lambda addresses: self.may_flush.wait(5))
+        self.flushed: list[Collection[Address]] = []
+        kernel = Kernel(self.netlink, self.rules, self.remover, self.flush)
         self.operations = Operations(self.journal, self, kernel, Sandboxes, lambda: None)
         self._numbers = iter(range(2, 60))
+
+    def flush(self, addresses: Collection[Address]) -> None:
+        self.flushed.append(addresses)
+        self.may_flush.wait(5)
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
         if not self.has_block.is_set():
@@ -260,5 +265,20 @@ def test_on_a_bridge_no_two_pods_have_one_mac(folder: Path, pods: list[int]) -> 
         error = await refused(node.add("b", pods[1], bridge=BRIDGE, mac="02:00:00:00:00:07"))
         assert "in use by default/a" in str(error)
         await node.add("c", pods[1], bridge="red.br0", mac="02:00:00:00:00:07")
+
+    play(folder, story)
+
+
+def test_those_that_leave_while_conntrack_is_read_are_flushed_together(folder: Path, pods: list[int]) -> None:
+    async def story(node: Node) -> None:
+        for number, sandbox in enumerate(pods):
+            await node.add(f"c{number}", sandbox)
+        node.may_flush.clear()
+        await asyncio.gather(*(node.operations.delete(key(f"c{number}")) for number in range(3)))
+        await asyncio.sleep(0.02)
+        assert len(node.journal.attachments) == 3
+        node.may_flush.set()
+        await node.until_free()
+        assert [len(addresses) for addresses in node.flushed] in ([1, 2], [2, 1], [3])
 
     play(folder, story)
