@@ -76,7 +76,7 @@ class Agent:
         self._settings, self._journal = settings, journal
         self._loop = asyncio.get_running_loop()
         self._troubles, self._tasks = Troubles(), set[asyncio.Task[None]]()
-        self._kernel, self._nft, self._own_ports = kernel, Nft(), {kernel.port}
+        self._kernel, self._nft, self._own_ports = kernel, Nft(f"{settings.run_dir}/ruleset"), {kernel.port}
         self._events = Events(own=self._own_ports)
         self._reconciler = Reconciler(kernel, self._nft)
         self._memory = Memory(settings.state_dir)

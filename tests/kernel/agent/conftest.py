@@ -39,7 +39,11 @@ class Place:
         sandbox = self.pods[name] = self.machine.make_sandbox(name)
         answer = call(NATIVE, "ADD", self.machine.run_dir, sandbox.container_id, sandbox.path, config)
         if answer.ok:
-            [host] = [one["name"] for one in answer.document["interfaces"] if one["name"].startswith("loom") and "." not in one["name"]]
+            [host] = [
+                one["name"]
+                for one in answer.document["interfaces"]
+                if one["name"].startswith("loom") and "." not in one["name"]
+            ]
             self.links[name], self.addresses[name] = host, [a.partition("/")[0] for a in answer.addresses]
         return answer
 

@@ -26,7 +26,10 @@ ACTS = {
     "a pod's IPv6 route is deleted": ("ip route del {v6}", "{v6}/128"),
     "a pod's route is taken over": ("ip route replace {v4} dev other0 proto static", "{v4}/32"),
     "a pod's route gets a rival": ("ip route append {v4} dev other0 scope link proto 79", "{v4}/32"),
-    "a route to a node goes another way": (f"ip route replace {FLAT} via 192.168.77.99 dev eth0 metric {METRIC} proto 79", FLAT),
+    "a route to a node goes another way": (
+        f"ip route replace {FLAT} via 192.168.77.99 dev eth0 metric {METRIC} proto 79",
+        FLAT,
+    ),
     "a route to a node loses its source": (
         f"ip route replace {REMOTE} via 10.244.7.0 dev loom.vxlan onlink metric {METRIC} proto 79",
         REMOTE,
@@ -99,7 +102,10 @@ ACTS = {
     "a chain is flushed": ("nft flush chain inet netloom from-pod", "inet netloom was changed by nft"),
     "a chain is added": ("nft add chain inet netloom mine", "inet netloom was changed by nft"),
     "a rule is added": ("nft insert rule inet netloom prerouting accept", "inet netloom was changed by nft"),
-    "a pool's element is deleted": ("nft delete element inet netloom pools4 {{ 10.244.0.0/16 }}", "inet netloom was changed by nft"),
+    "a pool's element is deleted": (
+        "nft delete element inet netloom pools4 {{ 10.244.0.0/16 }}",
+        "inet netloom was changed by nft",
+    ),
     "a set is flushed": ("nft flush set inet netloom sources4", "inet netloom was changed by nft"),
     # sysctls
     "forwarding is switched off": ("net/ipv4/ip_forward=0", "+net/ipv4/ip_forward"),

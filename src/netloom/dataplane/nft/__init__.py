@@ -7,6 +7,7 @@ intervals    prefixes as disjoint ranges
 sets         Filter → elements
 ruleset      Filter → everything
 events       what others did
+standing     whether an earlier life of ours built what stands
 driver       Nft
 
 nft = Nft()

@@ -28,6 +28,7 @@ from netloom.dataplane.nft.objects import (
     keys_of,
 )
 from netloom.dataplane.nft.sets import OWN_LINKS, TARGETS, keys, own_link_keys, source_keys
+from netloom.dataplane.nft.standing import Standing
 from netloom.errors import DataplaneError
 from netloom.model.desired import Filter, Source
 from netloom.reconcile import Outcome
@@ -35,12 +36,13 @@ from netloom.reconcile import Outcome
 
 class Nft:
     """Sockets of the calling thread's namespace; for one thread at a time.  `fileno` is readable when somebody else changed
-    nftables: then call `foreign_changes`."""
+    nftables: then call `foreign_changes`.  `record`: a file by which a successor knows what stands."""
 
     name = "nft"
 
-    def __init__(self) -> None:
+    def __init__(self, record: str | None = None) -> None:
         self._kernel = Nfnetlink()
+        self._standing = Standing(self._kernel, ruleset.TABLES, record)
         self._events = Events(own=self._kernel.port)
         self._masquerade: bool | None = None
         """Whether the ruleset that stands has the masquerading chain; None where it is not known to be ours."""
@@ -67,7 +69,7 @@ class Nft:
         self.foreign_changes()
         if not complete and not self._spoilt and self._stands_and_admits(want):
             return Outcome()
-        if self._masquerade is not bool(want.masquerade):
+        if self._masquerade is not bool(want.masquerade) and not self._is_standing(want):
             return self._build(want)
         try:
             return self._adjust(want)
@@ -126,7 +128,14 @@ class Nft:
             self._masquerade = None
             return Outcome(failures=(e,))
         self._masquerade, self._spoilt = bool(want.masquerade), False
+        self._standing.put_down(batch)
         return Outcome(put=len(batch))
+
+    def _is_standing(self, want: Filter) -> bool:
+        """Whether an earlier life of ours has built it, and nobody has changed it since."""
+        if self._masquerade is None and not self._spoilt and self._standing.is_of(ruleset.build(want)):
+            self._masquerade = bool(want.masquerade)
+        return self._masquerade is bool(want.masquerade)
 
     def _adjust(self, want: Filter) -> Outcome:
         batch: list[Message] = []

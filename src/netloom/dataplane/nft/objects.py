@@ -242,5 +242,10 @@ def get_chains() -> Message:
     return Message(SUBSYSTEM_NFTABLES << 8 | _CHAIN + _GET, 0, 0, b"", "chains")
 
 
-def get_rules(table: TableId, chain: str) -> Message:
-    return _message(_RULE, _GET, table, text(2, chain), f"chain {table} {chain}")
+def get_rules(table: TableId, chain: str | None = None) -> Message:
+    """Of one chain, or of all in the table."""
+    return _message(_RULE, _GET, table, b"" if chain is None else text(2, chain), f"chain {table} {chain or ''}")
+
+
+def get_sets(table: TableId) -> Message:
+    return _message(_SET, _GET, table, b"", f"sets {table}")
