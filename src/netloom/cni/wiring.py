@@ -45,7 +45,7 @@ from netloom.errors import DataplaneError
 from netloom.model.attachments import Attachment, Wiring
 from netloom.model.desired import Bridge, NeighbourKey, Route, RouteKey
 
-_FIRST_INDEX = 1 << 20  # above what a kernel gives out by itself in a boot
+_FIRST_INDEX = 1 << 30  # above what a kernel gives out by itself in a boot: it counts up from 1
 _INDEXES = 1 << 29
 _LOOPBACK = 1
 _INTAKE = 0.05  # seconds
