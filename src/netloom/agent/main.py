@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _M_ARENA_MAX = -8  # malloc.h
 _SWITCH = 0.0005  # seconds that another thread may hold up the loop
-_SYNC_PATIENCE = 10.0  # seconds that READY waits for the first pass that knows the whole cluster
+_SYNC_PATIENCE = 10.0  # seconds that READY waits for the datastore's first word
 
 
 def run(settings: Settings) -> None:
@@ -65,7 +65,7 @@ async def _run(settings: Settings) -> None:
     await agent.start()
     gc.freeze()  # what a start makes stays: the collector need not look at it again
     try:
-        await asyncio.wait_for(agent.in_sync.wait(), _SYNC_PATIENCE)
+        await asyncio.wait_for(agent.settled.wait(), _SYNC_PATIENCE)
     except TimeoutError:
         log.warning("the datastore has not answered yet: pods are served from what is remembered")
     notify("READY=1")

@@ -121,10 +121,10 @@ class Agent:
         self._registering = self._publishing = False
         self._endpoints: dict[int, Endpoint] = {}
         self._started = time.time()
-        self.in_sync = asyncio.Event()
+        self.settled = asyncio.Event()
 
     async def start(self) -> None:
-        """Serves when it returns; `in_sync` is set by the first pass that knows the whole cluster."""
+        """Serves when it returns; `settled` is set by the first pass that knows the whole cluster, or when the datastore is away."""
         if self._settings.health_address:
             self._health.serve_address(self._settings.health_address)
         self._pass()
@@ -173,6 +173,8 @@ class Agent:
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
+        if not connection.connected:
+            self.settled.set()
         if connection.connected and new_store:
             self._registration.forget()
             self._publisher.forget()
@@ -266,7 +268,7 @@ class Agent:
         elif self._snapshot.complete:
             self._in_sync_since = self._in_sync_since or time.time()
         if self._snapshot.complete:
-            self.in_sync.set()
+            self.settled.set()
         self._register()
         self._busy = time.perf_counter() - start
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +21,7 @@ from tests.cni_calls import CONFIG, NATIVE, Answer, Document, call
 from tests.kernel.iproute import run
 from tests.residue import Residue, kernel_residue
 
+LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
 FLAT = {"flat": IPPoolSpec(cidr=ipaddress.ip_network("10.50.0.0/16"))}
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge"}
 FOREIGN_RULES = "table inet other { chain c { type filter hook forward priority 5; ip daddr 203.0.113.1 counter drop; }; }"
@@ -66,6 +69,14 @@ class Place:
     def sysctl(self, name: str) -> str:
         with netns.entered(self.machine.netns), open(f"/proc/sys/{name}", encoding="ascii") as file:
             return file.read().strip()
+
+
+def eventually(condition: Callable[[], object], seconds: float = 8.0) -> None:
+    """Waits until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.02)
 
 
 def remote_node(store: Datastore, number: int, *blocks: str, address: str | None = None) -> None:
