@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -11,20 +10,22 @@ import resource
 import signal
 import sys
 
+from netloom.agent import heap
 from netloom.agent.identity import boot_id, load_identity
 from netloom.agent.node import Agent
 from netloom.agent.notify import notify
-from netloom.agent.rebuilding import attachments_of
+from netloom.agent.reaching import Reached
+from netloom.agent.rebuilding import attachments_of, completed
 from netloom.config import Settings
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Netlink
-from netloom.errors import ConfigError, JournalDamaged
+from netloom.errors import ConfigError, DatastoreError, JournalDamaged
 from netloom.ipam.journal import Journal
 from netloom.model.attachments import NetnsId
+from netloom.model.resources import Endpoint
 
 log = logging.getLogger(__name__)
 
-_M_ARENA_MAX = -8  # malloc.h
 _SWITCH = 0.0005  # seconds that another thread may hold up the loop
 _SYNC_PATIENCE = 10.0  # seconds that READY waits for the datastore's first word
 
@@ -34,15 +35,10 @@ def run(settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    _keep_memory_together()
+    heap.keep_together()
     sys.setswitchinterval(_SWITCH)
     _allow_many_descriptors()
     asyncio.run(_run(settings))
-
-
-def _keep_memory_together() -> None:
-    """glibc gives each thread an arena of its own, which at size costs a third more memory; Python's lock makes them useless."""
-    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _allow_many_descriptors() -> None:
@@ -57,7 +53,7 @@ async def _run(settings: Settings) -> None:
     identity = load_identity(settings.state_dir)
     namespace = _own_netns()
     kernel = Netlink()
-    journal = _open_journal(f"{settings.run_dir}/journal", namespace, kernel)
+    journal = _open_journal(settings, namespace, kernel)
     agent = Agent(settings, identity, journal, kernel, namespace)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,11 +85,27 @@ def _own_netns() -> NetnsId:
         os.close(fd)
 
 
-def _open_journal(path: str, namespace: NetnsId, kernel: Netlink) -> Journal:
+def _open_journal(settings: Settings, namespace: NetnsId, kernel: Netlink) -> Journal:
+    path = f"{settings.run_dir}/journal"
     try:
         return Journal.open(path, boot_id(), namespace)
     except JournalDamaged as e:
         attachments = attachments_of(kernel)
+        if attachments:
+            attachments = completed(attachments, _endpoints(settings))
         if os.path.exists(path) or attachments:
             log.warning("%s; made anew from the kernel's links: %d attachments", e, len(attachments))
         return Journal.rebuild(path, boot_id(), namespace, attachments)
+
+
+def _endpoints(settings: Settings) -> list[Endpoint]:
+    """As this node has published them; none where the datastore is away."""
+    datastore = Reached(settings.datastore, known=True)
+    try:
+        found = [stored.resource for stored in datastore.list("Endpoint").items]
+    except DatastoreError as e:
+        log.warning("names and labels of pods are not known: %s", e)
+        return []
+    finally:
+        datastore.close()
+    return [e for e in found if isinstance(e, Endpoint) and e.spec.node == settings.node_name]

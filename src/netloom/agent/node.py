@@ -20,6 +20,7 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from netloom.agent import heap
 from netloom.agent.claiming import Claiming
 from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
@@ -115,7 +116,7 @@ class Agent:
         """What `_desired` was computed from; None: anew, please."""
         self._last: Pass | None = None
         self._others: tuple[Snapshot, Host, Tables] | None = None
-        self._passes, self._busy = 0, 0.0
+        self._passes, self._trimmed, self._busy = 0, 0, 0.0
         self._in_sync_since: float | None = None
         self._scheduled: asyncio.TimerHandle | None = None
         self._registering = self._publishing = False
@@ -352,6 +353,7 @@ class Agent:
             "remembering": self._remember,
             "other firewalls": self._pass_firewalls,
             "blocks": self._give_back,
+            "memory": self._trim,
         }
         for what, duty in duties.items():
             with self._troubles.about(what):
@@ -377,6 +379,12 @@ class Agent:
         if self._connection.connected and (retired := self._allocator.retire()):
             await self._loop.run_in_executor(self._datastore_thread, self._allocator.give_back, retired, self._datastore)
             self._request_pass(_PASS_GAP)
+
+    async def _trim(self) -> None:
+        """Passes need memory for a moment; what they leave free goes back."""
+        if self._trimmed != self._passes:
+            self._trimmed = self._passes
+            await self._loop.run_in_executor(None, heap.give_back)
 
     # facts for others
 

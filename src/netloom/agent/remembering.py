@@ -43,10 +43,11 @@ class Memory:
         now = time.monotonic()
         if snapshot.revision == self._revision or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
             return
-        lines = [str(snapshot.revision).encode()]
+        lines = bytearray(b"%d\n" % snapshot.revision)
         for table in (snapshot.pools, snapshot.reservations, snapshot.nodes, snapshot.namespaces, snapshot.blocks):
-            lines += [encode(resource) for resource in table.values()]
-        write_durably(self._path, b"\n".join(lines) + b"\n")
+            for resource in table.values():
+                lines += encode(resource) + b"\n"
+        write_durably(self._path, lines)
         self._written, self._revision = now, snapshot.revision
 
 
