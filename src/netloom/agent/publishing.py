@@ -29,7 +29,7 @@ class Publisher:
 
     def __init__(self, datastore: Datastore, node: str, on_failure: Callable[[Sequence[str]], None]) -> None:
         self._datastore, self._node, self._on_failure = datastore, node, on_failure
-        self._want: Mapping[str, Endpoint] = {}
+        self._want: Mapping[str, Endpoint] | None = None
         self._have: dict[str, Endpoint] | None = None
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -80,9 +80,10 @@ class Publisher:
 
     def _publish(self) -> list[str]:
         """What could not be written.  Raises DatastoreError where nothing can be."""
-        have = self._have if self._have is not None else self._read()
-        self._have = have
-        want, failures = self._want, []
+        want, failures = self._want, list[str]()
+        if want is None:  # nobody has said yet what is wanted, which is not the same as nothing
+            return failures
+        have = self._have = self._have if self._have is not None else self._read()
         for key in sorted(have.keys() | want.keys()):
             endpoint = want.get(key)
             if have.get(key) == endpoint:

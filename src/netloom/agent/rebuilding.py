@@ -1,23 +1,32 @@
 """Rebuilding: a journal that is lost or damaged is made anew from the kernel, whose links say whose they are.
 
 Each host link's alias names network, container, interface and addresses; the link's name is a hash of the first three, so an
-alias that somebody else wrote is found out.  The pod's MAC is in the permanent neighbour entries; where somebody took those away, it
-is what a pod has that did not ask for another.  What the kernel does not say stays unknown: which pod it is, and which namespace,
-which therefore counts as alive.
+alias that somebody else wrote is found out.  The pod's MAC is in the permanent neighbour entries; where somebody took those away,
+at the link's other end, if its namespace can be found; else it is what a pod has that did not ask for another.  A namespace that
+cannot be found is NetnsId(0, 0), which counts as alive.
+
+Only names and labels of pods are nowhere in the kernel: they are taken from the node's Endpoints, where the datastore answers.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import os
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from netloom.calc.pods import GATEWAYS
 from netloom.cni.attaching import pod_mac
-from netloom.dataplane.netlink import Device, Netlink, devices
+from netloom.dataplane import netns
+from netloom.dataplane.netlink import Device, Netlink, device, devices
 from netloom.dataplane.netlink.tables import get_neighbours, is_permanent, parse_neighbour
+from netloom.dataplane.peers import find_namespaces
 from netloom.ipam.blocks import gateway
 from netloom.model.addresses import Address, Interface, Mac
 from netloom.model.attachments import PREFIX, Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
+from netloom.model.resources import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +38,41 @@ def attachments_of(kernel: Netlink) -> list[Attachment]:
     """One per host link of ours, READY; sequence numbers are the journal's to give."""
     links = devices(kernel)
     names = {0: "", **{link.index: link.name for link in links}}
+    ours = [link for link in links if link.kind == "veth" and link.name.startswith(PREFIX)]
     neighbours = _neighbours(kernel)
-    found = []
-    for link in links:
-        if link.kind != "veth" or not link.name.startswith(PREFIX):
-            continue
-        attachment = _attachment(link, names, neighbours)
+    peers = find_namespaces(kernel, {link.peer_nsid for link in ours} - {-1})
+    try:
+        found = [_attachment(link, names, neighbours, peers.get(link.peer_nsid)) for link in ours]
+    finally:
+        for fd in peers.values():
+            os.close(fd)
+    for link, attachment in zip(ours, found, strict=True):
         if attachment is None:
             log.warning("link %s says nothing of whose it is (alias %r): not taken up", link.name, link.alias)
-        else:
-            found.append(attachment)
-    return found
+    return [attachment for attachment in found if attachment is not None]
 
 
-def _attachment(link: Device, names: dict[int, str], neighbours: dict[tuple[int, Address], Mac]) -> Attachment | None:
+def completed(attachments: Iterable[Attachment], endpoints: Iterable[Endpoint]) -> list[Attachment]:
+    """With the pods' names and labels as the node has published them."""
+    published = {AttachmentKey(e.spec.network, e.spec.container_id, e.spec.interface): e for e in endpoints}
+    return [_named(a, published.get(a.key)) for a in attachments]
+
+
+def _named(attachment: Attachment, endpoint: Endpoint | None) -> Attachment:
+    if endpoint is None or tuple(a.ip for a in attachment.addresses) != endpoint.spec.addresses:
+        return attachment
+    return msgspec.structs.replace(
+        attachment,
+        namespace=endpoint.metadata.namespace or attachment.namespace,
+        pod=endpoint.spec.pod,
+        labels=endpoint.metadata.labels,
+    )
+
+
+def _attachment(
+    link: Device, names: Mapping[int, str], neighbours: Mapping[tuple[int, Address], Mac], peer: int | None
+) -> Attachment | None:
+    """`peer`: the descriptor of the other end's namespace, where it was found."""
     words = link.alias.split(" ")
     if len(words) < _WORDS or words[0] != "netloom":
         return None
@@ -55,7 +85,7 @@ def _attachment(link: Device, names: dict[int, str], neighbours: dict[tuple[int,
         return None
     bridge = names[link.master] or None
     entries = ((link.master or link.index, a.ip) for a in addresses)
-    mac = next((neighbours[entry] for entry in entries if entry in neighbours), pod_mac(key, addresses))
+    mac = next((neighbours[entry] for entry in entries if entry in neighbours), None)
     gateways = tuple(g for a in addresses if (g := gateway(a.network) if bridge else GATEWAYS[a.version]))
     if len(gateways) < len(addresses):
         return None
@@ -63,9 +93,9 @@ def _attachment(link: Device, names: dict[int, str], neighbours: dict[tuple[int,
         key=key,
         sequence=0,
         state=State.READY,
-        netns=_UNKNOWN_NETNS,
+        netns=_UNKNOWN_NETNS if peer is None else netns.identify(peer),
         host_interface=link.name,
-        mac=mac,
+        mac=mac or _mac_inside(peer, key.interface) or pod_mac(key, addresses),
         host_mac=link.mac,
         mtu=link.mtu,
         addresses=addresses,
@@ -73,6 +103,14 @@ def _attachment(link: Device, names: dict[int, str], neighbours: dict[tuple[int,
         bridge=bridge,
         gateways=gateways,
     )
+
+
+def _mac_inside(peer: int | None, interface: str) -> Mac | None:
+    if peer is None:
+        return None
+    with Netlink(peer) as inside:
+        found = device(inside, interface)
+    return found.mac if found else None
 
 
 def _neighbours(kernel: Netlink) -> dict[tuple[int, Address], Mac]:

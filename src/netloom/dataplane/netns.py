@@ -53,13 +53,17 @@ def own() -> int:
 
 def identify(fd: int) -> NetnsId:
     """The identity of the network namespace behind `fd`; OSError EINVAL if it is none."""
-    buffer = ctypes.create_string_buffer(256)
-    _call("fstatfs", fd, buffer)
-    magic = ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
-    if magic != _NSFS_MAGIC or fcntl.ioctl(fd, _NS_GET_NSTYPE) != CLONE_NEWNET:
+    if not is_nsfs(fd) or fcntl.ioctl(fd, _NS_GET_NSTYPE) != CLONE_NEWNET:
         raise OSError(errno.EINVAL, "not a network namespace")
     status = os.fstat(fd)
     return NetnsId(status.st_dev, status.st_ino)
+
+
+def is_nsfs(fd: int) -> bool:
+    """Whether a namespace of some kind is behind `fd`, which may be opened with O_PATH."""
+    buffer = ctypes.create_string_buffer(256)
+    _call("fstatfs", fd, buffer)
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF == _NSFS_MAGIC
 
 
 @contextmanager

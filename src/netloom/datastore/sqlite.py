@@ -40,9 +40,7 @@ class SqliteDatastore:
     """`patience`: seconds to wait for other processes' locks.  `poll`: seconds between looks at the log when nobody rings.
     `keep`: changes that the log remembers.  `create`: make the file if there is none.  Raises Unavailable."""
 
-    def __init__(
-        self, path: str, *, create: bool = True, patience: float = 5.0, poll: float = 1.0, keep: int = KEEP
-    ) -> None:
+    def __init__(self, path: str, *, create: bool = True, patience: float = 5.0, poll: float = 1.0, keep: int = KEEP) -> None:
         path = os.path.abspath(path)
         prepare(path, create=create)
         self._poll, self._keep, self._closed = poll, keep, False

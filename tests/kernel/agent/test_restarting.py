@@ -122,3 +122,11 @@ def test_a_restart_changes_nothing_in_the_kernel(place: Place, number: signal.Si
         events += monitor.communicate()[0]
     assert differences(before, place.residue()) == []
     assert events == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_writes_nothing_to_the_datastore(place: Place, number: signal.Signals) -> None:
+    before = place.store.list().revision
+    place.machine.restart(number)
+    time.sleep(0.5)
+    assert place.store.list().revision == before

@@ -37,7 +37,7 @@ IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, mask of fla
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP = 12, 18, 20, 26, 27
-IFLA_NET_NS_FD, IFLA_EXT_MASK = 28, 29
+IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
 VETH_INFO_PEER = 1
 IFLA_BRPORT_MODE = 4
@@ -82,9 +82,10 @@ class VxlanData:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A link as the kernel has it.  `kind` is empty for hardware; `master` and `peer` are indexes, 0 for none (`peer` counts in
-    the peer's namespace).  `generates`: the kernel gives it a link-local address.  `hairpin`: of a bridge's port.  `gullible`: a
-    bridge that learns senders also from frames that no rule sees, see `new_bridge`."""
+    """A link as the kernel has it.  `kind` is empty for hardware; `master` and `peer` are indexes, 0 for none.  `peer` counts in
+    the peer's namespace, whose number here is `peer_nsid`, -1 if it is this one.  `generates`: the kernel gives it a link-local
+    address.  `hairpin`: of a bridge's port.  `gullible`: a bridge that learns senders also from frames that no rule sees, see
+    `new_bridge`."""
 
     index: int
     name: str
@@ -94,6 +95,7 @@ class Device:
     up: bool
     master: int
     peer: int
+    peer_nsid: int
     alias: str
     group: int
     generates: bool
@@ -224,6 +226,7 @@ def parse_link(body: bytes) -> Device:
         up=bool(flags & IFF_UP),
         master=to_int(found.get(IFLA_MASTER, b"")),
         peer=to_int(found.get(IFLA_LINK, b"")),
+        peer_nsid=to_int(found[IFLA_LINK_NETNSID]) if IFLA_LINK_NETNSID in found else -1,
         alias=to_text(found.get(IFLA_IFALIAS, b"")),
         group=to_int(found.get(IFLA_GROUP, b"")),
         # without IPv6 (or with an MTU below 1280) there is no mode, and nothing is generated
