@@ -2,14 +2,17 @@
 
 readonly PYTHON_AT_LEAST="3.11"
 
-fail() {  # MESSAGE [HINT]
+# Exit codes are those of netloom itself: 2 used wrongly, 3 could not.
+refuse() { complain "$@"; exit 2; }  # MESSAGE [HINT]
+fail() { complain "$@"; exit 3; }    # MESSAGE [HINT]
+
+complain() {
     printf 'error: %s\n' "$1" >&2
     [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
-    exit 3
 }
 
 need_root() {  # COMMAND...
-    [ "$(id -u)" -eq 0 ] || fail "$1 builds network namespaces, and that takes root" "sudo $*"
+    [ "$(id -u)" -eq 0 ] || refuse "$1 builds network namespaces, and that takes root" "sudo $*"
 }
 
 # Installs the packages that are missing, and touches nothing if none is.
@@ -49,6 +52,10 @@ need_environment() {  # EXTRA, or nothing
     [ -x "$python" ] || python=$(command -v python3) || fail "there is no python3" "apt-get install python3 python3-venv"
     "$python" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_AT_LEAST'.split('.'))))" ||
         fail "$python is older than Python $PYTHON_AT_LEAST" "Debian 12 and later have a newer one"
+    local place
+    for place in . .venv .venv.lock; do
+        [ ! -e "$place" ] || [ -w "$place" ] || fail "$PWD/$place cannot be written, and .venv is made there" "sudo $0, or git clone $PWD ~/netloom"
+    done
     wanted=$({ "$python" -VV; cat pyproject.toml; } | sha256sum)
     exec 9>.venv.lock
     flock 9
