@@ -106,7 +106,9 @@ def _blocks(report: Report) -> Iterable[BlockState]:
 
 
 def _routes(report: Report) -> Iterable[RouteState]:
-    pods: dict[object, str] = {host_prefix(i.ip): f"{a.namespace}/{a.pod}" for a in report.attachments for i in a.addresses}
+    pods: dict[object, str] = {
+        host_prefix(i.ip): f"{a.namespace}/{a.pod or a.key.container_id}" for a in report.attachments for i in a.addresses
+    }
     nodes = {node_metric(name): name for name in report.snapshot.nodes}
     for key, route in report.desired.routes.items():
         kind, owner = _purpose(key, route, nodes, pods)
