@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import stat
 import sys
 
 from netloom.agent import heap
@@ -64,6 +65,7 @@ async def _run(settings: Settings) -> None:
         await asyncio.wait_for(agent.settled.wait(), _SYNC_PATIENCE)
     except TimeoutError:
         log.warning("the datastore has not answered yet: pods are served from what is remembered")
+        agent.settled.set()
     notify("READY=1")
     await agent.run(stopping)
     notify("STOPPING=1")
@@ -73,8 +75,11 @@ async def _run(settings: Settings) -> None:
 def _make_directory(path: str) -> None:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
     except OSError as e:
         raise ConfigError(f"cannot be made: {e.strerror}", where=path) from e
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError("others may write there", where=path, hint=f"chown root: {path}; chmod 0700 {path}")
 
 
 def _own_netns() -> NetnsId:

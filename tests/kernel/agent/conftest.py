@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,14 @@ from tests.residue import Residue, kernel_residue
 LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
 FLAT = {"flat": IPPoolSpec(cidr=ipaddress.ip_network("10.50.0.0/16"))}
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge"}
+_HASTY = """
+import netloom.agent.node, netloom.cli, netloom.ipam.allocator
+netloom.agent.node._UPKEEP = 0.3
+netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = 1.0
+netloom.cli.main()
+"""
+HASTY = (sys.executable, "-c", _HASTY, "agent", "--config")
+"""The agent, but what it looks after every few seconds it looks after at once, and a block's grace is a second."""
 FOREIGN_RULES = "table inet other { chain c { type filter hook forward priority 5; ip daddr 203.0.113.1 counter drop; }; }"
 
 

@@ -10,7 +10,7 @@ import pytest
 from netloom.agent.state import AttachmentState
 from tests.agent_process import running_machine
 from tests.cni_calls import CONFIG, KUBERNETES, NATIVE, Answer, Document, call
-from tests.kernel.agent.conftest import BRIDGED, Place, eventually, place_of
+from tests.kernel.agent.conftest import BRIDGED, HASTY, Place, eventually, place_of
 from tests.residue import differences, residue
 
 PODS: dict[str, Document] = {"routed": CONFIG, "bridged": BRIDGED}
@@ -19,7 +19,7 @@ LABELS = {"args": {"cni": {"labels": [{"key": "app", "value": "web"}]}}}
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    with running_machine() as machine, place_of(machine) as made:
+    with running_machine(command=HASTY) as machine, place_of(machine) as made:
         for name in PODS:
             made.pods[name] = machine.make_sandbox(name)
         yield made

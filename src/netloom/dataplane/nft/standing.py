@@ -10,6 +10,7 @@ Elements of sets are left out: they are compared one by one anyway.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -49,7 +50,7 @@ class Standing:
         if self._path is not None:
             with suppress(OSError, DataplaneError):  # without it the successor builds
                 mark = self._mark(batch)
-                with open(self._path, "w", encoding="ascii") as file:
+                with open(self._path, "w", encoding="ascii", opener=_for_root) as file:
                     file.write(mark)
 
     def _mark(self, batch: Sequence[Message]) -> str:
@@ -65,6 +66,10 @@ class Standing:
                 found = attributes(body)
                 if TableId(family, found[1].rstrip(b"\0").decode(errors="replace")) in self._tables:
                     yield repr((kind, family, sorted((k, v) for k, v in found.items() if k in _LISTED[kind]))).encode()
+
+
+def _for_root(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _hash(parts: Iterable[bytes]) -> str:
