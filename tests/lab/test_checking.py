@@ -45,6 +45,14 @@ def test_netloom_on_a_node_speaks_with_that_nodes_agent(bring_up: Raise) -> None
     assert "agent 0.1.0 on node-1: ready" in inside(lab, "node-1", "netloom", "status").stdout
 
 
+def test_a_lab_is_listed_and_shown(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=1, pods=1))
+    listed = json.loads(netloom("lab", "ls", "-o", "json").stdout)
+    assert {"lab": lab.name, "nodes": 1, "pods": 1, "state": "up"} in listed["items"]
+    shown = json.loads(netloom("lab", "ls", lab.name, "-o", "json").stdout)
+    assert (shown["kind"], list(shown["record"]["sandboxes"])) == ("Lab", ["pod-0"])
+
+
 def test_a_command_inside_ends_with_its_own_exit_code(bring_up: Raise) -> None:
     lab = bring_up(one_switch(nodes=1, pods=1))
     assert inside(lab, "pod-0", "sh", "-c", "exit 7").returncode == 7

@@ -6,7 +6,6 @@ ok   1  every pod reaches every other, and is seen by its own address         18
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netloom.cli.context import Context, connection, note
+from netloom.cli.context import Context, connection, note, output_option
 from netloom.cli.lab import require_root
-from netloom.cli.printing import clean, table
+from netloom.cli.printing import answer, clean, table
 from netloom.errors import NotFound
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def check() -> None:
     "--timeout", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="Seconds that a packet may take."
 )
 @click.option("--matrix", is_flag=True, help="Show who reaches whom.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print (text).")
+@output_option
 @connection
 @click.pass_obj
 def net(context: Context, lab_name: str | None, this_node: bool, timeout: float, matrix: bool, output: str) -> None:
@@ -53,11 +52,11 @@ def net(context: Context, lab_name: str | None, this_node: bool, timeout: float,
     begun = time.monotonic()
     with _places(context, lab_name, this_node) as places:
         proof = prove(places, timeout)
-    if output == "json":
-        click.echo(json.dumps(as_json(proof), indent=2))
-    else:
+    if output == "table":
         click.echo(as_text(proof, with_matrix=matrix))
         click.echo(f"\n{len(proof.results) + len(proof.findings)} tries in {time.monotonic() - begun:.1f} s")
+    else:
+        click.echo(answer(output, "NetworkProof", **_fields(proof)))
     if not proof:
         raise click.exceptions.Exit(1)
 
@@ -75,17 +74,11 @@ def as_text(proof: Proof, *, with_matrix: bool) -> str:
     return "\n\n".join(parts)
 
 
-def as_json(proof: Proof) -> object:
+def _fields(proof: Proof) -> dict[str, object]:
     from netloom.lab import report
 
     rules = [{"rule": r.rule, "text": r.text, "good": r.good, "total": r.total} for r in report.rules(proof)]
-    return {
-        "apiVersion": "netloom.io/v1",
-        "kind": "NetworkProof",
-        "ok": bool(proof),
-        "rules": rules,
-        "problems": list(proof.problems()),
-    }
+    return {"ok": bool(proof), "rules": rules, "problems": list(proof.problems())}
 
 
 @contextmanager

@@ -98,6 +98,10 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: object) -> None
         setattr(ctx.ensure_object(Context), parameter.name, value)
 
 
+output_option = click.option(
+    "-o", "--output", type=click.Choice(("table", "json", "yaml")), default="table", help="How to print (table)."
+)
+
 _OPTIONS = (
     click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_keep, help="Show a failure's traceback."),
     click.option("--config", metavar="FILE", expose_value=False, callback=_keep, help="Settings (/etc/netloom/agent.yaml)."),

@@ -17,7 +17,7 @@ import click
 from netloom.cli import labels
 from netloom.cli.context import Context, connection, note, note_broken
 from netloom.cli.kinds import VIEWS, View, complete_kind, complete_name, find_view, split_name
-from netloom.cli.printing import Table, clean, table, to_json, to_yaml
+from netloom.cli.printing import Table, clean, structured, table
 from netloom.errors import Compacted, ConfigError, NotFound
 from netloom.model.resources import API_VERSION, AnyResource, builtins
 
@@ -132,10 +132,6 @@ def document(resource: AnyResource) -> dict[str, Any]:  # Any: JSON-like values
     """The resource as people write it: apiVersion first."""
     value = builtins(resource)
     return {"apiVersion": value.pop("apiVersion"), **value}
-
-
-def structured(value: Any, output: str) -> str:  # Any: a JSON-like value
-    return to_json(value) if output == "json" else to_yaml(value)
 
 
 def _reference(resource: AnyResource, view: View) -> str:

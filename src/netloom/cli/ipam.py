@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from netloom.cli.context import Context, connection, note, note_broken
+from netloom.cli import usage
+from netloom.cli.context import Context, connection, note, note_broken, output_option
+from netloom.cli.get import document
 from netloom.cli.kinds import find_view, pod_name
-from netloom.cli.printing import cell, clean, count, table
+from netloom.cli.printing import answer, cell, clean, count, table
 from netloom.errors import ConfigError, Conflict, JournalDamaged, NotFound
 from netloom.model.addresses import Address, Prefix, contains
 
 if TYPE_CHECKING:
+    from netloom.cli.usage import BlockUse, PoolUse
     from netloom.datastore import Datastore, Listing
     from netloom.ipam.audit import Finding, Records
-    from netloom.model.resources import IPPool
-
-POOL_COLUMNS = ("POOL", "CIDR", "ENCAPSULATION", "USED", "BLOCKS", "NODES", "DISABLED")
-BLOCK_COLUMNS = ("BLOCK", "POOL", "NODE", "SIZE", "USED", "FREE")
+    from netloom.model.resources import Endpoint
 
 
 @click.group()
@@ -36,23 +35,24 @@ def ipam() -> None:
 @ipam.command()
 @click.argument("prefix", required=False, metavar="[PREFIX]")
 @click.option("--blocks", is_flag=True, help="One line for each block of a node.")
+@output_option
 @connection
 @click.pass_obj
-def show(context: Context, prefix: str | None, blocks: bool) -> None:
+def show(context: Context, prefix: str | None, blocks: bool, output: str) -> None:
     """How full the pools are; in figures of addresses and of blocks."""
     within = _prefix(prefix) if prefix else None
     with context.datastore() as datastore:
         records = _records(datastore.list())
     if not records.cluster.pools:
         note("there is no pool; pods get no address until there is one: netloom apply -f POOL.yaml")
-        return
-    headers = BLOCK_COLUMNS if blocks else POOL_COLUMNS
-    rows = _block_rows(records) if blocks else (pool_row(pool, records) for pool in records.cluster.pools.values())
-    column = 0 if blocks else 1
-    shown = [row for row in rows if within is None or _meets(within, row[column])]
-    if not shown:
-        raise NotFound(f"{within or 'no node'} has no {'block' if blocks else 'pool'}", hint="see all pools: netloom ipam show")
-    click.echo(table(headers, shown))
+    found: Iterable[PoolUse | BlockUse] = usage.blocks(records) if blocks else usage.pools(records)
+    shown = [use for use in found if within is None or contains(within, use.cidr) or contains(use.cidr, within)]
+    if within and not shown:
+        raise NotFound(f"{within} has no {'block' if blocks else 'pool'}", hint="see all pools: netloom ipam show")
+    if output != "table":
+        click.echo(answer(output, "BlockUseList" if blocks else "PoolUseList", items=shown))
+    elif shown:
+        click.echo(table(usage.BLOCK_COLUMNS if blocks else usage.POOL_COLUMNS, [use.row() for use in shown]))
 
 
 def _prefix(text: str) -> Prefix:
@@ -62,13 +62,6 @@ def _prefix(text: str) -> Prefix:
         raise ConfigError(f"{text!r} is no prefix", hint="netloom ipam show --blocks 10.244.0.0/16") from e
 
 
-def _meets(within: Prefix, cidr: object) -> bool:
-    """Whether one is inside the other."""
-    return isinstance(cidr, ipaddress.IPv4Network | ipaddress.IPv6Network) and (
-        contains(within, cidr) or contains(cidr, within)
-    )
-
-
 def _records(listing: Listing) -> Records:
     from netloom.ipam.audit import Records
 
@@ -76,48 +69,26 @@ def _records(listing: Listing) -> Records:
     return Records.of(listing.revision, (stored.resource for stored in listing.items))
 
 
-def pool_row(pool: IPPool, records: Records) -> tuple[object, ...]:
-    from netloom.ipam.blocks import slot_count
-
-    cidr = pool.spec.cidr
-    used = sum(address.version == cidr.version and address in cidr for address in records.holders)
-    blocks = [b for b in records.cluster.blocks.values() if b.spec.claims and contains(cidr, b.spec.cidr)]
-    nodes = {claim.node for block in blocks for claim in block.spec.claims}
-    figures = (_of(used, cidr.num_addresses), _of(len(blocks), slot_count(pool)))
-    return pool.name, cidr, pool.spec.encapsulation, *figures, len(nodes), pool.spec.disabled
-
-
-def _of(part: int, whole: int) -> str:
-    """`41/65536 (0%)`; of a whole that no one counts to, the part alone."""
-    return f"{part}/{whole} ({100 * part // whole}%)" if whole < 1 << 32 else str(part)
-
-
-def _block_rows(records: Records) -> Iterator[tuple[object, ...]]:
-    from netloom.ipam.blocks import kept, pool_of
-
-    used = Counter(claim.cidr for claim in records.claims.values())
-    for block in records.cluster.blocks.values():
-        pool = pool_of(block.spec.cidr, records.cluster.pools.values())
-        for claim in block.spec.claims:
-            size, taken = claim.cidr.num_addresses, used[claim.cidr]
-            yield claim.cidr, pool.name if pool else "", claim.node, size, taken, size - taken - len(kept(claim.cidr))
-
-
 @ipam.command()
 @click.argument("what", metavar="ADDRESS|[NAMESPACE/]POD")
+@output_option
 @connection
 @click.pass_obj
-def find(context: Context, what: str) -> None:
+def find(context: Context, what: str, output: str) -> None:
     """Whose is an address, or which addresses has a pod?"""
     with context.datastore() as datastore:
         records = _records(datastore.list())
     try:
         address = ipaddress.ip_interface(what).ip  # 10.244.0.2/32, as `ip address` and the lab's tables print it, is one too
     except ValueError:
-        _find_pod(what, records)
-    else:
-        for name, value in _about(address, records):
-            click.echo(f"{name + ':':<11}{cell(value)}")
+        _show_pods(_pods(what, records), output)
+        return
+    about = list(_about(address, records))
+    if output != "table":
+        click.echo(answer(output, "AddressUse", **dict(about)))
+        return
+    for name, value in about:
+        click.echo(f"{name + ':':<11}{cell(value)}")
 
 
 def _about(address: Address, records: Records) -> Iterator[tuple[str, object]]:
@@ -151,21 +122,32 @@ def _use(address: Address, block: Prefix, records: Records) -> str:
     return "free"
 
 
-def _find_pod(what: str, records: Records) -> None:
+def _pods(what: str, records: Records) -> list[Endpoint]:
     namespace, _, name = what.rpartition("/")
-    view = find_view("pods")
-    found = [e for e in records.endpoints if view.name(e) == name and namespace in ("", e.metadata.namespace)]
+    found = [e for e in records.endpoints if pod_name(e) == name and namespace in ("", e.metadata.namespace)]
     if not found:
         raise NotFound(f"there is no pod {what}, and it is no address", hint="see them all: netloom get pods -A")
+    return found
+
+
+def _show_pods(found: list[Endpoint], output: str) -> None:
+    if output != "table":
+        click.echo(answer(output, "List", items=[document(endpoint) for endpoint in found]))
+        return
+    view = find_view("pods")
     click.echo(table(view.headers(wide=False), [row for e in found for row in view.lines(e, wide=False)]))
 
 
 @ipam.command()
 @click.option("--repair", is_flag=True, help="Take away what nodes that are gone left behind.")
+@output_option
 @connection
 @click.pass_obj
-def check(context: Context, repair: bool) -> None:
-    """Do blocks, pods and nodes agree, and this node's journal with them?  Exit code 1 if they do not."""
+def check(context: Context, repair: bool, output: str) -> None:
+    """Do blocks, pods and nodes agree, and this node's journal?
+
+    Exit code 0: they do.  1: they do not.
+    """
     from netloom.ipam.audit import audit
 
     with context.datastore() as datastore:
@@ -173,9 +155,13 @@ def check(context: Context, repair: bool) -> None:
         records = _records(listing)
         findings = [*audit(records), *_of_this_node(context, records)]
         repaired = _repair(datastore, listing, findings) if repair else 0
-    for finding in findings:
-        _print_finding(finding, repaired=repair and finding.repair is not None)
-    click.echo(f"{_counts(records)}: {_verdict(findings, repaired)}")
+    if output == "table":
+        for finding in findings:
+            _print_finding(finding, repaired=repair and finding.repair is not None)
+        click.echo(f"{_counts(records)}: {_verdict(findings, repaired)}")
+    else:
+        items = [{"message": f.message, "hint": f.hint, "repaired": repair and f.repair is not None} for f in findings]
+        click.echo(answer(output, "AddressCheck", ok=len(findings) == repaired, findings=items))
     repairable = sum(f.repair is not None for f in findings)
     if repairable and not repair:
         click.echo(f"hint: {repairable} can be repaired: netloom ipam check --repair", err=True)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from netloom.cli import lab_pictures as pictures
-from netloom.cli.printing import table
+from netloom.cli.context import output_option
+from netloom.cli.printing import answer, table
 from netloom.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -101,22 +102,36 @@ def down(name: str | None) -> None:
 
 @lab.command()
 @click.argument("name", required=False)
-def ls(name: str | None) -> None:
+@output_option
+def ls(name: str | None, output: str) -> None:
     """List labs; with NAME, the nodes and pods of one."""
     from netloom.lab import cluster, record
 
     if name:
         lab = cluster.open_lab(name)
-        click.echo(f"{pictures.nodes(lab)}\n\n{pictures.pods(lab)}")
+        if output == "table":
+            click.echo(f"{pictures.nodes(lab)}\n\n{pictures.pods(lab)}")
+        else:
+            click.echo(answer(output, "Lab", record=lab.record))
         return
-    rows: list[tuple[object, ...]] = []
-    for each in record.names():
-        try:
-            found = record.read(each)
-            rows.append((each, len(found.topology.nodes), len(found.sandboxes), "up" if found.complete else "half-made"))
-        except (ConfigError, NotFound):
-            rows.append((each, None, None, "no record"))
-    click.echo(table(("LAB", "NODES", "PODS", "STATE"), rows) if rows else "there is no lab")
+    rows = [_row(each) for each in record.names()]
+    if output == "table":
+        click.echo(table([column.upper() for column in _COLUMNS], rows) if rows else "there is no lab")
+    else:
+        click.echo(answer(output, "LabList", items=[dict(zip(_COLUMNS, row, strict=True)) for row in rows]))
+
+
+_COLUMNS = ("lab", "nodes", "pods", "state")
+
+
+def _row(name: str) -> tuple[object, ...]:
+    from netloom.lab import record
+
+    try:
+        found = record.read(name)
+    except (ConfigError, NotFound):
+        return name, None, None, "no record"
+    return name, len(found.topology.nodes), len(found.sandboxes), "up" if found.complete else "half-made"
 
 
 @lab.command(name="exec", context_settings={"ignore_unknown_options": True})

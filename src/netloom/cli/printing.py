@@ -67,6 +67,19 @@ class Table:
         return [_GAP.join(text.ljust(width) for text, width in zip(row, self._widths, strict=True)).rstrip() for row in texts]
 
 
+def answer(output: str, kind: str, **fields: object) -> str:
+    """What a command found, as JSON or YAML: apiVersion, kind and the fields.  Values may be resources and dataclasses."""
+    import msgspec
+
+    from netloom.model.resources import API_VERSION
+
+    return structured(msgspec.to_builtins({"apiVersion": API_VERSION, "kind": kind, **fields}, enc_hook=str), output)
+
+
+def structured(value: Any, output: str) -> str:  # Any: a JSON-like value
+    return to_json(value) if output == "json" else to_yaml(value)
+
+
 def to_json(value: Any) -> str:  # Any: a JSON-like value
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return re.sub(r"[^\n]", lambda m: m[0] if m[0].isprintable() else _json_escape(m[0]), text)

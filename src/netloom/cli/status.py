@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from netloom import __version__
-from netloom.cli.context import Context, connection
-from netloom.cli.printing import ago, clean, count, table, to_json, to_yaml
+from netloom.cli.context import Context, connection, output_option
+from netloom.cli.printing import ago, answer, clean, count, table
 from netloom.errors import DatastoreError, NetloomError
-from netloom.model.resources import API_VERSION
 
 if TYPE_CHECKING:
     from netloom.agent.state import AgentState
@@ -24,7 +23,7 @@ Broken = tuple[tuple[str, str], ...]
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(("table", "json", "yaml")), default="table", help="How to print (table).")
+@output_option
 @connection
 @click.pass_obj
 def status(context: Context, output: str) -> None:
@@ -41,8 +40,7 @@ def status(context: Context, output: str) -> None:
         lines = [line for part in _screen(context, records, state) for line in (*part, "")]
         click.echo("\n".join([*lines, *_judgement(findings)]))
     else:
-        value = _document(records, state, findings)
-        click.echo(to_json(value) if output == "json" else to_yaml(value))
+        click.echo(answer(output, "Status", **_fields(records, state, findings)))
     raise click.exceptions.Exit(exit_code(findings))
 
 
@@ -98,9 +96,9 @@ def _nodes(records: Records, here: str | None) -> str:
 
 
 def _pools(records: Records) -> str:
-    from netloom.cli.ipam import POOL_COLUMNS, pool_row
+    from netloom.cli import usage
 
-    return table(POOL_COLUMNS, [pool_row(pool, records) for pool in records.cluster.pools.values()])
+    return table(usage.POOL_COLUMNS, [use.row() for use in usage.pools(records)])
 
 
 def _agent(state: AgentState, now: datetime) -> list[str]:
@@ -130,17 +128,13 @@ def _judgement(findings: list[Finding]) -> Iterator[str]:
             yield clean(f"    hint: {finding.hint}")
 
 
-def _document(records: Records | NetloomError, state: AgentState | NetloomError, findings: list[Finding]) -> dict[str, object]:
-    """`kind: Status`.  `cluster` and `agent` are null where nobody answered; `agent` is the agent's own document."""
-    import msgspec
-
+def _fields(records: Records | NetloomError, state: AgentState | NetloomError, findings: list[Finding]) -> dict[str, object]:
+    """`cluster` and `agent` are null where nobody answered; `agent` is the agent's own document."""
     cluster = None
     if not isinstance(records, NetloomError):
         cluster = {"nodes": sorted(records.cluster.nodes), "pods": len(records.endpoints)}
     return {
-        "apiVersion": API_VERSION,
-        "kind": "Status",
         "findings": [{"level": f.level.name.lower(), "message": f.message, "hint": f.hint} for f in findings],
         "cluster": cluster,
-        "agent": None if isinstance(state, NetloomError) else msgspec.to_builtins(state, enc_hook=str),
+        "agent": None if isinstance(state, NetloomError) else state,
     }

@@ -7,8 +7,8 @@ import platform
 import click
 
 from netloom import __version__
-from netloom.cli.context import Context, connection
-from netloom.cli.printing import table
+from netloom.cli.context import Context, connection, output_option
+from netloom.cli.printing import answer, table
 from netloom.errors import Unavailable
 
 
@@ -18,20 +18,24 @@ def system() -> None:
 
 
 @system.command()
+@output_option
 @connection
 @click.pass_obj
-def version(context: Context) -> None:
+def version(context: Context, output: str) -> None:
     """The version of this program, and of the agent on this node."""
-    rows: list[tuple[str, str]] = [
-        ("netloom", __version__),
-        ("python", platform.python_version()),
-        ("kernel", platform.release()),
-    ]
+    versions: dict[str, str | None] = {
+        "netloom": __version__,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
     try:
-        rows.append(("agent", context.agent_state().version))
+        versions["agent"] = context.agent_state().version
     except Unavailable:
-        rows.append(("agent", "does not answer"))
-    click.echo(table(("PART", "VERSION"), rows))
+        versions["agent"] = None
+    if output == "table":
+        click.echo(table(("PART", "VERSION"), [(part, version or "does not answer") for part, version in versions.items()]))
+    else:
+        click.echo(answer(output, "Versions", **versions))
 
 
 @system.command()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
 
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.ipam.claims import Claims, save
@@ -84,6 +86,29 @@ def test_an_answer_about_addresses_is_short(arguments: str, run: Run, cluster: S
     result = run("ipam", *arguments.split())
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == dedent(ANSWERS[arguments]).lstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "field", "value"),
+    [
+        ("show", "PoolUseList", "items", {"name": "default", "used": 3, "addresses": 65536, "blocks": 2, "slots": 1024}),
+        ("show --blocks", "BlockUseList", "items", {"cidr": "10.244.0.0/26", "node": "a", "size": 64, "used": 2, "free": 59}),
+        ("find db-0", "List", "items", {"apiVersion": "netloom.io/v1", "kind": "Endpoint"}),
+    ],
+)
+def test_as_json_figures_are_figures(
+    arguments: str, kind: str, field: str, value: dict[str, object], run: Run, cluster: SqliteDatastore
+) -> None:
+    document = json.loads(run("ipam", *arguments.split(), "-o", "json").stdout)
+    assert (document["apiVersion"], document["kind"]) == ("netloom.io/v1", kind)
+    assert value.items() <= document[field][0].items()
+
+
+def test_an_address_and_a_check_are_documents_too(run: Run, cluster: SqliteDatastore) -> None:
+    found = yaml.safe_load(run("ipam", "find", "10.244.0.2", "-o", "yaml").stdout)
+    assert (found["kind"], found["address"], found["pod"]) == ("AddressUse", "10.244.0.2", "shop/web-0")
+    checked = json.loads(run("ipam", "check", "-o", "json").stdout)
+    assert checked == {"apiVersion": "netloom.io/v1", "kind": "AddressCheck", "ok": True, "findings": []}
 
 
 def test_a_pool_too_large_to_count_shows_what_is_used(run: Run, store: SqliteDatastore) -> None:

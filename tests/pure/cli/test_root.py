@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -108,6 +109,11 @@ def test_the_version_is_told(run: Run) -> None:
     assert run("--version").stdout == f"netloom {__version__}\n"
     table = run("system", "version").stdout
     assert f"netloom   {__version__}" in table and "agent     does not answer" in table
+
+
+def test_versions_are_a_document_too(run: Run) -> None:
+    versions = json.loads(run("system", "version", "-o", "json").stdout)
+    assert (versions["kind"], versions["netloom"], versions["agent"]) == ("Versions", __version__, None)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

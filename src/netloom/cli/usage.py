@@ -1,0 +1,87 @@
+"""How full pools and blocks are, in figures; as rows of a table, and as they are for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from netloom.model.addresses import Prefix, contains
+
+if TYPE_CHECKING:
+    from netloom.ipam.audit import Records
+    from netloom.model.resources import Encapsulation
+
+POOL_COLUMNS = ("POOL", "CIDR", "ENCAPSULATION", "USED", "BLOCKS", "NODES", "DISABLED")
+BLOCK_COLUMNS = ("BLOCK", "POOL", "NODE", "SIZE", "USED", "FREE")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """`used` of `addresses`, in `blocks` of `slots`; `nodes` have them."""
+
+    name: str
+    cidr: Prefix
+    encapsulation: Encapsulation
+    used: int
+    addresses: int
+    blocks: int
+    slots: int
+    nodes: int
+    disabled: bool
+
+    def row(self) -> tuple[object, ...]:
+        figures = (_of(self.used, self.addresses), _of(self.blocks, self.slots))
+        return self.name, self.cidr, self.encapsulation, *figures, self.nodes, self.disabled
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUse:
+    """`size` counts addresses that are kept (the node's, the gateway's, broadcast) too; `pool` is empty where it is gone."""
+
+    cidr: Prefix
+    pool: str
+    node: str
+    size: int
+    used: int
+    free: int
+
+    def row(self) -> tuple[object, ...]:
+        return self.cidr, self.pool, self.node, self.size, self.used, self.free
+
+
+def pools(records: Records) -> Iterator[PoolUse]:
+    from netloom.ipam.blocks import slot_count
+
+    for pool in records.cluster.pools.values():
+        cidr = pool.spec.cidr
+        blocks = [b for b in records.cluster.blocks.values() if b.spec.claims and contains(cidr, b.spec.cidr)]
+        yield PoolUse(
+            name=pool.name,
+            cidr=cidr,
+            encapsulation=pool.spec.encapsulation,
+            used=sum(address.version == cidr.version and address in cidr for address in records.holders),
+            addresses=cidr.num_addresses,
+            blocks=len(blocks),
+            slots=slot_count(pool),
+            nodes=len({claim.node for block in blocks for claim in block.spec.claims}),
+            disabled=pool.spec.disabled,
+        )
+
+
+def blocks(records: Records) -> Iterator[BlockUse]:
+    from netloom.ipam.blocks import kept, pool_of
+
+    used = Counter(claim.cidr for claim in records.claims.values())
+    for block in records.cluster.blocks.values():
+        pool = pool_of(block.spec.cidr, records.cluster.pools.values())
+        for claim in block.spec.claims:
+            size, taken = claim.cidr.num_addresses, used[claim.cidr]
+            free = size - taken - len(kept(claim.cidr))
+            yield BlockUse(claim.cidr, pool.name if pool else "", claim.node, size, taken, free)
+
+
+def _of(part: int, whole: int) -> str:
+    """`41/65536 (0%)`; of a whole that no one counts to, the part alone."""
+    return f"{part}/{whole} ({100 * part // whole}%)" if whole < 1 << 32 else str(part)
