@@ -21,7 +21,7 @@ from typing import Any
 
 from netloom.dataplane import netns
 from netloom.datastore import connect
-from netloom.ipam import journal
+from netloom.ipam import journal_lines
 from tests.agent_process import Machine
 
 Residue = frozenset[str]
@@ -158,5 +158,5 @@ def _datastore(machine: Machine) -> Iterator[str]:
 
 def _attachments(machine: Machine) -> Iterator[str]:
     if os.path.exists(f"{machine.run_dir}/journal"):
-        for key, one in journal.read(f"{machine.run_dir}/journal").holdings.attachments.items():
+        for key, one in journal_lines.read(f"{machine.run_dir}/journal").holdings.attachments.items():
             yield f"journal {' '.join(key)} {one.state.value} {' '.join(map(str, one.addresses))}"

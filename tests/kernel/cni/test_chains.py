@@ -19,9 +19,10 @@ from tests.agent_process import Machine, Sandbox, running_machine
 from tests.cni_calls import NATIVE, OTHERS, Chain, Document
 from tests.residue import quiet_residue, settled
 
-OURS = (NATIVE, {"type": "netloom"})
-PORTMAP = (f"{OTHERS}/portmap", {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}})
-BANDWIDTH = (f"{OTHERS}/bandwidth", {"type": "bandwidth", "capabilities": {"bandwidth": True}})
+Plugin = tuple[str, Document]
+
+PORTMAP: Plugin = (f"{OTHERS}/portmap", {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}})
+BANDWIDTH: Plugin = (f"{OTHERS}/bandwidth", {"type": "bandwidth", "capabilities": {"bandwidth": True}})
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 RATES = {"bandwidth": {"ingressRate": 1_000_000, "ingressBurst": 100_000, "egressRate": 1_000_000, "egressBurst": 100_000}}
 VERSIONS = ("0.4.0", "1.0.0")
@@ -33,7 +34,7 @@ def machine() -> Iterator[Machine]:
         yield made
 
 
-def tuning(machine: Machine, **more: str) -> tuple[str, Document]:
+def tuning(machine: Machine, **more: str) -> Plugin:
     config = {"type": "tuning", "mtu": 1300, "dataDir": f"{machine.folder}/tuning", **more}
     return f"{OTHERS}/tuning", config | {"sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}}
 
@@ -42,13 +43,13 @@ def tuning(machine: Machine, **more: str) -> tuple[str, Document]:
 def chained(
     machine: Machine,
     sandbox: Sandbox,
-    plugins: Sequence[tuple[str, Document]],
+    plugins: Sequence[Plugin],
     version: str,
     wiring: str,
     runtime_config: Document,
 ) -> Iterator[Chain]:
     """Attached, CHECKed, and detached as containerd does it: twice, and the second time without the result.  Nothing is left."""
-    ours = (OURS[0], OURS[1] | {"wiring": wiring})
+    ours = (NATIVE, {"type": "netloom", "wiring": wiring})
     with netns.entered(machine.netns):
         chain = Chain(machine.run_dir, [ours, *plugins], sandbox.container_id, sandbox.path, version, runtime_config)
         warm = chain.add()  # the chains that `portmap` keeps come now

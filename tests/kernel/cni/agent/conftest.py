@@ -53,7 +53,7 @@ def other(machine: Machine) -> Iterator[Sandbox]:
         yield made
 
 
-@pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
+@pytest.fixture(params=list(CLIENTS.values()), ids=list(CLIENTS))
 def either(request: pytest.FixtureRequest, machine: Machine) -> Runtime:
     """Both clients, one after the other."""
     return Runtime(machine.run_dir, request.param)
