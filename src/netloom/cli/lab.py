@@ -107,6 +107,8 @@ def ls(name: str | None, output: str) -> None:
     """List labs; with NAME, the nodes and pods of one."""
     from netloom.lab import cluster, record
 
+    if record.names():
+        require_root()
     if name:
         lab = cluster.open_lab(name)
         if output == "table":
@@ -169,7 +171,7 @@ def require_root() -> None:
     """Raises ConfigError whose hint is the same command, by sudo."""
     if os.geteuid() != 0:
         command = click.get_current_context().command_path
-        raise ConfigError("making and entering network namespaces takes root", hint=f"sudo {command}")
+        raise ConfigError("labs and their network namespaces are root's", hint=f"sudo {command}")
 
 
 def end_on_sigterm() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -31,9 +30,8 @@ def nodes(lab: Lab) -> str:
     t = lab.topology
     with processes.found(lab.name, "agent") as running:
         agents = {process.place for process in running}
-    down = "down" if os.geteuid() == 0 else "?"  # others do not see root's processes
     rows = [
-        (n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name)), "up" if n.name in agents else down)
+        (n.name, n.switch, *_by_family(t.node_addresses(n)), len(t.pods_on(n.name)), "up" if n.name in agents else "down")
         for n in t.nodes
     ]
     return table(("NODE", "SWITCH", "IPV4", "IPV6", "PODS", "AGENT"), rows)

@@ -172,7 +172,8 @@ def prepare(path: str, *, create: bool) -> None:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Unavailable(f"{path} is not a file", hint=_ELSEWHERE)
     except OSError as e:
-        raise Unavailable(f"{path} cannot be made: {e.filename}: {e.strerror}", hint=f"see who may: ls -la {directory}") from e
+        reason = f"{e.filename}: {e.strerror}" if e.filename not in (None, path) else e.strerror
+        raise Unavailable(f"{path} cannot be made: {reason}", hint=f"see who may: ls -la {directory}") from e
 
 
 def refuse_network_file_system(path: str, file_system: str | None) -> None:
