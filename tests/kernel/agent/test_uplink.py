@@ -52,7 +52,9 @@ def test_routes_over_an_uplink_that_was_down_come_back_and_nothing_else_went(pla
     assert place.delete("meanwhile").ok
     assert node(place).spec == spec
     place.run("ip link set eth0 up")
-    place.run("ip address add fd00:77::1/64 dev eth0 nodad")  # the kernel takes it away with the link, whoever set it puts it back
+    place.run(
+        "ip address add fd00:77::1/64 dev eth0 nodad"
+    )  # the kernel takes it away with the link, whoever set it puts it back
     assert settled(place, before) == []
     assert not any("eth0" in p.message for p in place.machine.state().problems)
     assert "loom.vxlan]" not in place.machine.log().partition("eth0 is down")[2], "the tunnel device was not made anew"
