@@ -64,7 +64,7 @@ def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int) -> N
     with netns.entered(pod):
         _pod_end(attachment, index)
     # an end that came up drops packets until the kernel has looked after its carrier; asking for the link makes it do so now
-    device(kernel, attachment.host_interface)
+    kernel.ask(get_link(attachment.host_interface))
 
 
 def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, index: int) -> None:
