@@ -12,7 +12,7 @@ import enum
 import logging
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -56,6 +56,8 @@ class Registration:
         self.membership = Membership.UNKNOWN
         self.tunnel_addresses: tuple[Address, ...] = ()
         self._done: _Situation | None = None
+        """As it is when the datastore's answer to the last registration has come back: what differs from it is news."""
+        self._node: Node | None = None
 
     def heard(self, snapshot: Snapshot) -> None:
         """What this node has published before is true until it is registered: peers route by it."""
@@ -77,7 +79,7 @@ class Registration:
         if self.membership is Membership.MEMBER:
             self.tunnel_addresses = await self._claiming.own_addresses(situation.tunnels, self.tunnel_addresses)
             await self._put(situation.spec, create=False)
-        self._done = situation
+        self._done = replace(situation, node=self._node)
 
     def _situation(self, snapshot: Snapshot, host: Host) -> _Situation:
         spec = NodeSpec(id=host.node_id, addresses=host.addresses, vtep_mac=host.vtep_mac, mtu=host.mtu)
@@ -86,7 +88,7 @@ class Registration:
     async def _put(self, spec: NodeSpec, *, create: bool) -> None:
         spec = msgspec.structs.replace(spec, tunnel_addresses=self.tunnel_addresses)
         before = self.membership
-        self.membership = await asyncio.get_running_loop().run_in_executor(
+        self.membership, self._node = await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: register(self._datastore, self._name, spec, create=create)
         )
         if self.membership is not before:
@@ -98,20 +100,24 @@ def _tunnels(pools: Iterable[IPPool]) -> tuple[IPPool, ...]:
     return tuple(sorted((p for p in pools if ENCAPS[p.spec.encapsulation][0] is vxlan), key=lambda p: p.name))
 
 
-def register(datastore: Datastore, name: str, spec: NodeSpec, *, create: bool) -> Membership:
-    """Puts the node's spec in place.  `create`: make the Node if there is none."""
+def register(datastore: Datastore, name: str, spec: NodeSpec, *, create: bool) -> tuple[Membership, Node | None]:
+    """Puts the node's spec in place, and gives the Node as it is now.  `create`: make the Node if there is none."""
     for _ in range(_ATTEMPTS):
         stored = datastore.get("Node", name)
         try:
             if stored is None:
                 if not create:
-                    return Membership.DELETED
-                datastore.create(Node(metadata=Metadata(name=name), spec=spec))
-            elif not isinstance(stored.resource, Node) or stored.resource.spec.id not in ("", spec.id):
-                return Membership.TAKEN
-            elif stored.resource.spec != spec:
-                datastore.update(msgspec.structs.replace(stored.resource, spec=spec), stored.revision)
+                    return Membership.DELETED, None
+                node = Node(metadata=Metadata(name=name), spec=spec)
+                datastore.create(node)
+                return Membership.MEMBER, node
+            assert isinstance(stored.resource, Node)  # the kind that was asked for
+            if stored.resource.spec.id not in ("", spec.id):
+                return Membership.TAKEN, stored.resource
+            node = msgspec.structs.replace(stored.resource, spec=spec)
+            if node != stored.resource:
+                datastore.update(node, stored.revision)
         except (Conflict, NotFound):
             continue
-        return Membership.MEMBER
+        return Membership.MEMBER, node
     raise Conflict(f"Node {name} was changed by others {_ATTEMPTS} times in a row")
