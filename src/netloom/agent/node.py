@@ -9,7 +9,8 @@ Everything here runs in the loop's thread.  What blocks is done by threads that 
 thread for whatever asks the datastore, link removal, conntrack.
 
 Order of a start: journal, the closed rules, what a killed agent left half done, a first pass from what is remembered, and only
-then the CNI socket.  Nothing is taken away before the datastore has said "this is all", and nothing at the end.
+then the CNI socket.  An ADD is served at the datastore's first word: this is all, these blocks are yours; or: I am away.  Nothing is
+taken away before it has said "this is all", and nothing at the end.
 """
 
 from __future__ import annotations
@@ -119,13 +120,14 @@ class Agent:
         self._passes, self._trimmed, self._busy = 0, 0, 0.0
         self._in_sync_since: float | None = None
         self._scheduled: asyncio.TimerHandle | None = None
-        self._registering = self._publishing = False
+        self._registering = self._publishing = self._asked = False
         self._endpoints: dict[int, Endpoint] = {}
         self._started = time.time()
         self.settled = asyncio.Event()
 
     async def start(self) -> None:
-        """Serves when it returns; `settled` is set by the first pass that knows the whole cluster, or when the datastore is away."""
+        """Listens when it returns.  ADDs are served once it is `settled`: set by the first pass that knows the whole cluster, when the
+        datastore has been asked whether this node's blocks are still its own, or when the datastore is away."""
         if self._settings.health_address:
             self._health.serve_address(self._settings.health_address)
         self._pass()
@@ -171,6 +173,7 @@ class Agent:
 
     def _snapshot_came(self, snapshot: Snapshot, connection: Connection) -> None:
         new_store = connection.identity != self._connection.identity or snapshot.revision < self._snapshot.revision
+        back = connection.connected and not self._connection.connected
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
@@ -179,6 +182,7 @@ class Agent:
         if connection.connected and new_store:
             self._registration.forget()
             self._publisher.forget()
+        if connection.connected and (new_store or back):
             self._begin("claims", self._synchronise())
         self._registration.heard(snapshot)
         if snapshot.complete:
@@ -268,7 +272,7 @@ class Agent:
             self._loop.call_later(_RETRY, self._request_pass, _DRIFT_GAP)
         elif self._snapshot.complete:
             self._in_sync_since = self._in_sync_since or time.time()
-        if self._snapshot.complete:
+        if self._snapshot.complete and self._asked:
             self.settled.set()
         self._register()
         self._busy = time.perf_counter() - start
@@ -329,8 +333,11 @@ class Agent:
         self._request_pass(_PASS_GAP)
 
     async def _synchronise(self) -> None:
-        await self._loop.run_in_executor(self._datastore_thread, self._allocator.synchronise, self._datastore)
-        self._request_pass(_PASS_GAP)
+        try:
+            await self._loop.run_in_executor(self._datastore_thread, self._allocator.synchronise, self._datastore)
+        finally:
+            self._asked = True
+            self._request_pass(_PASS_GAP)
 
     def _begin(self, what: str, work: Coroutine[object, object, None]) -> None:
         """In the background; how it goes is told to `_troubles`."""
@@ -392,6 +399,8 @@ class Agent:
         """Why this node cannot serve ADD, or None."""
         if self._last is None or not self._last.closed:
             return "the rules that close pods are not in place"
+        if not self.settled.is_set():
+            return "it is starting"
         if not self._snapshot.revision:
             return f"the datastore was never reached: {self._connection.error or 'connecting'}"
         if self._registration.membership in (Membership.DELETED, Membership.TAKEN):
