@@ -27,12 +27,13 @@ FLAT = {"flat": IPPoolSpec(cidr=ipaddress.ip_network("10.50.0.0/16"))}
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge"}
 _HASTY = """
 import netloom.agent.node, netloom.cli, netloom.ipam.allocator
-netloom.agent.node._UPKEEP = 0.3
+netloom.agent.node._UPKEEP, netloom.agent.node._DRIFT_GAP = 0.3, 0.1
 netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = 1.0
 netloom.cli.main()
 """
 HASTY = (sys.executable, "-c", _HASTY, "agent", "--config")
-"""The agent, but what it looks after every few seconds it looks after at once, and a block's grace is a second."""
+"""The agent, but what it looks after every few seconds it looks after at once, repairs follow each other more quickly, and a
+block's grace is a second."""
 FOREIGN_RULES = "table inet other { chain c { type filter hook forward priority 5; ip daddr 203.0.113.1 counter drop; }; }"
 
 
@@ -119,7 +120,7 @@ def place_of(machine: Machine) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def inhabited() -> Iterator[Place]:
     """Routed and bridged pods, remote nodes over VXLAN and over plain routes, and interfaces, routes and rules of others."""
-    with running_machine({**POOLS, **FLAT}) as machine, place_of(machine) as place:
+    with running_machine({**POOLS, **FLAT}, HASTY) as machine, place_of(machine) as place:
         remote_node(place.store, 2, "10.244.7.0/26", "fd00:244::700/122", "10.50.7.0/26")
         remote_node(place.store, 3, "10.244.8.0/26")
         assert place.add("routed").ok

@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.agent.conftest import FOREIGN_RULES, Place
 from tests.residue import Residue, differences
 
-SOON = 1.5  # seconds: a repair comes half a second after the one before, at the latest
+SOON = 1.0  # seconds
 REMOTE, FLAT, REMOTE6 = "10.244.7.0/26", "10.50.7.0/26", "fd00:244::700/122"
 METRIC = 975793  # of routes to remote-2: calc.metrics
 
@@ -136,9 +136,9 @@ def words(inhabited: Place) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def sound(inhabited: Place) -> Residue:
     """What the machine holds when all is well."""
-    time.sleep(1)
-    now = inhabited.residue()
     time.sleep(0.7)
+    now = inhabited.residue()
+    time.sleep(0.5)
     assert differences(now, inhabited.residue()) == []
     return now
 

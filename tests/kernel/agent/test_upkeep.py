@@ -54,7 +54,7 @@ def test_a_sandbox_that_lives_is_kept_though_its_link_is_gone(place: Place) -> N
     time.sleep(0.8)
     assert "living" in attached(place)
     assert place.delete("living").ok
-    assert "living" not in attached(place)
+    eventually(lambda: "living" not in attached(place))
 
 
 def test_a_sandbox_that_is_held_by_a_process_alone_is_alive(place: Place) -> None:
