@@ -66,7 +66,7 @@ def test_a_client_that_dies_at_any_point_leaves_nothing(here: World, client: str
 
 
 def test_an_agent_that_dies_in_its_start_starts_the_next_time(here: World) -> None:
-    table = kill_starts(here, "agent, start (sampled)", range(3, MOST, 6))
+    table = kill_starts(here, "agent, start (sampled)", range(3, MOST, 5))
     print(table)
     assert table.faults == []
 
