@@ -33,6 +33,7 @@ from tests.agent_process import Machine, machine, running_machine
 from tests.cni_calls import NATIVE, OTHERS, PYTHON
 
 SINGLE, CROWD, PRESENT = 100, 200, 250
+FEW = 10  # of two families: the Go plugins wait there for duplicate address detection, nearly 2 s a pod
 AT_ONCE = 50
 VERSION = "1.0.0"  # the newest that Debian's plugins know
 
@@ -41,12 +42,13 @@ V4, V6 = "10.99.0.0/16", "fd00:99::/48"
 
 @dataclass(slots=True)
 class Contestant:
-    """`config`: without version and name.  `figures`: name → one value per round."""
+    """`config`: without version and name.  `few`: only some calls, one after the other.  `figures`: name → one value per round."""
 
     name: str
     plugin: str
     config: Mapping[str, object]
     place: Machine
+    few: bool = False
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, name: str, value: float) -> None:
@@ -76,10 +78,10 @@ def contestants(ours: Machine, plain: Machine) -> list[Contestant]:
         Contestant("bridge", NATIVE, single | bridge, ours),
         Contestant("go bridge", f"{OTHERS}/bridge", _go_bridge("cni4", _host_local(plain, V4)), plain),
         Contestant("routed, python", PYTHON, single, ours),
-        Contestant("routed, dual", NATIVE, {}, ours),
-        Contestant("ptp, dual", f"{OTHERS}/ptp", {"mtu": 1450, "ipam": _host_local(plain, V4, V6)}, plain),
-        Contestant("bridge, dual", NATIVE, bridge, ours),
-        Contestant("go bridge, dual", f"{OTHERS}/bridge", _go_bridge("cni6", _host_local(plain, V4, V6)), plain),
+        Contestant("routed, dual", NATIVE, {}, ours, few=True),
+        Contestant("ptp, dual", f"{OTHERS}/ptp", {"mtu": 1450, "ipam": _host_local(plain, V4, V6)}, plain, few=True),
+        Contestant("bridge, dual", NATIVE, bridge, ours, few=True),
+        Contestant("go bridge, dual", f"{OTHERS}/bridge", _go_bridge("cni6", _host_local(plain, V4, V6)), plain, few=True),
     ]
 
 
@@ -128,11 +130,14 @@ class Driver:
 
 def measure(driver: Driver, who: Contestant) -> None:
     """One round."""
-    added, _ = driver.run(who, "ADD", 0, SINGLE, 1)
+    count = FEW if who.few else SINGLE
+    added, _ = driver.run(who, "ADD", 0, count, 1)
     who.note("add p50", statistics.median(added) * 1e3)
     who.note("add p99", _p99(added) * 1e3)
-    deleted, _ = driver.run(who, "DEL", 0, SINGLE, 1)
+    deleted, _ = driver.run(who, "DEL", 0, count, 1)
     who.note("del p50", statistics.median(deleted) * 1e3)
+    if who.few:
+        return
     for command in ("ADD", "DEL"):
         _, whole = driver.run(who, command, 0, CROWD, AT_ONCE)
         who.note(f"{command.lower()} rate", CROWD / whole)
@@ -163,7 +168,7 @@ def report(all_of_them: list[Contestant]) -> bool:
     print(f"\n| | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 1) + "|")
     for who in all_of_them:
-        cells = (f"{who.median(c):.0f}/s" if c.endswith("rate") else f"{who.median(c):.2f} ms" for c in COLUMNS)
+        cells = (_cell(who, column) for column in COLUMNS)
         print(f"| {who.name} | {' | '.join(cells)} |")
     print("\n| promise | ours | Go | times better | promised |\n|---|---|---|---|---|")
     by_name = {who.name: who for who in all_of_them}
@@ -176,6 +181,12 @@ def report(all_of_them: list[Contestant]) -> bool:
         kept &= times >= least
         print(f"| {what} | {a:.2f} | {b:.2f} | {times:.1f} | {least:.1f}{'' if times >= least else ' MISSED'} |")
     return kept
+
+
+def _cell(who: Contestant, column: str) -> str:
+    if column not in who.figures:
+        return ""
+    return f"{who.median(column):.0f}/s" if column.endswith("rate") else f"{who.median(column):.2f} ms"
 
 
 def main() -> None:
