@@ -22,6 +22,7 @@ from netloom.dataplane.netlink.links import IFINFO, RTM_DELLINK, RTM_NEWLINK
 from netloom.dataplane.netlink.tables import (
     IFADDR,
     NDMSG,
+    NUD_NOARP,
     PROTOCOL,
     RTA_OIF,
     RTM_DELADDR,
@@ -119,7 +120,9 @@ class Events:
             if RTMSG.unpack_from(event, HEADER_LENGTH)[5] == PROTOCOL or flags & NLM_F_REPLACE:
                 touched.tables.setdefault("routes", set()).add(_route_index(event[:length]))
         elif kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
-            family, index, *_ = NDMSG.unpack_from(event, HEADER_LENGTH)
+            family, index, state, *_ = NDMSG.unpack_from(event, HEADER_LENGTH)
+            if family != AF_BRIDGE and kind == RTM_DELNEIGH and state == NUD_NOARP:
+                return  # multicast, which needs no asking: the kernel had it for a moment.  Ours are permanent
             touched.tables.setdefault("fdb" if family == AF_BRIDGE else "neighbours", set()).add(index)
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             touched.tables.setdefault("addresses", set()).add(IFADDR.unpack_from(event, HEADER_LENGTH)[4])

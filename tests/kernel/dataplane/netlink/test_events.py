@@ -86,6 +86,15 @@ def test_routes_of_others_are_no_news_unless_they_may_have_replaced_ours(kernel:
     events.close()
 
 
+@pytest.mark.parametrize(("state", "news"), [("noarp", False), ("permanent", True)])
+def test_neighbours_that_the_kernel_forgets_are_news_unless_they_are_multicast(kernel: Netlink, state: str, news: bool) -> None:
+    run(f"ip neigh add 224.0.0.9 lladdr 01:00:5e:00:00:09 dev up0 nud {state}")
+    events = Events()
+    run("ip link set up0 down")
+    assert ("neighbours" in everything(events).tables) is news
+    events.close()
+
+
 def test_what_our_own_socket_writes_is_no_news_but_for_links_and_fdb(kernel: Netlink) -> None:
     own: set[int] = set()
     events = Events(own=own)
