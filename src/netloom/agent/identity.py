@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from typing import Annotated
 
 import msgspec
 
@@ -20,7 +21,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    id: str
+    id: Annotated[str, msgspec.Meta(min_length=1)]
 
     @property
     def vtep_mac(self) -> Mac:
@@ -33,15 +34,13 @@ def load_identity(state_dir: str) -> Identity:
     path = f"{state_dir}/node.json"
     try:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        if not os.path.lexists(path):
+            write_durably(path, msgspec.json.encode(Identity(str(uuid.uuid4()))))
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=Identity)
-    except FileNotFoundError:
-        identity = Identity(str(uuid.uuid4()))
-        write_durably(path, msgspec.json.encode(identity))
-        return identity
     except (OSError, msgspec.MsgspecError) as e:
         hint = "restore the file, or remove it to start as a new node"
-        raise ConfigError(f"the node's identity cannot be read: {e}", where=path, hint=hint) from e
+        raise ConfigError(f"the node's identity cannot be read or kept: {e}", where=path, hint=hint) from e
 
 
 def boot_id() -> str:

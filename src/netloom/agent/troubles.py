@@ -11,14 +11,14 @@ with troubles.about("upkeep"):      # whatever goes wrong inside is a trouble, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from netloom.errors import NetloomError
 
 log = logging.getLogger(__name__)
 
-_MOST = 20  # lines of the log for one report
+_MOST = 20  # messages that are told of one report
 
 
 class Troubles:
@@ -30,7 +30,7 @@ class Troubles:
     @property
     def standing(self) -> tuple[str, ...]:
         """One sentence each."""
-        return tuple(f"{what}: {message}" for what, messages in sorted(self._standing.copy().items()) for message in messages)
+        return tuple(f"{what}: {words}" for what, messages in sorted(self._standing.copy().items()) for words in _few(messages))
 
     def report(self, what: str, *messages: str) -> None:
         """All that is wrong with `what`; nothing: it is well."""
@@ -59,7 +59,10 @@ class Troubles:
 
 
 def _log(level: int, what: str, prefix: str, messages: list[str]) -> None:
-    for message in messages[:_MOST]:
-        log.log(level, "%s: %s%s", what, prefix, message)
-    if len(messages) > _MOST:
-        log.log(level, "%s: %sand %d more", what, prefix, len(messages) - _MOST)
+    for words in _few(messages):
+        log.log(level, "%s: %s%s", what, prefix, words)
+
+
+def _few(messages: Sequence[str]) -> Sequence[str]:
+    more = len(messages) - _MOST
+    return [*messages[:_MOST], f"and {more} more"] if more > 0 else messages

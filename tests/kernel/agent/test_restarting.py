@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from netloom.dataplane import netns
+from netloom.model.resources import Node
 from tests.agent_process import Machine, running_machine
 from tests.kernel.agent.conftest import BRIDGED, Place, place_of, remote_node
 from tests.kernel.agent.flows import Flow
@@ -36,8 +37,9 @@ def place() -> Iterator[Place]:
 
 def tunnel_end(place: Place) -> None:
     """The other node, outside: its VXLAN device, and a pod's address."""
-    state, node = place.machine.state(), place.store.get("Node", "node-0")
-    assert node is not None
+    state, stored = place.machine.state(), place.store.get("Node", "node-0")
+    assert stored is not None and isinstance(stored.resource, Node)
+    mac = stored.resource.spec.vtep_mac
     own = next(b.cidr for b in state.blocks if b.cidr.version == 4)
     with netns.entered(place.machine.outside):
         run("ip link add vx address 66:00:00:00:00:02 type vxlan id 4096 dstport 4789 local 192.168.77.2 dev eth0 nolearning")
@@ -46,8 +48,8 @@ def tunnel_end(place: Place) -> None:
         run(f"ip address add {REMOTE_POD}/32 dev lo")
         run("ip address add 10.244.7.0/32 dev vx")
         run(f"ip route add {own} via {own[0]} dev vx onlink src {REMOTE_POD}")
-        run(f"ip neighbour add {own[0]} lladdr {node.resource.spec.vtep_mac} dev vx nud permanent")
-        run(f"bridge fdb add {node.resource.spec.vtep_mac} dev vx dst 192.168.77.1 self permanent")
+        run(f"ip neighbour add {own[0]} lladdr {mac} dev vx nud permanent")
+        run(f"bridge fdb add {mac} dev vx dst 192.168.77.1 self permanent")
 
 
 def flows(place: Place, stack: ExitStack) -> list[Flow]:

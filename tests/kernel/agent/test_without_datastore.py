@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 
 from netloom.datastore import connect
-from netloom.model.resources import IPPool, Metadata
+from netloom.model.resources import Claim, Endpoint, IPBlock, IPPool, Metadata
 from tests.agent_process import POOLS, running_machine
 from tests.kernel.agent.conftest import LONG, Place, eventually, place_of, remote_node
 from tests.residue import differences
@@ -33,7 +33,8 @@ def place() -> Iterator[Place]:
 def endpoints(place: Place) -> set[str]:
     """Container IDs of this node's Endpoints."""
     with closing(connect(place.machine.datastore)) as store:
-        return {s.resource.spec.container_id for s in store.list("Endpoint").items}  # type: ignore[union-attr]
+        found = [s.resource for s in store.list("Endpoint").items if isinstance(s.resource, Endpoint)]
+    return {e.spec.container_id for e in found}
 
 
 @contextmanager
@@ -63,7 +64,9 @@ def locked(place: Place) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("how", [away, pytest.param(locked, marks=pytest.mark.skipif(not LONG, reason="takes ten seconds"))])
-def test_an_agent_starts_and_serves_from_what_it_remembers(place: Place, how: type[contextmanager[None]]) -> None:
+def test_an_agent_starts_and_serves_from_what_it_remembers(
+    place: Place, how: Callable[[Place], AbstractContextManager[None]]
+) -> None:
     before = place.residue()
     with how(place):
         place.machine.start()
@@ -118,7 +121,7 @@ def test_another_datastore_gets_to_know_the_node_its_blocks_and_its_pods(place: 
     eventually(lambda: REMOTE in place.run("ip route"))
 
 
-def claims(place: Place) -> list[object]:
+def claims(place: Place) -> list[Claim]:
     with closing(connect(place.machine.datastore)) as store:
-        blocks = [s.resource.spec for s in store.list("IPBlock").items]  # type: ignore[union-attr]
-    return [c for b in blocks for c in b.claims if c.node == "node-0"]
+        blocks = [s.resource for s in store.list("IPBlock").items if isinstance(s.resource, IPBlock)]
+    return [c for b in blocks for c in b.spec.claims if c.node == "node-0"]

@@ -69,7 +69,7 @@ def test_the_order_in_which_interfaces_are_listed_does_not_matter(
     names = sorted({name for name, _ in held})
     table = {n: Uplink(n, 1500, tuple(ipaddress.ip_interface(a) for m, a in held if m == n)) for n in names}
     turned = dict(reversed(table.items()))
-    outcomes = []
+    outcomes: list[object] = []
     for found in (table, turned):
         try:
             outcomes.append(choose(found, ["eth1"], ()).addresses)

@@ -12,6 +12,7 @@ from netloom.agent.reaching import Reached
 from netloom.agent.watching import KINDS
 from netloom.datastore import Datastore
 from netloom.errors import DatastoreError
+from netloom.model.addresses import Mac
 from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, Metadata, Namespace
 from netloom.model.snapshot import Snapshot
 from tests.pure.agent.following import Received, following
@@ -48,7 +49,7 @@ def received(place: Place) -> Iterator[Received]:
 
 def endpoint(name: str) -> Endpoint:
     spec = EndpointSpec(
-        node="a", network="n", container_id=name, interface="eth0", host_interface="loom0", mac="0a:58:0a:00:00:02"
+        node="a", network="n", container_id=name, interface="eth0", host_interface="loom0", mac=Mac("0a:58:0a:00:00:02")
     )
     return Endpoint(metadata=Metadata(name=name, namespace="shop"), spec=spec)
 
