@@ -44,9 +44,9 @@ def choose(uplinks: Mapping[str, Uplink], default_devices: Sequence[str], settin
 
 
 def _usable(uplink: Uplink) -> tuple[Interface, ...]:
-    """The first address of each family that others can reach."""
+    """The first address of each family that others can reach; none while the interface is down."""
     found: dict[int, Interface] = {}
-    for address in uplink.addresses:
+    for address in uplink.addresses if uplink.up else ():
         if not (address.is_link_local or address.is_loopback or address.is_multicast):
             found.setdefault(address.version, address)
     return tuple(found[version] for version in sorted(found))

@@ -14,16 +14,18 @@ _IPV4_ROUTES, _IPV6_ROUTES = "/proc/thread-self/net/route", "/proc/thread-self/n
 
 
 def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[str]) -> dict[str, Uplink]:
-    """Interfaces that have an address and are not ours.  `bridges`: ours under names of the users' choice; `default`: those of
+    """Interfaces that are not ours.  `bridges`: ours under names of the users' choice; `default`: those of
     default routes."""
     held: dict[int, list[Interface]] = {}
     for version in (4, 6):
         for index, address, _ in map(parse_address, kernel.dump(get_addresses(version))):
             held.setdefault(index, []).append(address)
     return {
-        link.name: Uplink(link.name, link.mtu, tuple(held[link.index]), link.up, link.name in default, _accept_ra(link.name))
+        link.name: Uplink(
+            link.name, link.mtu, tuple(held.get(link.index, ())), link.up, link.name in default, _accept_ra(link.name)
+        )
         for link in devices(kernel)
-        if link.index in held and not _ours(link.name, bridges)
+        if not _ours(link.name, bridges)
     }
 
 

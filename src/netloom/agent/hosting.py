@@ -1,14 +1,15 @@
 """Hosting: this machine as the value `Host` that a calculation takes.  The kernel is read again when it said that links or
 addresses changed; in between the same value is given, so whoever compares sees that nothing did.
 
-An uplink that goes down takes nothing away but what the kernel takes away itself: the node keeps its addresses, and what is
-known of the interface that held them.
+The node's address is not changed lightly, for everybody else knows it: a choice stands as long as an interface holds it, or the one
+that held it is down.  What is known of that interface stands, too, so an uplink that goes down takes nothing with it but what the
+kernel takes away itself.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from netloom.agent import addressing
@@ -69,16 +70,29 @@ class Hosting:
     def _read(self, bridges: Collection[str]) -> None:
         default = default_devices()
         found = read_uplinks(self._kernel, bridges, default)
-        up = {name: uplink for name, uplink in found.items() if uplink.up}
-        try:
-            choice = addressing.choose(up, default, self._settings.node_addresses)
-        except ConfigError as e:
-            choice, self.problem = self._choice, e.sentence
-        else:
-            self.problem = None
+        choice, self.problem = self._chosen(found, default)
         if choice != self._choice:
             log.info("node address %s: %s", ", ".join(map(str, choice.addresses)), choice.reason)
         self._choice, self._uplinks, self.stale = choice, _with_those_that_held(choice.addresses, found, self._uplinks), False
+
+    def _chosen(self, found: Mapping[str, Uplink], default: Sequence[str]) -> tuple[addressing.Choice, str | None]:
+        """The choice, and why it is not a better one."""
+        present = self._choice
+        down = [
+            name for address in present.addresses for name in self._holders(address) if name in found and not found[name].up
+        ]
+        held = {address.ip for uplink in found.values() for address in uplink.addresses}
+        stands = bool(present.addresses) and (bool(down) or held >= {a.ip for a in present.addresses})
+        try:
+            choice = addressing.choose(found, default, self._settings.node_addresses)
+        except ConfigError as e:
+            return present, e.sentence
+        if stands and not set(choice.addresses) & set(present.addresses):
+            return present, f"{down[0]} is down, which holds this node's address" if down else None
+        return choice, None
+
+    def _holders(self, address: Interface) -> list[str]:
+        return [name for name, uplink in self._uplinks.items() if any(a.ip == address.ip for a in uplink.addresses)]
 
     def _uplink_mtu(self) -> int:
         """The smallest of the interfaces that hold the node's addresses; 0 if there is none."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 
 import pytest
@@ -48,6 +49,12 @@ def test_a_default_route_of_an_interface_without_an_address_is_passed_over() -> 
 def test_the_first_global_address_of_each_family_is_taken() -> None:
     found = uplinks(eth0=("169.254.3.4/16", "fe80::1/64", "10.0.0.2/24", "10.0.0.3/24", "fd00::2/64", "fd00::3/64"))
     assert choose(found, ["eth0"], ()).addresses == interfaces("10.0.0.2/24", "fd00::2/64")
+
+
+def test_an_interface_that_is_down_is_not_chosen_but_may_be_set() -> None:
+    down = {name: dataclasses.replace(uplink, up=name != "eth0") for name, uplink in TWO.items()}
+    assert choose(down, ["eth0"], ()).addresses == interfaces("192.0.2.1/24")
+    assert choose(down, [], interfaces("10.0.2.15/24")).addresses == interfaces("10.0.2.15/24")
 
 
 def test_the_only_interface_with_an_address_needs_no_default_route() -> None:

@@ -1,0 +1,155 @@
+"""This machine as a value, read from a real kernel: addresses, uplinks, default routes."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+import pytest
+
+from netloom.agent.facts import default_devices
+from netloom.agent.hosting import Hosting
+from netloom.agent.identity import Identity
+from netloom.config import Settings
+from netloom.dataplane.netlink import Netlink
+from netloom.model.host import Host
+from netloom.model.resources import Encapsulation
+from tests.kernel.iproute import run
+from tests.pure.ipam.making import pool
+
+pytestmark = pytest.mark.usefixtures("node")
+
+
+@pytest.fixture
+def kernel() -> Iterator[Netlink]:
+    """Two interfaces with addresses, a pod's link, a bridge of the users' choice."""
+    for name, address in (("eth0", "192.0.2.1/24"), ("eth1", "198.51.100.1/24")):
+        run(f"ip link add {name} mtu 1500 type veth peer name {name}p")
+        run(f"ip address add {address} dev {name}")
+        run(f"ip link set {name} up")
+        run(f"ip link set {name}p up")
+    for name in ("loom0123456789a", "cni0"):
+        run(f"ip link add {name} type bridge")
+        run(f"ip address add 10.9.{len(name)}.1/24 dev {name}")
+        run(f"ip link set {name} up")
+    with Netlink() as netlink:
+        yield netlink
+
+
+def hosting(kernel: Netlink, **settings: object) -> Hosting:
+    return Hosting(Settings(node_name="a", **settings), Identity("mine"), kernel)  # type: ignore[arg-type]
+
+
+def host(found: Hosting) -> Host:
+    found.stale = True
+    return found.host((), (), {"cni0"})
+
+
+def addresses(found: Hosting) -> list[str]:
+    return [str(a) for a in host(found).addresses]
+
+
+def test_uplinks_are_what_is_neither_ours_nor_the_loopback(kernel: Netlink) -> None:
+    found = host(hosting(kernel)).uplinks
+    assert {"eth0", "eth1"} <= found.keys()
+    assert not found.keys() & {"lo", "cni0", "loom0123456789a"}
+    assert ipaddress.ip_interface("192.0.2.1/24") in found["eth0"].addresses
+    assert (found["eth0"].mtu, found["eth0"].up, found["eth0"].default) == (1500, True, False)
+
+
+def test_default_routes_are_found_in_their_order(kernel: Netlink) -> None:
+    run("ip route add default via 198.51.100.9 metric 50")
+    run("ip route add default via 192.0.2.9 metric 10")
+    run("ip -6 address add fd00::1/64 dev eth1 nodad")
+    run("ip -6 route add default via fd00::9")
+    assert default_devices() == ["eth0", "eth1"]
+
+
+def test_without_a_clear_choice_there_is_a_problem_and_no_address(kernel: Netlink) -> None:
+    found = hosting(kernel)
+    assert addresses(found) == []
+    assert found.problem is not None
+    assert not found.addressed
+    assert "interfaces with one: eth0, eth1" in found.problem
+
+
+def test_the_default_route_decides_and_then_the_choice_stands(kernel: Netlink) -> None:
+    run("ip route add default via 198.51.100.9")
+    found = hosting(kernel)
+    assert addresses(found) == ["198.51.100.1/24"]
+    assert host(found).uplinks["eth1"].default
+    run("ip route replace default via 192.0.2.9")
+    assert addresses(found) == ["198.51.100.1/24"], "everybody else knows it"
+    assert addresses(hosting(kernel)) == ["192.0.2.1/24"], "at the next start"
+    run("ip address del 198.51.100.1/24 dev eth1")
+    assert addresses(found) == ["192.0.2.1/24"]
+
+
+def test_a_family_that_comes_later_is_added(kernel: Netlink) -> None:
+    run("ip route add default via 192.0.2.9")
+    found = hosting(kernel)
+    assert addresses(found) == ["192.0.2.1/24"]
+    run("ip -6 address add fd00::1/64 dev eth0 nodad")
+    assert addresses(found) == ["192.0.2.1/24", "fd00::1/64"]
+
+
+def test_the_kernel_is_read_only_when_it_said_that_something_changed(kernel: Netlink) -> None:
+    run("ip route add default via 192.0.2.9")
+    found = hosting(kernel)
+    first = host(found)
+    run("ip link set eth0 mtu 1400")
+    assert found.host((), (), {"cni0"}) == first
+    assert host(found).mtu == 1400
+
+
+def test_an_uplink_that_goes_down_keeps_its_place(kernel: Netlink) -> None:
+    run("ip -6 address add fd00::1/64 dev eth0 nodad")
+    run("ip route add default via 192.0.2.9")
+    found = hosting(kernel)
+    before = host(found)
+    run("ip link set eth0 down")
+    after = host(found)
+    assert after.addresses == before.addresses
+    assert (after.mtu, after.uplinks["eth0"].up) == (1500, False)
+    assert found.problem == "eth0 is down, which holds this node's address"
+    run("ip link set eth0 up")
+    run("ip -6 address add fd00::1/64 dev eth0 nodad")
+    run("ip route add default via 192.0.2.9")
+    assert host(found).uplinks["eth0"].up
+    assert found.problem is None
+
+
+def test_an_address_that_moves_takes_the_node_along(kernel: Netlink) -> None:
+    found = hosting(kernel, node_addresses=(ipaddress.ip_interface("192.0.2.1/24"),))
+    assert host(found).uplink_of(ipaddress.ip_address("192.0.2.1")) == host(found).uplinks["eth0"]
+    run("ip address del 192.0.2.1/24 dev eth0")
+    assert addresses(found) == ["192.0.2.1/24"]
+    assert found.problem is not None
+    assert "no interface holds 192.0.2.1" in found.problem
+    run("ip link set eth1 mtu 1300")
+    run("ip address add 192.0.2.1/24 dev eth1")
+    after = host(found)
+    assert found.problem is None
+    uplink = after.uplink_of(ipaddress.ip_address("192.0.2.1"))
+    assert uplink is not None
+    assert (uplink.name, after.mtu) == ("eth1", 1300)
+
+
+def test_what_is_remembered_stands_until_there_is_a_choice(kernel: Netlink) -> None:
+    last = (ipaddress.ip_interface("203.0.113.1/24"),)
+    found = Hosting(Settings(node_name="a"), Identity("mine"), kernel, last)
+    assert host(found).addresses == last
+    assert found.addressed
+    assert found.problem
+    run("ip route add default via 192.0.2.9")
+    assert addresses(found) == ["192.0.2.1/24"]
+    assert not found.problem
+
+
+def test_pods_mtu_fits_through_every_pool(kernel: Netlink) -> None:
+    run("ip route add default via 192.0.2.9")
+    found = hosting(kernel)
+    flat, tunnel = pool("f", "10.0.0.0/16"), pool("t", "10.1.0.0/16", encapsulation=Encapsulation.VXLAN)
+    assert found.pod_mtu(host(found), [flat]) == 1500
+    assert found.pod_mtu(host(found), [flat, tunnel]) == 1450
+    assert hosting(kernel, mtu=1280).pod_mtu(host(found), [flat, tunnel]) == 1280

@@ -1,0 +1,157 @@
+"""Where ADD and the node itself get addresses from, with a real allocator and a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from netloom.agent.claiming import Claiming
+from netloom.datastore.memory import MemoryDatastore
+from netloom.errors import PoolExhausted
+from netloom.ipam.allocator import Allocator
+from netloom.ipam.choosing import NeedBlock, Request
+from netloom.ipam.journal import Journal
+from netloom.model.resources import Encapsulation, IPPool
+from netloom.model.snapshot import Snapshot
+from tests.pure.ipam.making import BOOT, NETNS, node, pool
+
+T = TypeVar("T")
+V4 = pool("v4", "10.0.0.0/16", encapsulation=Encapsulation.VXLAN)
+V6 = pool("v6", "fd00::/48", encapsulation=Encapsulation.VXLAN)
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.store, self.thread = MemoryDatastore(), ThreadPoolExecutor(1)
+        self.journal = (
+            Journal.open(str(folder / "journal"), BOOT, NETNS)
+            if (folder / "journal").exists()
+            else Journal.rebuild(str(folder / "journal"), BOOT, NETNS)
+        )
+        self.allocator = Allocator(self.journal, str(folder / "claims.json"), "a", "a-1", cool_down=0)
+        self.claiming = Claiming(self.allocator, self.store, self.thread, lambda addresses: 1450)
+
+    def know(self, *pools: IPPool) -> None:
+        self.allocator.update(Snapshot.of(1, [node("a", "a-1"), *pools]))
+
+    @property
+    def blocks(self) -> int:
+        return len(self.store.list("IPBlock").items)
+
+    def run(self, work: Callable[[], Coroutine[object, object, T]]) -> T:
+        return asyncio.run(work())
+
+    def own(self, *pools: IPPool, present: tuple[str, ...] = ()) -> list[str]:
+        async def work() -> list[str]:
+            return [str(a) for a in await self.claiming.own_addresses(pools, [ipaddress.ip_address(p) for p in present])]
+
+        return self.run(work)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.thread.shutdown()
+    made.journal.close()
+
+
+def test_the_node_gets_one_address_of_its_own_in_each_family(bench: Bench) -> None:
+    bench.know(V4, V6)
+    first = bench.own(V4, V6)
+    assert [ipaddress.ip_address(a).version for a in first] == [4, 6]
+    assert bench.own(V4, V6) == first
+    assert bench.blocks == 2
+
+
+def test_a_second_pool_of_a_family_costs_no_block(bench: Bench) -> None:
+    other = pool("w4", "10.1.0.0/16", encapsulation=Encapsulation.VXLAN)
+    bench.know(V4, other)
+    assert len(bench.own(V4, other)) == 1
+    assert bench.blocks == 1
+
+
+def test_the_address_that_peers_know_stays_when_a_pool_comes_before_it(bench: Bench) -> None:
+    bench.know(V4)
+    [present] = bench.own(V4)
+    earlier = pool("a4", "10.1.0.0/16", encapsulation=Encapsulation.VXLAN)
+    bench.know(earlier, V4)
+    assert bench.own(earlier, V4, present=(present,)) == [present]
+    assert bench.blocks == 1
+
+
+def test_blocks_without_an_address_for_nodes_give_none(bench: Bench) -> None:
+    tiny = pool("tiny", "10.2.0.0/24", 30, encapsulation=Encapsulation.VXLAN)
+    bench.know(tiny)
+    assert bench.own(tiny) == []
+    assert bench.blocks == 0
+
+
+def test_no_block_is_claimed_in_a_disabled_pool(bench: Bench) -> None:
+    disabled = pool("v4", "10.0.0.0/16", encapsulation=Encapsulation.VXLAN, disabled=True)
+    bench.know(disabled)
+    assert bench.own(disabled) == []
+    assert bench.blocks == 0
+
+
+def test_a_pool_that_is_used_up_is_an_error(bench: Bench, tmp_path: Path) -> None:
+    small = pool("small", "10.3.0.0/26", encapsulation=Encapsulation.VXLAN)
+    bench.know(small)
+    theirs = Allocator(bench.journal, f"{tmp_path}/theirs.json", "b", "b-1", cool_down=0)
+    theirs.update(Snapshot.of(1, [node("b", "b-1"), small]))
+    need = theirs.own_address(small)
+    assert isinstance(need, NeedBlock)
+    theirs.claim(need, bench.store)
+    with pytest.raises(PoolExhausted):
+        bench.own(small)
+
+
+def test_those_who_wait_for_the_same_block_wait_together(bench: Bench) -> None:
+    bench.know(V4)
+
+    async def work() -> None:
+        need = bench.claiming.allocate(Request(namespace="shop"))
+        assert isinstance(need, NeedBlock)
+        await asyncio.gather(*(bench.claiming.claim(need) for _ in range(20)))
+
+    bench.run(work)
+    assert bench.blocks == 1
+
+
+def test_who_gives_up_takes_the_claim_from_nobody(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.know(V4)
+
+    async def work() -> None:
+        need = bench.claiming.allocate(Request(namespace="shop"))
+        assert isinstance(need, NeedBlock)
+        patient = asyncio.create_task(bench.claiming.claim(need))
+        hasty = asyncio.create_task(bench.claiming.claim(need))
+        await asyncio.sleep(0)
+        hasty.cancel()
+        await patient
+        assert not isinstance(bench.claiming.allocate(Request(namespace="shop")), NeedBlock)
+
+    bench.run(work)
+    assert caplog.messages == []
+
+
+def test_a_claim_that_fails_when_nobody_waits_any_more_makes_no_noise(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.know(V4)
+    bench.store.close()
+
+    async def work() -> None:
+        need = bench.claiming.allocate(Request(namespace="shop"))
+        assert isinstance(need, NeedBlock)
+        hasty = asyncio.create_task(bench.claiming.claim(need))
+        await asyncio.sleep(0)
+        hasty.cancel()
+        await asyncio.sleep(0.05)
+
+    bench.run(work)
+    assert caplog.messages == []
