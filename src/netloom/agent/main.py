@@ -67,9 +67,11 @@ async def _run(settings: Settings) -> None:
         log.warning("the datastore has not answered yet: pods are served from what is remembered")
         agent.settled.set()
     notify("READY=1")
-    await agent.run(stopping)
-    notify("STOPPING=1")
-    await agent.stop()
+    try:
+        await agent.run(stopping)
+    finally:
+        notify("STOPPING=1")
+        await agent.stop()
 
 
 def _make_directory(path: str) -> None:

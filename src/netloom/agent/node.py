@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from netloom.agent import heap
 from netloom.agent.claiming import Claiming
+from netloom.agent.footing import Footing
 from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity
@@ -140,11 +141,16 @@ class Agent:
         self._watcher.start()
         self._server = Server(self._settings.run_dir, self._dispatcher.handle)
         self._health.serve_socket(self._settings.api_socket)
+        run_dir = self._settings.run_dir
+        self._footing = Footing(
+            (f"{run_dir}/journal.lock", self._settings.cni_socket, self._settings.api_socket), (f"{run_dir}/journal",)
+        )
         self._loop.call_later(self._settings.resync_interval, self._resync)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Looks after things until it is told to stop.  Traffic flows on afterwards."""
+        """Looks after things until it is told to stop.  Traffic flows on afterwards.  Raises ConfigError: it has lost its footing."""
         while not stopping.is_set():
+            self._footing.require()
             self._health.turn()
             await self._upkeep()
             try:

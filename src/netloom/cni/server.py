@@ -39,6 +39,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = _listen(self._path)
+        self._inode = os.lstat(self._path).st_ino
         self._listen()
 
     async def stop(self) -> None:
@@ -46,7 +47,8 @@ class Server:
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
         with suppress(FileNotFoundError):
-            os.unlink(self._path)
+            if os.lstat(self._path).st_ino == self._inode:  # not that of an agent that took the place
+                os.unlink(self._path)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
 

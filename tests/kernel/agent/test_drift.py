@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kernel.agent.conftest import FOREIGN_RULES, Place
+from tests.agent_process import running_machine
+from tests.kernel.agent.conftest import FOREIGN_RULES, Place, eventually, place_of
 from tests.residue import Residue, differences
 
 SOON = 1.0  # seconds
@@ -164,6 +165,19 @@ def test_a_change_by_others_is_repaired_and_named(
     lines = inhabited.machine.log()[log:].splitlines()
     assert len(lines) <= 4, "a repair is told in few lines"
     assert not [line for line in lines if re.search("ERROR|WARNING", line)]
+
+
+def test_what_the_kernel_tells_nobody_is_repaired_at_the_next_resync() -> None:
+    with running_machine(resyncInterval=1.0) as machine, place_of(machine) as place:
+        assert place.add("pod").ok
+        wanted = {
+            f"net/ipv6/conf/{place.links['pod']}/accept_ra": "0",
+            f"net/ipv4/conf/{place.links['pod']}/route_localnet": "0",
+        }
+        for name in wanted:
+            place.write_sysctl(name, "1")
+        eventually(lambda: {name: place.sysctl(name) for name in wanted} == wanted, 2.5)
+        assert all(f"+{name}" in machine.log() for name in wanted)
 
 
 def _do(place: Place, act: str) -> None:

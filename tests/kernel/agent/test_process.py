@@ -18,7 +18,7 @@ import yaml
 from netloom.dataplane import netns
 from tests.agent_process import machine, running_machine
 from tests.cni_calls import CONFIG, NATIVE, call
-from tests.kernel.agent.conftest import LONG, Place, eventually, place_of, remote_node
+from tests.kernel.agent.conftest import HASTY, LONG, Place, eventually, place_of, remote_node
 from tests.residue import differences, residue, settled
 
 PORT = 9477
@@ -77,6 +77,24 @@ def test_a_second_agent_on_the_same_directory_refuses_and_changes_nothing(place:
     assert settled(place.machine, before) == []
     assert place.add("served").ok
     assert place.delete("served").ok
+
+
+@pytest.mark.parametrize("lost", ["journal", "journal.lock", "cni.sock", "netloom.sock", "."])
+def test_an_agent_that_has_lost_its_footing_ends_and_a_start_finds_everything_again(lost: str) -> None:
+    with running_machine(command=HASTY) as made, place_of(made) as here:
+        assert here.add("resident").ok
+        time.sleep(0.5)
+        before = here.residue()
+        for name in os.listdir(made.run_dir) if lost == "." else [lost]:
+            subprocess.run(["rm", "-rf", f"{made.run_dir}/{name}"], check=True)
+        eventually(lambda: made.pid is None)
+        assert "was removed or replaced while the agent ran" in made.log()
+        assert "Traceback" not in made.log()
+        made.start()
+        assert differences(before, here.residue()) == []
+        assert [a.container_id for a in made.state().attachments] == ["resident"]
+        assert here.add("next").ok
+        assert here.addresses["next"] != here.addresses["resident"]
 
 
 @pytest.mark.parametrize(
