@@ -91,7 +91,7 @@ def processes_started(machine: Machine) -> Iterator[None]:
 
 def stopped(machine: Machine) -> None:
     machine.send(signal.SIGSTOP)
-    time.sleep(60 if LONG else 1.5)
+    time.sleep(60 if LONG else 1)
     machine.send(signal.SIGCONT)
     time.sleep(0.5)
 
