@@ -254,8 +254,7 @@ class Operations:
             await self.remove(attachment)
             if not isinstance(e, DataplaneError | JournalUnwritable | OSError):
                 raise  # a fault of our own; not even that leaves half a pod
-            code = EXISTS if isinstance(e, NetlinkError) and e.errno == errno.EEXIST else REFUSED
-            raise CniError(code, f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
+            raise CniError(_code_of(e), f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
         self._changed()
         return attachment
 
@@ -307,6 +306,13 @@ class Operations:
                 return
             for one in gone:
                 self._journal.done(one.key, boottime())
+
+
+def _code_of(error: Exception) -> int:
+    """What a pass puts right soon (rules that somebody has flushed) is worth another try."""
+    if isinstance(error, NetlinkError) and error.errno == errno.EEXIST:
+        return EXISTS
+    return TRY_AGAIN if isinstance(error, DataplaneError) and error.table == "nft" else REFUSED
 
 
 def _take_away(kernel: Netlink, request: bytes) -> None:

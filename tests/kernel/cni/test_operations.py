@@ -202,8 +202,10 @@ def test_dels_at_once_end_one_life_and_not_the_next(folder: Path, pods: list[int
 def test_whatever_goes_wrong_in_an_add_nothing_of_it_stays(folder: Path, pods: list[int], fault: Exception) -> None:
     async def story(node: Node) -> None:
         node.rules.fault = fault
-        with pytest.raises((CniError, RuntimeError)):
+        with pytest.raises((CniError, RuntimeError)) as error:
             await node.add("c", pods[0])
+        if isinstance(fault, DataplaneError):
+            assert isinstance(error.value, CniError) and error.value.code == 11  # a pass mends rules
         await node.until_free()
         node.rules.fault = None
         await node.add("c", pods[0])
