@@ -23,6 +23,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> 
         sources=frozenset().union(*(sources(a) for a in attachments)),
         pools=frozenset(pool.spec.cidr for pool in snapshot.pools.values()),
         masquerade=frozenset(pool.spec.cidr for pool in snapshot.pools.values() if pool.spec.nat_outgoing),
+        blocks=frozenset(host.blocks) if tunnels else frozenset(),
         vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if tunnels else frozenset(),
         vxlan_port=host.port if tunnels else 0,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),

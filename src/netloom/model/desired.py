@@ -102,6 +102,7 @@ class Filter:
     sources:    what each pod may send from (anti-spoofing)
     pools:      all pools: traffic to them is never masqueraded, and forwarding is accepted for them
     masquerade: pools whose traffic to elsewhere takes the node's address
+    blocks:     this node's own: no packet out of a tunnel comes from there
     vteps:      underlay addresses that may send us VXLAN
     vxlan_port: UDP port of VXLAN, 0 where none is used: from pods it is dropped
     bridges:    our bridges: their ports are filtered in the bridge family too
@@ -110,6 +111,7 @@ class Filter:
     sources: frozenset[Source] = frozenset()
     pools: frozenset[Prefix] = frozenset()
     masquerade: frozenset[Prefix] = frozenset()
+    blocks: frozenset[Prefix] = frozenset()
     vteps: frozenset[Address] = frozenset()
     vxlan_port: int = 0
     bridges: frozenset[str] = frozenset()

@@ -33,6 +33,7 @@ _NFPROTO = {4: 2, 6: 10}
 _SOURCE_OFFSET = {4: 12, 6: 8}
 _DESTINATION_OFFSET = {4: 16, 6: 24}
 _ADDRESS_LENGTH = {4: 4, 6: 16}
+_IFNAMSIZ = 16  # linux/if.h
 
 
 class Meta(enum.IntEnum):
@@ -122,6 +123,11 @@ def masquerade() -> bytes:
 def from_interface(prefix: str, *, invert: bool = False) -> bytes:
     """`iifname "PREFIX*"`: a comparison of the first bytes only."""
     return load_meta(Meta.IIFNAME) + equals(prefix.encode(), invert=invert)
+
+
+def from_exactly(name: str) -> bytes:
+    """`iifname "NAME"`."""
+    return load_meta(Meta.IIFNAME) + equals(name.encode().ljust(_IFNAMSIZ, b"\0"))
 
 
 def ether_type(value: int, *, invert: bool = False) -> bytes:

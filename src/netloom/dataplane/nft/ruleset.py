@@ -16,7 +16,7 @@ bridge a pod may ask and answer for itself: the sender in an ARP packet, the tar
 elements are those of `sources6`; nft wants another type for it).  Probes for duplicates (RFC 5227, RFC 4862) come from no address
 and are dropped: IPAM makes addresses unique, and without an answer an address counts as free.
 
-VXLAN comes in from `vteps` only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
+VXLAN comes in from `vteps` only, and no packet in it is from a pod of this very node.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
 if any does, because it switches conntrack on.
 """
 
@@ -46,6 +46,7 @@ from netloom.dataplane.nft.objects import (
 from netloom.dataplane.nft.sets import (
     ADVERTISEMENT,
     ARP_TABLE,
+    BLOCKS,
     BRIDGE_TABLE,
     DISCOVERY,
     INET_TABLE,
@@ -55,6 +56,7 @@ from netloom.dataplane.nft.sets import (
     SETS,
     SOURCES,
     TARGETS,
+    TUNNEL,
     TUNNEL_PORTS,
     TUNNEL_PROTOCOLS,
     VTEPS,
@@ -167,6 +169,9 @@ def _is_sender(sources: Set, mac: Place, address: Place) -> bytes:
 
 def _from_routed_pods() -> Iterator[Rule]:
     yield Rule("prerouting", _from_pods(INET_TABLE) + e.goto("from-pod"), "all that comes from a pod")
+    for version, blocks in BLOCKS.items():
+        ours = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(blocks.name)
+        yield Rule("prerouting", e.from_exactly(TUNNEL) + ours + _dropped("vxlan"), "a pod of this node, out of a tunnel")
 
 
 def _from_bridged_pods() -> Iterator[Rule]:

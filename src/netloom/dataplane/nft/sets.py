@@ -33,7 +33,7 @@ INET_TABLE, BRIDGE_TABLE, ARP_TABLE = TableId(INET, NAME), TableId(BRIDGE, NAME)
 
 Keys = Mapping[Set, frozenset[bytes]]
 
-_OWN_LINKS = ("loom.vxlan",)
+TUNNEL: Final = "loom.vxlan"
 _TUNNEL_PORTS = (4789, 8472, 8285)
 """UDP: VXLAN's own port, the one of Linux and Flannel for it, and Flannel's udp."""
 _TUNNEL_PROTOCOLS = (4, 41, 47, 97, 115)
@@ -83,6 +83,7 @@ VXLAN_PORTS: Final = Set(INET_TABLE, "vxlan-ports", (INET_SERVICE,))
 VTEPS: Final = _addresses("vteps")
 POOLS: Final = _addresses("pools", interval=True)
 MASQUERADE: Final = _addresses("masquerade", interval=True)
+BLOCKS: Final = _addresses("blocks", interval=True)
 
 _OF_BOTH = (OWN_LINKS, TUNNEL_PORTS, TUNNEL_PROTOCOLS, DISCOVERY)
 SETS: Final[tuple[Set, ...]] = (
@@ -90,7 +91,7 @@ SETS: Final[tuple[Set, ...]] = (
     *(definition for sets in SOURCES.values() for definition in sets.values()),
     TARGETS,
     VXLAN_PORTS,
-    *(definition for sets in (VTEPS, POOLS, MASQUERADE) for definition in sets.values()),
+    *(definition for sets in (VTEPS, POOLS, MASQUERADE, BLOCKS) for definition in sets.values()),
 )
 
 _OF_A_SOURCE: Final = {
@@ -116,7 +117,7 @@ def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     """What every set should hold."""
     vxlan = frozenset((_port(want.vxlan_port),)) if want.vxlan_port else frozenset()
     found = {definition: frozenset[bytes]() for definition in SETS} | source_keys(want.sources)
-    found |= own_link_keys((*_OWN_LINKS, *want.bridges))
+    found |= own_link_keys((TUNNEL, *want.bridges))
     found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, _TUNNEL_PORTS)) | vxlan)
     found |= dict.fromkeys(TUNNEL_PROTOCOLS.values(), frozenset(bytes((number,)) for number in _TUNNEL_PROTOCOLS))
     found[DISCOVERY[INET_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT)
@@ -126,6 +127,7 @@ def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
         found[VTEPS[version]] = frozenset(address.packed for address in want.vteps if address.version == version)
         found[POOLS[version]] = points(want.pools, version)
         found[MASQUERADE[version]] = points(want.masquerade, version)
+        found[BLOCKS[version]] = points(want.blocks, version)
     return found
 
 

@@ -22,6 +22,7 @@ EXAMPLE = Filter(
     ),
     pools=frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "10.245.0.0/16", "172.20.0.0/24", "fd00:10:244::/56"))),
     masquerade=frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "fd00:10:244::/56"))),
+    blocks=frozenset(map(ipaddress.ip_network, ("10.244.0.0/26", "fd00:10:244::/122"))),
     vteps=frozenset(map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))),
     vxlan_port=4790,
     bridges=frozenset({"loom.br0", "cni0"}),

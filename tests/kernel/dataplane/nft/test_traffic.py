@@ -161,3 +161,35 @@ def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: 
         member.sendto(b"from a former node", (UPLINK[4], VXLAN))
         with pytest.raises(TimeoutError):
             vtep.recv(100)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_packet_out_of_a_tunnel_is_from_a_pod_of_this_node(driver: Nft, pod: int, away: int, version: int) -> None:
+    """A node among the members could lend its packets the address of a pod that it does not have."""
+    neighbour = {4: "10.244.0.3", 6: "fd00:10:244::3"}[version]
+    pair("loom.vxlan", away, "tunnel")
+    sysctl("ipv4/conf/all/rp_filter", "0")
+    sysctl("ipv4/conf/loom.vxlan/rp_filter", "0")
+    own = subprocess.run(
+        ["ip", "-br", "link", "show", "loom.vxlan"], capture_output=True, text=True, check=True
+    ).stdout.split()[2]
+    with netns.entered(away):
+        ip("link", "set", "tunnel", "up")
+        ip("address", "add", neighbour, "dev", "lo")
+        ip("link", "set", "lo", "up")
+        ip("route", "add", POD[version], "dev", "tunnel")
+        ip("neigh", "add", POD[version], "lladdr", own, "dev", "tunnel")
+    wait_for_addresses(away)
+    blocks = frozenset(map(ipaddress.ip_network, ("10.244.0.0/26", "fd00:10:244::/122")))
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    driver.reconcile(Filter(sources=sources, pools=POOLS, blocks=blocks, vxlan_port=VXLAN))
+    with bound(pod, POD[version], 7000) as receiver:
+        for source, arrives in ((IN_A_POOL[version], True), (neighbour, False)):
+            with bound(away, source, 5000) as sender:
+                sender.sendto(b"hello", (POD[version], 7000))
+            if arrives:
+                assert receiver.recvfrom(100)[1][0] == source
+            else:
+                with pytest.raises(TimeoutError):
+                    receiver.recvfrom(100)
+    assert driver.drops()["inet vxlan"].packets == 1
