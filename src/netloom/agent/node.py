@@ -68,6 +68,7 @@ _DRIFT_GAP = 0.5  # seconds between passes that repair drift
 _PASS_GAP = 0.02  # seconds between passes that follow the datastore
 _REST = 4.0  # times a pass's own time until the next one: in a large cluster the loop has other things to do
 _PUBLISH = 0.02  # seconds that an Endpoint waits for others: no ADD pays for the one before it
+_LONGEST_RETRY = 30.0  # seconds
 _RETRY = 1.0  # seconds until a pass that was refused something, or a registration, is tried again
 _REPORT_SECONDS = 5.0  # that somebody who asks waits for the loop
 
@@ -121,6 +122,8 @@ class Agent:
         self._passes, self._trimmed, self._busy = 0, 0, 0.0
         self._in_sync_since: float | None = None
         self._scheduled: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._patience = _RETRY
         self._registering = self._publishing = self._asked = False
         self._endpoints: dict[int, Endpoint] = {}
         self._started = time.time()
@@ -275,13 +278,19 @@ class Agent:
             done = self._reconcile()
         if done is None or done.failures:
             self._in_sync_since = None
-            self._loop.call_later(_RETRY, self._request_pass, _DRIFT_GAP)
+            self._try_again()
         elif self._snapshot.complete:
-            self._in_sync_since = self._in_sync_since or time.time()
+            self._in_sync_since, self._patience = self._in_sync_since or time.time(), _RETRY
         if self._snapshot.complete and self._asked:
             self.settled.set()
         self._register()
         self._busy = time.perf_counter() - start
+
+    def _try_again(self) -> None:
+        """Later and later, as long as the kernel refuses: what happens to it meanwhile calls for a pass by itself."""
+        if self._again is None or self._again.when() <= self._loop.time():
+            self._again = self._loop.call_later(self._patience, self._request_pass, _DRIFT_GAP)
+            self._patience = min(2 * self._patience, _LONGEST_RETRY)
 
     def _reconcile(self) -> Pass:
         snapshot, attachments = self._snapshot, self._present()
