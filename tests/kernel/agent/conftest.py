@@ -81,7 +81,7 @@ class Place:
             return file.read().strip()
 
 
-def eventually(condition: Callable[[], object], seconds: float = 8.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Waits until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
