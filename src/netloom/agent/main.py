@@ -12,6 +12,7 @@ import stat
 import sys
 
 from netloom.agent import heap
+from netloom.agent.alone import hold_namespace
 from netloom.agent.identity import boot_id, load_identity
 from netloom.agent.node import Agent
 from netloom.agent.notify import notify
@@ -51,6 +52,7 @@ def _allow_many_descriptors() -> None:
 async def _run(settings: Settings) -> None:
     _make_directory(settings.run_dir)
     _make_directory(settings.state_dir)
+    alone = hold_namespace()
     identity = load_identity(settings.state_dir)
     namespace = _own_netns()
     kernel = Netlink()
@@ -72,6 +74,7 @@ async def _run(settings: Settings) -> None:
     finally:
         notify("STOPPING=1")
         await agent.stop()
+        alone.close()
 
 
 def _make_directory(path: str) -> None:

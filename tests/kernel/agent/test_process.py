@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from netloom.dataplane import netns
+from netloom.model.resources import Metadata, Namespace
 from tests.agent_process import machine, running_machine
 from tests.cni_calls import CONFIG, NATIVE, call
 from tests.kernel.agent.conftest import HASTY, LONG, Place, eventually, place_of, remote_node
@@ -72,11 +74,49 @@ def test_a_second_agent_on_the_same_directory_refuses_and_changes_nothing(place:
             [*place.machine.command, f"{place.machine.folder}/agent.yaml"], capture_output=True, text=True, timeout=10
         )
     assert second.returncode != 0
-    assert "another agent is running on this directory" in second.stderr
+    assert f"process {place.machine.pid} is the agent of this network namespace" in second.stderr
     assert "Traceback" not in second.stderr
     assert settled(place.machine, before) == []
     assert place.add("served").ok
     assert place.delete("served").ok
+
+
+def test_a_second_agent_with_directories_of_its_own_refuses_too(place: Place) -> None:
+    """It would take the pods of the first for garbage."""
+    before = residue(place.machine)
+    with machine() as other, netns.entered(place.machine.netns):
+        second = subprocess.run([*other.command, f"{other.folder}/agent.yaml"], capture_output=True, text=True, timeout=10)
+    assert second.returncode == 2
+    assert f"process {place.machine.pid} is the agent of this network namespace" in second.stderr
+    assert settled(place.machine, before) == []
+
+
+def test_an_agent_in_another_namespace_cannot_have_the_same_directory(place: Place) -> None:
+    with machine() as other, netns.entered(other.netns):
+        second = subprocess.run(
+            [*other.command, f"{place.machine.folder}/agent.yaml"], capture_output=True, text=True, timeout=10
+        )
+    assert second.returncode == 2
+    assert "another agent is running on this directory" in second.stderr
+
+
+def test_a_name_that_somebody_else_has_taken_keeps_no_agent_from_starting() -> None:
+    script = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0netloom-agent'); s.listen(); print(1, flush=True); input()"
+    with machine() as made:
+        with netns.entered(made.netns):
+            squatter = subprocess.Popen(
+                ["/usr/bin/python3", "-c", script],
+                user=NOBODY,
+                group=NOBODY,
+                extra_groups=[],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        assert squatter.stdout is not None
+        squatter.stdout.readline()
+        made.start()
+        assert f"process {squatter.pid} of user {NOBODY} has taken the name" in made.log()
+        squatter.communicate(b"\n")
 
 
 @pytest.mark.parametrize("lost", ["journal", "cni.sock", "."])
@@ -239,7 +279,7 @@ def test_who_is_slow_or_many_disturbs_no_pod(place: Place) -> None:
         for words in (b"", b"G", b"GET /metrics HTTP/1.1\r\nHost:", b"\0" * 1000) * 20:
             crowd = stack.enter_context(knock(place))
             crowd.send(words)
-        assert threads(place) <= before[0] + 8
+        eventually(lambda: threads(place) >= before[0] + 8)  # as many as are served at a time
         times = []
         for number in range(10):
             begun = time.monotonic()
@@ -247,10 +287,11 @@ def test_who_is_slow_or_many_disturbs_no_pod(place: Place) -> None:
             assert place.delete(f"crowd-{number}").ok
             times.append(time.monotonic() - begun)
         assert max(times) < 0.5
+        assert threads(place) < before[0] + 12
         if LONG:  # the slow ones are sent away
             time.sleep(11)
             assert ask(place, "/livez")[0] == 200
-    eventually(lambda: threads(place) <= before[0] and descriptors(place) <= before[1])
+    eventually(lambda: threads(place) < before[0] + 4 and descriptors(place) <= before[1])  # pods may have woken a worker
     assert ask(place, "/livez")[0] == 200
 
 
@@ -304,3 +345,35 @@ def test_the_state_can_be_asked_for_while_pods_come_and_go(place: Place) -> None
             asker.join()
     assert faults == []
     assert "ERROR" not in place.machine.log()
+
+
+# At fault
+
+
+FAULTY = """
+import netloom.agent.node, netloom.cli
+sound = netloom.agent.node.desired
+def desired(snapshot, *rest):
+    if "fault" in snapshot.namespaces:
+        raise ZeroDivisionError("division by zero")
+    return sound(snapshot, *rest)
+netloom.agent.node.desired = desired
+netloom.cli.main()
+"""
+
+
+def test_a_fault_in_a_pass_is_told_once_and_neither_the_loop_nor_pods_end_with_it() -> None:
+    fault = Namespace(metadata=Metadata(name="fault"))
+    with running_machine(command=(sys.executable, "-c", FAULTY, "agent", "--config")) as made, place_of(made) as here:
+        assert here.add("before").ok
+        here.store.create(fault)
+        eventually(lambda: any("a fault of our own: ZeroDivisionError" in p.message for p in made.state().problems))
+        assert made.state().in_sync_since is None
+        assert here.add("meanwhile").ok
+        assert here.delete("before").ok
+        time.sleep(1.5)
+        assert made.log().count("Traceback") == 1
+        here.store.delete("Namespace", "fault")
+        eventually(lambda: made.state().in_sync_since)
+        assert made.state().problems == ()
+        assert made.state().ready
