@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from netloom.dataplane import netns
 from netloom.errors import NetloomError
 from netloom.lab import daemons
 from tests.agent_process import POOLS, Machine, Sandbox
@@ -218,6 +220,27 @@ def deleting(here: World, knife: Knife, number: int) -> list[str]:
         return faults + _afterwards(here, make, first)
 
 
+def collecting(here: World, knife: Knife, number: int) -> list[str]:
+    """GC of a pod whose sandbox is gone; a runtime calls it again some time."""
+    with _sandboxes(here) as make:
+        gone = here.machine.make_sandbox()
+        added = here.call("ADD", gone)
+        here.machine.remove_sandbox(gone)
+        assert added.ok, added
+        _wait_for_the_end_of(here.machine, added.document["interfaces"][0]["name"])
+        answer = knife.call("GC", gone)
+        here.revive()
+        faults = [] if answer.ok else _malformed(answer) + _unless(here.call("GC", gone), "GC, repeated")
+        return faults + _afterwards(here, make, here.bystander)
+
+
+def _wait_for_the_end_of(machine: Machine, link: str) -> None:
+    """The kernel takes a namespace apart a little after its last holder let go of it."""
+    with netns.entered(machine.netns):
+        while any(name == link for _, name in socket.if_nameindex()):
+            time.sleep(0.005)
+
+
 def starting(here: World, knife: StartKnife, number: int) -> list[str]:
     """With an ADD that was cut off, and a DEL that came while the agent was away."""
     with _sandboxes(here) as make:
@@ -246,7 +269,7 @@ def _afterwards(here: World, make: Callable[[], Sandbox], first: Sandbox) -> lis
     new = make()
     answer = here.call("ADD", new)
     faults = _unless(answer, "ADD of the next sandbox")
-    shown = addresses_in_use(sandbox.netns for sandbox in (first, new, here.bystander))
+    shown = addresses_in_use({first.netns, new.netns, here.bystander.netns})
     faults += [f"{address} was given out twice" for address in {a for a in shown if shown.count(a) > 1}]
     if answer.ok:
         faults += _unless(here.call("CHECK", new, answer.document), "CHECK of the next sandbox")
