@@ -54,7 +54,7 @@ from netloom.dataplane.sandboxes import Sandboxes
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.blocks import pool_of
 from netloom.ipam.journal import Journal
-from netloom.model.addresses import Interface, host_prefix
+from netloom.model.addresses import Interface, Prefix, host_prefix
 from netloom.model.attachments import PREFIX, Attachment, NetnsId, State
 from netloom.model.desired import Desired
 from netloom.model.host import Host
@@ -125,6 +125,7 @@ class Agent:
         self._again: asyncio.TimerHandle | None = None
         self._patience = _RETRY
         self._registering = self._publishing = self._asked = False
+        self._passing_legacy, self._passed = False, frozenset[Prefix]()
         self._endpoints: dict[int, Endpoint] = {}
         self._started = time.time()
         self.settled = asyncio.Event()
@@ -303,6 +304,9 @@ class Agent:
         done = self._last = self._reconciler.run(self._desired, snapshot.revision, complete=snapshot.complete)
         self._passes += 1
         self._metrics.passed(done, in_sync=snapshot.complete and not done.failures)
+        if snapshot.complete and self._desired.filter.pools != self._passed:
+            self._passed = self._desired.filter.pools
+            self._begin_legacy()
         if done.changed:
             log.info("%s", done)
         self._troubles.report("kernel", *map(str, done.failures))
@@ -394,8 +398,26 @@ class Agent:
         await self._loop.run_in_executor(None, self._memory.keep, self._snapshot)
 
     async def _pass_firewalls(self) -> None:
-        if self._snapshot.complete and (outcome := self._reconciler.passages(self._desired)).put + outcome.deleted:
-            log.info("passages through other firewalls %s", outcome)
+        if self._snapshot.complete:
+            if (outcome := self._reconciler.passages(self._desired)).put + outcome.deleted:
+                log.info("passages through other firewalls %s", outcome)
+            self._begin_legacy()
+
+    def _begin_legacy(self) -> None:
+        if not self._passing_legacy:
+            self._passing_legacy = True
+            self._begin("iptables-legacy", self._pass_legacy())
+
+    async def _pass_legacy(self) -> None:
+        """In a thread, for it may wait for others' lock longer than anybody waits for the loop."""
+        try:
+            outcome = await self._loop.run_in_executor(None, self._reconciler.legacy_passages, self._desired)
+        finally:
+            self._passing_legacy = False
+        if outcome.put:
+            log.info("passages through iptables-legacy %s", outcome)
+        if outcome.failures:
+            raise outcome.failures[0]
 
     async def _give_back(self) -> None:
         if self._connection.connected and (retired := self._allocator.retire()):

@@ -89,6 +89,10 @@ class Reconciler:
         """Through other firewalls.  Some of them tell nobody that they were reloaded, so this is asked for more often."""
         return self._foreign.reconcile(desired.filter.pools)
 
+    def legacy_passages(self, desired: Desired) -> Outcome:
+        """Through those that take seconds: no part of a pass, and for another thread."""
+        return self._foreign.reconcile_legacy(desired.filter.pools)
+
     def _table(self, name: str, desired: Desired, named: dict[str, str], *, complete: bool) -> Outcome:
         if name == "filter":
             return self._nft.reconcile(desired.filter, complete=complete)

@@ -12,6 +12,7 @@ it back.  Where it stands among other rules is not argued about: two programs th
 
 The nft variant of iptables keeps its rules in nftables, in a form that can be written like any other, so both it and firewalld are
 read and repaired through netlink in some 100 µs; only the legacy variant needs its program, and only where its table is in use.
+That program waits for a lock which others hold for seconds, so it is for another thread than the one that does all the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from netloom.reconcile import Outcome
 
 
 class ForeignFirewalls:
-    """Of the calling thread's namespace; for one thread at a time."""
+    """Of the calling thread's namespace.  Without pools, all that we ever put there is taken away."""
 
     name = "foreign"
 
@@ -36,10 +37,9 @@ class ForeignFirewalls:
         self._tables.close()
 
     def reconcile(self, pools: Collection[Prefix]) -> Outcome:
-        """The passages that `pools` need.  Without pools: takes away all that we ever put there."""
-        outcomes = [self._tables.reconcile(pools), legacy.reconcile(pools)]
-        return Outcome(
-            put=sum(outcome.put for outcome in outcomes),
-            deleted=sum(outcome.deleted for outcome in outcomes),
-            failures=tuple(failure for outcome in outcomes for failure in outcome.failures),
-        )
+        """The passages through nftables that `pools` need; for one thread at a time."""
+        return self._tables.reconcile(pools)
+
+    def reconcile_legacy(self, pools: Collection[Prefix]) -> Outcome:
+        """The passage through iptables' legacy variant; may take seconds.  For one thread at a time, any one of this namespace."""
+        return legacy.reconcile(pools)

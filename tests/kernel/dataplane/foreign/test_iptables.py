@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from netloom.dataplane.foreign import ForeignFirewalls
+from netloom.model.addresses import Prefix
+from netloom.reconcile import Outcome
 from tests.kernel.dataplane.foreign.conftest import Passes
 
 POOLS = [ipaddress.ip_network(text) for text in ("10.244.0.0/24", "10.250.0.4/30", "fd00:10:244::/64")]
@@ -63,16 +65,22 @@ def firewalls() -> ForeignFirewalls:
     return ForeignFirewalls()
 
 
+def reconcile(firewalls: ForeignFirewalls, pools: list[Prefix]) -> Outcome:
+    """Both variants."""
+    new, old = firewalls.reconcile(pools), firewalls.reconcile_legacy(pools)
+    return Outcome(new.put + old.put, new.deleted + old.deleted, new.failures + old.failures)
+
+
 def settle(firewalls: ForeignFirewalls) -> None:
     """One pass repairs, the next finds nothing."""
-    outcome = firewalls.reconcile(POOLS)
+    outcome = reconcile(firewalls, POOLS)
     assert outcome.put
     assert not outcome.failures
-    assert str(firewalls.reconcile(POOLS)) == "same"
+    assert str(reconcile(firewalls, POOLS)) == "same"
 
 
 def test_where_nobody_filters_nothing_is_made_or_loaded(firewalls: ForeignFirewalls) -> None:
-    assert str(firewalls.reconcile(POOLS)) == "same"
+    assert str(reconcile(firewalls, POOLS)) == "same"
     for names in ("ip_tables_names", "ip6_tables_names"):
         assert Path("/proc/thread-self/net", names).read_text() == ""
     assert subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout == ""
@@ -81,7 +89,7 @@ def test_where_nobody_filters_nothing_is_made_or_loaded(firewalls: ForeignFirewa
 def test_a_firewall_that_forwards_is_left_as_it_is(firewalls: ForeignFirewalls, iptables: Variant) -> None:
     iptables.both(("-A", "FORWARD", "-i", "eth9", "-j", "DROP"))
     before = iptables.listing(4), iptables.listing(6)
-    assert str(firewalls.reconcile(POOLS)) == "same"
+    assert str(reconcile(firewalls, POOLS)) == "same"
     assert (iptables.listing(4), iptables.listing(6)) == before
 
 
@@ -94,7 +102,7 @@ def test_pools_pass_a_firewall_that_drops(firewalls: ForeignFirewalls, iptables:
 
 def test_only_pools_pass(firewalls: ForeignFirewalls, iptables: Variant, passes: Passes) -> None:
     iptables.both(("-P", "FORWARD", "DROP"))
-    firewalls.reconcile([ipaddress.ip_network("10.250.0.4/30"), ipaddress.ip_network("fd00:10:244::/64")])
+    reconcile(firewalls, [ipaddress.ip_network("10.250.0.4/30"), ipaddress.ip_network("fd00:10:244::/64")])
     assert passes(4) == (False, False)
     assert passes(6) == (True, True)
 
@@ -157,8 +165,8 @@ def test_the_passage_survives_being_saved_and_restored(firewalls: ForeignFirewal
     saved = subprocess.run([f"iptables-{iptables.name}-save"], capture_output=True, check=True).stdout
     iptables.both(("-F",), ("-X",), ("-P", "FORWARD", "ACCEPT"))
     subprocess.run([f"iptables-{iptables.name}-restore"], input=saved, check=True)
-    firewalls.reconcile(POOLS)
-    assert str(firewalls.reconcile(POOLS)) == "same"
+    reconcile(firewalls, POOLS)
+    assert str(reconcile(firewalls, POOLS)) == "same"
     assert iptables.jumps(4) == ["-A DOCKER-USER -j NETLOOM-FORWARD"]
 
 
@@ -166,14 +174,14 @@ def test_a_jump_too_many_is_taken_away(firewalls: ForeignFirewalls, iptables: Va
     iptables.both(("-P", "FORWARD", "DROP"))
     settle(firewalls)
     iptables.both(("-A", "FORWARD", "-j", "NETLOOM-FORWARD"))
-    firewalls.reconcile(POOLS)
+    reconcile(firewalls, POOLS)
     assert iptables.jumps(4) == iptables.jumps(6) == ["-A FORWARD -j NETLOOM-FORWARD"]
 
 
 def test_other_pools_take_the_old_ones_place(firewalls: ForeignFirewalls, iptables: Variant) -> None:
     iptables.both(("-P", "FORWARD", "DROP"))
     settle(firewalls)
-    firewalls.reconcile(POOLS[1:2])
+    reconcile(firewalls, POOLS[1:2])
     assert [line for line in iptables.listing(4) if line.startswith("-A NETLOOM")] == [
         "-A NETLOOM-FORWARD -s 10.250.0.4/30 -j ACCEPT",
         "-A NETLOOM-FORWARD -d 10.250.0.4/30 -j ACCEPT",
@@ -185,7 +193,7 @@ def test_when_the_firewall_opens_up_nothing_of_ours_stays(firewalls: ForeignFire
     iptables.both(("-P", "FORWARD", "DROP"))
     settle(firewalls)
     iptables.both(("-P", "FORWARD", "ACCEPT"))
-    firewalls.reconcile(POOLS)
+    reconcile(firewalls, POOLS)
     assert "NETLOOM" not in " ".join((*iptables.listing(4), *iptables.listing(6)))
 
 
@@ -193,11 +201,11 @@ def test_without_pools_everything_of_theirs_is_as_before(firewalls: ForeignFirew
     iptables.both(*DOCKER)
     before = iptables.listing(4), iptables.listing(6)
     settle(firewalls)
-    firewalls.reconcile([])
+    reconcile(firewalls, [])
     assert (iptables.listing(4), iptables.listing(6)) == before
 
 
 def test_an_absent_program_is_no_failure(firewalls: ForeignFirewalls, monkeypatch: pytest.MonkeyPatch) -> None:
     Variant("legacy").both(("-P", "FORWARD", "DROP"))
     monkeypatch.setattr("netloom.dataplane.foreign.legacy._PROGRAMS", {4: "iptables-missing", 6: "ip6tables-missing"})
-    assert str(firewalls.reconcile(POOLS)) == "same"
+    assert str(reconcile(firewalls, POOLS)) == "same"
