@@ -75,9 +75,11 @@ def stored(record: Record) -> Stored:
 
 
 def listing(revision: Revision, records: Iterable[Record]) -> Listing:
-    events = [event(record) for record in records]
-    return Listing(
-        revision,
-        tuple(Stored(e.resource, e.revision) for e in events if e.resource is not None),
-        tuple((f"{e.kind}/{e.key}", e.error) for e in events if e.error is not None),
-    )
+    items: list[Stored] = []
+    broken: list[tuple[str, str]] = []
+    for found in map(event, records):
+        if found.resource is not None:
+            items.append(Stored(found.resource, found.revision))
+        elif found.error is not None:
+            broken.append((f"{found.kind}/{found.key}", found.error))
+    return Listing(revision, tuple(items), tuple(broken))

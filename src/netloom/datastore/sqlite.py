@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
@@ -67,8 +68,8 @@ class SqliteDatastore:
         self._require_open()
         with self._reading.transaction("DEFERRED") as db:
             revision = _last(self._reading, db)
-            rows = (db.execute(_ALL) if kind is None else db.execute(_KIND, (kind,))).fetchall()
-        return listing(revision, map(Record._make, rows))
+            rows = deque(db.execute(_ALL) if kind is None else db.execute(_KIND, (kind,)))
+        return listing(revision, (Record._make(rows.popleft()) for _ in range(len(rows))))  # each goes when it is decoded
 
     def create(self, resource: AnyResource) -> Revision:
         return self._write(resource.kind, resource.key, encode(resource), Expect.NOTHING)
