@@ -26,12 +26,12 @@ from netloom.agent.claiming import Claiming
 from netloom.agent.footing import Footing
 from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
-from netloom.agent.identity import Identity
+from netloom.agent.identity import Identity, boot_id
 from netloom.agent.metrics import Metrics
 from netloom.agent.publishing import Publisher, endpoint
 from netloom.agent.reaching import Reached
 from netloom.agent.reconciling import Pass, Reconciler
-from netloom.agent.registering import Membership, Registration
+from netloom.agent.registering import Registration
 from netloom.agent.remembering import Memory
 from netloom.agent.reporting import Report, document
 from netloom.agent.state import encode
@@ -96,7 +96,9 @@ class Agent:
         self._allocator.update(self._snapshot)
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
         self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu)
-        self._registration = Registration(datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id)
+        self._registration = Registration(
+            datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id, f"{boot_id()}/{netns}"
+        )
         self._registration.heard(self._snapshot)
         self._remover = LinkRemover(self._open_netlink)
         self._operations = Operations(
@@ -440,7 +442,7 @@ class Agent:
             return "it is starting"
         if not self._snapshot.revision:
             return f"the datastore was never reached: {self._connection.error or 'connecting'}"
-        if self._registration.membership in (Membership.DELETED, Membership.TAKEN):
+        if not self._registration.membership.serves:
             return str(self._registration.membership.value)
         return None if self._hosting.addressed else self._hosting.problem
 

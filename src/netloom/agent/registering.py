@@ -3,6 +3,10 @@
 A Node is made when the agent starts and there is none.  One that is deleted while the agent runs was deleted by somebody who
 meant it: the node is out of the cluster, serves no ADD, and comes back by a restart of its agent.  One that carries another
 incarnation belongs to another machine of the same name: nothing is written over it.
+
+Two machines with one incarnation are copies of each other (an image was made of a machine that was a node): they would give out
+the same addresses.  They are told from each other by their boot: a Node that shows another one again and again has two writers,
+and then neither serves.
 """
 
 from __future__ import annotations
@@ -28,22 +32,30 @@ from netloom.model.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 20  # at the Node, when others write it at the same time
+_DISPUTES = 5  # times that another machine is seen in our Node
 
 
 class Membership(enum.Enum):
-    """Only a MEMBER serves ADD; UNKNOWN (the datastore was never reached) serves from its claims, as it did before."""
+    """A MEMBER serves ADD; UNKNOWN (the datastore was never reached) serves from its claims, as it did before."""
 
     UNKNOWN = "not known yet"
     MEMBER = "member"
     DELETED = "its Node object was deleted"
     TAKEN = "another machine has this node name"
+    DOUBLE = "another Node has this node's identity: if it is this machine's old name, delete it; else remove node.json, a copy"
+    CLONED = "another machine runs with this node's identity: remove node.json from one of them, and start its agent again"
+
+    @property
+    def serves(self) -> bool:
+        return self in (Membership.UNKNOWN, Membership.MEMBER)
 
 
 @dataclass(frozen=True, slots=True)
 class _Situation:
-    """What a registration depends on.  As long as it stays the same there is nothing to do."""
+    """What a registration depends on.  As long as it stays the same there is nothing to do.  `double`: another Node with our id."""
 
     node: Node | None
+    double: str | None
     spec: NodeSpec
     tunnels: tuple[IPPool, ...]
 
@@ -51,16 +63,22 @@ class _Situation:
 class Registration:
     """This node's place in the cluster.  For the agent's loop; what blocks is done in `thread`."""
 
-    def __init__(self, datastore: Datastore, thread: Executor, claiming: Claiming, name: str, node_id: str) -> None:
-        self._datastore, self._thread, self._claiming, self._name, self._id = datastore, thread, claiming, name, node_id
+    def __init__(
+        self, datastore: Datastore, thread: Executor, claiming: Claiming, name: str, node_id: str, machine: str = ""
+    ) -> None:
+        self._datastore, self._thread, self._claiming = datastore, thread, claiming
+        self._name, self._id, self._machine = name, node_id, machine
         self.membership = Membership.UNKNOWN
         self.tunnel_addresses: tuple[Address, ...] = ()
         self._done: _Situation | None = None
         """As it is when the datastore's answer to the last registration has come back: what differs from it is news."""
         self._node: Node | None = None
+        self._double: str | None = None
+        self._disputed = 0
 
     def heard(self, snapshot: Snapshot) -> None:
         """What this node has published before is true until it is registered: peers route by it."""
+        self._double = next((n.name for n in snapshot.nodes.values() if n.spec.id == self._id and n.name != self._name), None)
         node = snapshot.nodes.get(self._name)
         if self.membership is Membership.UNKNOWN and node is not None and node.spec.id == self._id:
             self.tunnel_addresses = node.spec.tunnel_addresses or self.tunnel_addresses
@@ -75,24 +93,42 @@ class Registration:
     async def register(self, snapshot: Snapshot, host: Host) -> None:
         """Makes the datastore say what this node is.  Raises NetloomError: it is still due."""
         situation = self._situation(snapshot, host)
-        await self._put(situation.spec, create=self.membership is Membership.UNKNOWN)
-        if self.membership is Membership.MEMBER:
+        if situation.double is not None:
+            self._become(Membership.DOUBLE)
+        if self.membership is Membership.CLONED or situation.double is not None:
+            self._done = situation
+            return
+        disputed = self._is_disputed(situation.node)
+        await self._put(situation.spec, create=self.membership in (Membership.UNKNOWN, Membership.DOUBLE))
+        if disputed:
+            self._become(Membership.CLONED)  # and the other one will, for it has been written once more
+        elif self.membership is Membership.MEMBER:
             self.tunnel_addresses = await self._claiming.own_addresses(situation.tunnels, self.tunnel_addresses)
             await self._put(situation.spec, create=False)
         self._done = replace(situation, node=self._node)
 
     def _situation(self, snapshot: Snapshot, host: Host) -> _Situation:
-        spec = NodeSpec(id=host.node_id, addresses=host.addresses, vtep_mac=host.vtep_mac, mtu=host.mtu)
-        return _Situation(snapshot.nodes.get(self._name), spec, _tunnels(snapshot.pools.values()))
+        spec = NodeSpec(id=host.node_id, machine=self._machine, addresses=host.addresses, vtep_mac=host.vtep_mac, mtu=host.mtu)
+        return _Situation(snapshot.nodes.get(self._name), self._double, spec, _tunnels(snapshot.pools.values()))
+
+    def _is_disputed(self, node: Node | None) -> bool:
+        """Whether another machine writes our Node, too.  A snapshot that is a little behind shows another one as well, namely the
+        last one; it does so once or twice."""
+        if self.membership is Membership.MEMBER and node is not None and node.spec.id == self._id:
+            self._disputed += node.spec.machine != self._machine
+        return self._disputed > _DISPUTES
+
+    def _become(self, membership: Membership) -> None:
+        if membership is not self.membership:
+            self.membership = membership
+            log.info("node %s: %s", self._name, membership.value)
 
     async def _put(self, spec: NodeSpec, *, create: bool) -> None:
         spec = msgspec.structs.replace(spec, tunnel_addresses=self.tunnel_addresses)
-        before = self.membership
-        self.membership, self._node = await asyncio.get_running_loop().run_in_executor(
+        membership, self._node = await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: register(self._datastore, self._name, spec, create=create)
         )
-        if self.membership is not before:
-            log.info("node %s: %s", self._name, self.membership.value)
+        self._become(membership)
 
 
 def _tunnels(pools: Iterable[IPPool]) -> tuple[IPPool, ...]:

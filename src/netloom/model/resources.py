@@ -95,12 +95,14 @@ class Encapsulation(enum.Enum):
 class NodeSpec(Spec, frozen=True, kw_only=True):
     """What a node tells the others of itself.
 
-    `id` is the node's incarnation (a UUID): a node deleted and made again under the same name is another node.
+    `id` is the node's incarnation (a UUID): a node deleted and made again under the same name is another node.  `machine` is
+    what runs as this node now: boot and network namespace of its kernel.
     `addresses`: its underlay addresses with their networks, at most one per family.  `tunnel_addresses`: its own side of a
     tunnel, out of its own blocks.  `vtep_mac` survives reboots.  `mtu`: of the uplink, in bytes, 0 if not known.
     """
 
     id: str = ""
+    machine: str = ""
     addresses: tuple[Interface, ...] = ()
     tunnel_addresses: tuple[Address, ...] = ()
     vtep_mac: Mac | None = None

@@ -254,3 +254,53 @@ def test_a_node_that_is_deleted_between_the_answer_and_the_news_is_noticed() -> 
     assert bench.registration.due(before, HOST)
     bench.settle()
     assert bench.registration.membership is Membership.DELETED
+
+
+# Copies of a machine
+
+
+def beside(bench: Bench, name: str, machine: str) -> Bench:
+    """Another agent with the same identity, on the same store."""
+    other = Bench()
+    other.store = bench.store
+    other.registration = Registration(bench.store, other.thread, cast(Claiming, other.addresses), name, "mine", machine)
+    return other
+
+
+def test_of_two_machines_with_one_name_and_identity_neither_serves_for_long() -> None:
+    one = beside(Bench(POOL), "a", "boot-1")
+    two = beside(one, "a", "boot-2")
+    for _ in range(20):
+        for bench in (one, two):
+            bench.registration.heard(bench.snapshot)
+            if bench.registration.due(bench.snapshot, HOST):
+                bench.run()
+    assert one.registration.membership is two.registration.membership is Membership.CLONED
+    assert one.settle() == two.settle() == 0
+    again = beside(one, "a", "boot-1")
+    again.settle()
+    assert again.registration.membership.serves and not two.registration.membership.serves
+
+
+def test_a_machine_that_has_booted_again_is_no_copy() -> None:
+    bench = Bench(POOL)
+    for boot in range(10):
+        bench = beside(bench, "a", f"boot-{boot}")
+        before = bench.snapshot
+        bench.run()
+        bench.registration.heard(before)  # a snapshot that is a little behind
+        assert bench.registration.due(before, HOST)
+        bench.settle()
+        assert bench.registration.membership is Membership.MEMBER
+
+
+def test_a_node_whose_identity_another_node_has_is_not_made() -> None:
+    one = beside(Bench(POOL), "a", "boot-1")
+    one.settle()
+    two = beside(one, "b", "boot-2")
+    assert two.settle() == 1
+    assert two.registration.membership is Membership.DOUBLE and not two.registration.membership.serves
+    assert one.store.get("Node", "b") is None and one.settle() == 0
+    one.store.delete("Node", "a")
+    two.settle()
+    assert cast(object, two.registration.membership) is Membership.MEMBER
