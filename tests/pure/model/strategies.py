@@ -31,7 +31,7 @@ from netloom.model.resources import (
 
 LOWER = string.ascii_lowercase + string.digits
 names = st.text(LOWER, min_size=1, max_size=12) | st.builds(
-    "{}-{}".format, st.text(LOWER, min_size=1), st.text(LOWER, min_size=1)
+    "{}-{}".format, st.text(LOWER, min_size=1, max_size=12), st.text(LOWER, min_size=1, max_size=12)
 )
 namespaces = st.text(LOWER, min_size=1, max_size=12)
 label_values = (
