@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 
+from click.shell_completion import ShellComplete
+
+from netloom.cli.root import netloom as program
 from netloom.lab.cluster import Lab
 from netloom.lab.topology import one_switch
 from tests.lab.conftest import Raise, settled
@@ -51,6 +54,18 @@ def test_a_lab_is_listed_and_shown(bring_up: Raise) -> None:
     assert {"lab": lab.name, "nodes": 1, "pods": 1, "state": "up"} in listed["items"]
     shown = json.loads(netloom("lab", "ls", lab.name, "-o", "json").stdout)
     assert (shown["kind"], list(shown["record"]["sandboxes"])) == ("Lab", ["pod-0"])
+
+
+def test_the_shell_completes_labs_and_their_places(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=1, pods=2))
+    completion = ShellComplete(program, {}, "netloom", "_NETLOOM_COMPLETE")
+
+    def complete(*words: str) -> list[str]:
+        return [item.value for item in completion.get_completions(list(words), "")]
+
+    assert lab.name in complete("lab", "down")
+    assert complete("lab", "exec", "--lab", lab.name) == ["switch", "router", "node-0", "pod-0", "pod-1"]
+    assert complete("lab", "exec", "--lab", "none") == []
 
 
 def test_a_command_inside_ends_with_its_own_exit_code(bring_up: Raise) -> None:

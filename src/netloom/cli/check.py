@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netloom.cli.context import Context, connection, note, output_option
-from netloom.cli.lab import require_root
+from netloom.cli.lab import complete_lab, require_root
 from netloom.cli.printing import answer, clean, table
 from netloom.errors import NotFound
 
@@ -29,7 +29,13 @@ def check() -> None:
 
 
 @check.command()
-@click.option("--lab", "lab_name", metavar="NAME", help="The lab to prove; default: the only one on this machine.")
+@click.option(
+    "--lab",
+    "lab_name",
+    metavar="NAME",
+    help="The lab to prove; default: the only one on this machine.",
+    shell_complete=complete_lab,
+)
 @click.option("--node", "this_node", is_flag=True, help="The pods of this node, even where there is a lab.")
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="Seconds that a packet may take."

@@ -155,7 +155,8 @@ def split_name(view: View, text: str, namespace: str | None) -> tuple[str | None
 
 
 def complete_kind(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [view.title for view in VIEWS if view.title.startswith(incomplete)]
+    local = ("routes", "config") if ctx.info_name == "get" else ()
+    return [title for title in (*(view.title for view in VIEWS), *local) if title.startswith(incomplete)]
 
 
 def complete_name(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -17,7 +17,7 @@ import click
 from netloom.cli import lab_pictures as pictures
 from netloom.cli.context import output_option
 from netloom.cli.printing import answer, table
-from netloom.errors import ConfigError, NotFound
+from netloom.errors import ConfigError, NetloomError, NotFound
 
 if TYPE_CHECKING:
     from netloom.lab.topology import Topology
@@ -29,6 +29,23 @@ encapsulation_option = click.option(
 wiring_option = click.option(
     "--wiring", type=click.Choice(["routed", "bridge"]), help="How a pod is connected to its node (routed)."
 )
+
+
+def complete_lab(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from netloom.lab import record
+
+    return [name for name in record.names() if name.startswith(incomplete)]
+
+
+def complete_place(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Nodes, pods and so on of the lab that is meant; nothing where none is."""
+    from netloom.lab import record
+
+    try:
+        found = record.read(record.the_only_one(ctx.params.get("name")))
+    except NetloomError:
+        return []
+    return [place for place in found.places() if place.startswith(incomplete)]
 
 
 @click.group()
@@ -87,7 +104,7 @@ def try_(encapsulation: str | None, wiring: str | None, name: str | None, keep: 
 
 
 @lab.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_lab)
 def down(name: str | None) -> None:
     """Take a lab down: processes, namespaces, files.  Nothing of it is left."""
     from netloom.lab import cluster, record
@@ -101,7 +118,7 @@ def down(name: str | None) -> None:
 
 
 @lab.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_lab)
 @output_option
 def ls(name: str | None, output: str) -> None:
     """List labs; with NAME, the nodes and pods of one."""
@@ -137,8 +154,8 @@ def _row(name: str) -> tuple[object, ...]:
 
 
 @lab.command(name="exec", context_settings={"ignore_unknown_options": True})
-@click.option("--lab", "name", metavar="NAME", help="Which lab, where there are several.")
-@click.argument("place")
+@click.option("--lab", "name", metavar="NAME", help="Which lab, where there are several.", shell_complete=complete_lab)
+@click.argument("place", shell_complete=complete_place)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
     """Run a command inside a node, pod, router or switch.
