@@ -28,6 +28,7 @@ from netloom.model.resources import Endpoint
 
 log = logging.getLogger(__name__)
 
+_GARBAGE = 20_000  # objects between collections: little here is ever part of a cycle
 _SWITCH = 0.0005  # seconds that another thread may hold up the loop
 _SYNC_PATIENCE = 10.0  # seconds that READY waits for the datastore's first word
 
@@ -63,6 +64,7 @@ async def _run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await agent.start()
     gc.freeze()  # what a start makes stays: the collector need not look at it again
+    gc.set_threshold(_GARBAGE)
     try:
         await asyncio.wait_for(agent.settled.wait(), _SYNC_PATIENCE)
     except TimeoutError:

@@ -5,6 +5,7 @@ Whatever happens, the runtime gets a document of the specification: this is wher
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -56,7 +57,8 @@ class Dispatcher:
             code, error = INTERNAL, CniError(INTERNAL, f"a fault in the agent: {type(e).__name__}", "see the agent's log")
         finally:
             command = call.environment.get("CNI_COMMAND", "")
-            self._observe(command if command in _COMMANDS else "other", code, time.perf_counter() - start)
+            observed = command if command in _COMMANDS else "other", code, time.perf_counter() - start
+            asyncio.get_running_loop().call_soon(self._observe, *observed)  # the runtime need not wait for our figures
         return 1, encode_error(error, version_of(call.stdin))
 
     async def _answer(self, call: Call, netns: int | None, abandoned: Callable[[], bool]) -> bytes:

@@ -30,7 +30,7 @@ _REQUEST_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
 _BREATH = 0.5  # seconds without accepting, where it failed
 _BACKLOG = 1024
-_CHUNK = 256 << 10
+_CHUNK = 16 << 10  # a request is some 2 KiB, and room is made for this much each time
 
 
 class Server:
@@ -77,14 +77,13 @@ class Server:
         try:
             if not _is_root(connection):
                 return
-            async with asyncio.timeout(_REQUEST_SECONDS):
-                frame = await _receive(self._loop, connection, descriptors)
-            call = unpack_request(frame)
-            connection.send(ACCEPTED)
+            call = unpack_request(await _receive(self._loop, connection, descriptors))
+            owed = bytearray(ACCEPTED)  # said when the loop turns; mostly the answer is there before, and both go together
+            accepting = self._loop.call_soon(_say, connection, owed)
             netns = descriptors[0] if descriptors else None
             exit_code, output = await self._handler(call, netns, lambda: _has_gone(connection))
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._loop.sock_sendall(connection, pack_answer(exit_code, output))
+            accepting.cancel()
+            await _answer(self._loop, connection, owed + pack_answer(exit_code, output))
         except (OSError, ValueError, TimeoutError) as e:
             log.debug("a connection ended: %s", e or type(e).__name__)
         finally:
@@ -120,12 +119,13 @@ def _is_root(connection: socket.socket) -> bool:
 
 async def _receive(loop: asyncio.AbstractEventLoop, connection: socket.socket, descriptors: list[int]) -> bytes:
     """One whole frame; descriptors that come with it are put into the list as they come, so that somebody closes them."""
-    frame = bytearray()
+    frame, deadline = bytearray(), loop.time() + _REQUEST_SECONDS
     while True:
         try:
             data, ancillary, flags, _ = connection.recvmsg(_CHUNK, 256, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
-            await _readable(loop, connection)
+            async with asyncio.timeout_at(deadline):
+                await _readable(loop, connection)
             continue
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -138,6 +138,20 @@ async def _receive(loop: asyncio.AbstractEventLoop, connection: socket.socket, d
             raise ValueError("more than one frame")
         if len(frame) == size:
             return bytes(frame)
+
+
+def _say(connection: socket.socket, owed: bytearray) -> None:
+    with suppress(OSError):  # a client that has gone is found out by its answer
+        connection.send(owed)
+    owed.clear()
+
+
+async def _answer(loop: asyncio.AbstractEventLoop, connection: socket.socket, answer: bytearray) -> None:
+    """Mostly in one go; a client that takes its time has a deadline."""
+    sent = connection.send(answer)
+    if sent < len(answer):
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await loop.sock_sendall(connection, answer[sent:])
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
