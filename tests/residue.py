@@ -86,11 +86,14 @@ def settled(machine: Machine, before: Residue, allowed: Sequence[str] = (), seco
 
 def quiet_residue(machine: Machine) -> Residue:
     """When two looks, a quarter of a second apart, show the same: the passes and publications after a start are through."""
+    deadline = time.monotonic() + 15
     while True:
         now = residue(machine)
         time.sleep(0.25)
-        if now == residue(machine):
+        changed = differences(now, residue(machine))
+        if not changed:
             return now
+        assert time.monotonic() < deadline, changed
 
 
 def differences(before: Residue, now: Residue) -> list[str]:
