@@ -26,8 +26,10 @@ LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
 FLAT = {"flat": IPPoolSpec(cidr=ipaddress.ip_network("10.50.0.0/16"))}
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge"}
 _HASTY = """
-import netloom.agent.node, netloom.cli, netloom.ipam.allocator
-netloom.agent.node._UPKEEP, netloom.agent.node._DRIFT_GAP = 0.3, 0.1
+import netloom.agent.passing, netloom.cli, netloom.ipam.allocator
+netloom.agent.passing.AFTER_DRIFT = 0.1
+import netloom.agent.node
+netloom.agent.node._UPKEEP = 0.3
 netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = 1.0
 netloom.cli.main()
 """

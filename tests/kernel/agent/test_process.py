@@ -351,13 +351,13 @@ def test_the_state_can_be_asked_for_while_pods_come_and_go(place: Place) -> None
 
 
 FAULTY = """
-import netloom.agent.node, netloom.cli
-sound = netloom.agent.node.desired
+import netloom.agent.passing, netloom.cli
+sound = netloom.agent.passing.desired
 def desired(snapshot, *rest):
     if "fault" in snapshot.namespaces:
         raise ZeroDivisionError("division by zero")
     return sound(snapshot, *rest)
-netloom.agent.node.desired = desired
+netloom.agent.passing.desired = desired
 netloom.cli.main()
 """
 

@@ -14,7 +14,7 @@ import pytest
 from netloom.dataplane import netns
 from netloom.model.resources import Node
 from tests.agent_process import Machine, running_machine
-from tests.kernel.agent.conftest import BRIDGED, Place, place_of, remote_node
+from tests.kernel.agent.conftest import BRIDGED, Place, eventually, place_of, remote_node
 from tests.kernel.agent.flows import Flow
 from tests.kernel.iproute import run
 from tests.residue import differences
@@ -32,6 +32,7 @@ def place() -> Iterator[Place]:
             assert made.add(name).ok
             assert made.add(f"bridged-{name}", BRIDGED).ok
         tunnel_end(made)
+        eventually(lambda: "10.244.7.0/26" in made.run("ip route"))
         yield made
 
 

@@ -1,0 +1,61 @@
+"""Drift: the kernel tells what others did to it; what concerns us calls for a pass, and a link that is gone is said to be so.
+
+Two descriptors of the agent's loop: netlink's events (links, addresses, routes, neighbours, some sysctls) and nftables'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from netloom.agent.hosting import Hosting
+from netloom.agent.passing import AFTER_DRIFT, Passes
+from netloom.agent.troubles import Troubles
+from netloom.cni.removing import LinkRemover
+from netloom.dataplane.netlink import Events, Netlink, Touched, device_names
+from netloom.dataplane.nft import Nft
+
+
+class Drift:
+    def __init__(
+        self,
+        events: Events,
+        nft: Nft,
+        kernel: Netlink,
+        passes: Passes,
+        hosting: Hosting,
+        remover: LinkRemover,
+        troubles: Troubles,
+    ) -> None:
+        self._events, self._nft, self._kernel = events, nft, kernel
+        self._passes, self._hosting, self._remover, self._troubles = passes, hosting, remover, troubles
+
+    def watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._events.fileno(), self._kernel_changed)
+        loop.add_reader(self._nft.fileno(), self._rules_changed)
+
+    def _kernel_changed(self) -> None:
+        with self._troubles.about("kernel events"):
+            self._note(self._events.read())
+
+    def _note(self, touched: Touched) -> None:
+        for index in touched.removed:
+            self._remover.gone(index)
+        if touched.overrun:
+            present = device_names(self._kernel)
+            for index in self._remover.waiting():
+                if index not in present:
+                    self._remover.gone(index)
+        if touched.overrun or touched.tables.keys() & {"links", "addresses"}:
+            self._hosting.stale = True
+        if self._concerns_us(touched):
+            self._passes.request(AFTER_DRIFT)
+
+    def _concerns_us(self, touched: Touched) -> bool:
+        """The kernel tells all that it learns about neighbours on every interface; ours are on our own."""
+        learned = touched.tables.get("neighbours", set()) | touched.tables.get("fdb", set())
+        return touched.overrun or bool(touched.tables.keys() - {"neighbours", "fdb"} or learned & self._passes.own_links)
+
+    def _rules_changed(self) -> None:
+        if self._passes.rules_changed():
+            self._passes.request(AFTER_DRIFT)

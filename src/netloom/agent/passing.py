@@ -1,0 +1,159 @@
+"""Passing: when a pass is made, and from what.
+
+    somebody asks ─▶ as soon as may be ─▶ snapshot, attachments, this machine ─calc→ desired ─▶ Reconciler ─▶ Pass
+
+Asking costs nothing: wishes that come together are one pass.  Passes leave the loop four fifths of its time; what the kernel
+refuses is tried again later and later; a fault of our own ends the pass that it is in, and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from netloom.agent.hosting import Hosting
+from netloom.agent.reconciling import Pass, Reconciler
+from netloom.agent.troubles import Troubles
+from netloom.calc import desired, remote
+from netloom.calc.tables import Tables
+from netloom.dataplane.foreign.tables import TABLES as FIREWALL_TABLES
+from netloom.dataplane.netlink import Netlink, device_names
+from netloom.dataplane.nft import Nft
+from netloom.dataplane.nft.ruleset import TABLES as OWN_TABLES
+from netloom.ipam.journal import Journal
+from netloom.model.addresses import Address, Prefix
+from netloom.model.attachments import PREFIX, Attachment, State
+from netloom.model.desired import Desired
+from netloom.model.host import Host
+from netloom.model.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+AFTER_NEWS, AFTER_DRIFT = 0.02, 0.5  # seconds between passes that follow the datastore, and between those that repair
+_REST = 4.0  # times a pass's own time until the next one: in a large cluster the loop has other things to do
+_RETRY = 1.0, 30.0  # seconds until a pass that was refused something is tried again: first, longest
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a pass is made from besides the journal and this machine."""
+
+    snapshot: Snapshot
+    blocks: frozenset[Prefix]
+    tunnel_addresses: tuple[Address, ...]
+
+
+class Passes:
+    """`known` is asked at each pass; `passed` is told how it went, None for a fault of our own.  For the loop that made it.
+
+    host       this machine, as of the last pass
+    desired    what it wanted
+    missing    host interfaces of pods that are not there
+    own_links  indexes of our interfaces
+    """
+
+    def __init__(
+        self,
+        kernel: Netlink,
+        nft: Nft,
+        hosting: Hosting,
+        journal: Journal,
+        troubles: Troubles,
+        known: Callable[[], Known],
+        passed: Callable[[Pass | None], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._kernel, self._nft, self._hosting, self._journal, self._troubles = kernel, nft, hosting, journal, troubles
+        self._known, self._passed = known, passed
+        self.reconciler = Reconciler(kernel, nft)
+        self.host: Host | None = None
+        self.desired = Desired()
+        self.missing: frozenset[str] = frozenset()
+        self.own_links: frozenset[int] = frozenset()
+        self.last: Pass | None = None
+        self.number = 0
+        self.in_sync_since: float | None = None
+        self._busy = 0.0
+        self._basis: tuple[Snapshot, Host, frozenset[str]] | None = None
+        """What `desired` was computed from; None: anew, please."""
+        self._others: tuple[Snapshot, Host, Tables] | None = None
+        self._scheduled: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._patience = _RETRY[0]
+
+    def request(self, gap: float) -> None:
+        """Soon, but `gap` seconds after the one before, and so that passes take a fifth of the time; an earlier wish wins."""
+        last = self.last.at if self.last else 0.0
+        gap = max(gap, _REST * self._busy)
+        when = self._loop.time() + min(gap, max(0.0, last + gap - time.time()))
+        if self._scheduled is not None:
+            if self._scheduled.when() <= when:
+                return
+            self._scheduled.cancel()
+        self._scheduled = self._loop.call_at(when, self.run)
+
+    def attachments_changed(self) -> None:
+        self._basis = None
+
+    def run(self) -> None:
+        self._scheduled, start = None, time.perf_counter()
+        done, snapshot = None, self._known().snapshot
+        self.rules_changed()  # what the pass repairs is named before
+        with self._troubles.about("pass"):
+            done = self._reconcile()
+        if done is None or done.failures:
+            self.in_sync_since = None
+            self._try_again()
+        elif snapshot.complete:
+            self.in_sync_since, self._patience = self.in_sync_since or time.time(), _RETRY[0]
+        self._passed(done)
+        self._busy = time.perf_counter() - start
+
+    def rules_changed(self) -> bool:
+        """Whether others changed our tables, or those that pods' traffic has to pass.  What they do in theirs is no news."""
+        found = False
+        with self._troubles.about("nftables events"):
+            for change in self._nft.foreign_changes():
+                ours = change.table is None or change.table in OWN_TABLES
+                if ours:
+                    log.info("nftables: %s was changed by %s", change.table or "something", change.process)
+                found = found or ours or change.table in FIREWALL_TABLES
+        return found
+
+    def _reconcile(self) -> Pass:
+        known, attachments = self._known(), self._present()
+        snapshot = known.snapshot
+        host = self.host = self._hosting.host(known.blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
+        basis = (snapshot, host, self.missing)
+        if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
+            self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
+        done = self.last = self.reconciler.run(self.desired, snapshot.revision, complete=snapshot.complete)
+        self.number += 1
+        if done.changed:
+            log.info("%s", done)
+        self._troubles.report("kernel", *map(str, done.failures))
+        return done
+
+    def _try_again(self) -> None:
+        """Later and later, as long as the kernel refuses: what happens to it meanwhile calls for a pass by itself."""
+        if self._again is None or self._again.when() <= self._loop.time():
+            self._again = self._loop.call_later(self._patience, self.request, AFTER_DRIFT)
+            self._patience = min(2 * self._patience, _RETRY[1])
+
+    def _others_of(self, snapshot: Snapshot, host: Host) -> Tables:
+        if self._others is None or self._others[0] is not snapshot or self._others[1] != host:
+            self._others = snapshot, host, remote(snapshot, host)
+        return self._others[2]
+
+    def _present(self) -> list[Attachment]:
+        """Attachments less those whose link is gone: nothing can be wanted there."""
+        indexes = device_names(self._kernel)
+        names = set(indexes.values())
+        attachments = [a for a in self._journal.attachments.values() if a.state is not State.LEAVING]
+        bridges = {a.bridge for a in attachments}
+        self.own_links = frozenset(index for index, name in indexes.items() if name.startswith(PREFIX) or name in bridges)
+        self.missing = frozenset(a.host_interface for a in attachments if a.host_interface not in names)
+        return [a for a in attachments if a.host_interface in names]
