@@ -83,7 +83,7 @@ def test_a_tracer_cuts_where_it_is_told_and_nothing_after_that_happens() -> None
         before, pid = quiet_residue(machine), machine.pid
         assert pid is not None
         with Tracer(pid, machine.folder) as tracer:
-            tracer.arm(Kill(4))
+            tracer.arm(Kill(3))
             answer = call(NATIVE, "ADD", machine.run_dir, sandbox.container_id, sandbox.path)
             tracer.settle()
             assert not answer.ok and tracer.ended

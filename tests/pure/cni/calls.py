@@ -151,7 +151,11 @@ _odd_values = st.sampled_from(
     ]
 )
 _texts = st.sampled_from(_ODD_TEXTS) | st.text(st.characters(exclude_characters="\0"), max_size=20)
-_variables = st.one_of(_texts, st.just("\udcff\udc80"))
+_variables = st.one_of(
+    st.sampled_from(_ODD_TEXTS),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+    st.just("\udcff\udc80"),  # bytes that are no UTF-8, as Python has them
+)
 _NESTED = b'{"cniVersion":"1.1.0","name":"blue","%s":' + b'{"a":[' * 3000
 
 
