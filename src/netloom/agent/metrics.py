@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 import netloom
 from netloom.agent.reconciling import Pass
@@ -13,6 +13,7 @@ _PASS_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 class Metrics:
     def __init__(self) -> None:
+        disable_created_metrics()  # a series more for each counter, of which this text form has no use
         self._registry = registry = CollectorRegistry()
         build = Gauge("netloom_build_info", "Version of the agent", ["version"], registry=registry)
         build.labels(netloom.__version__).set(1)
