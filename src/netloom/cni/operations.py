@@ -207,13 +207,17 @@ class Operations:
     async def _dead(self, attachments: Collection[Attachment]) -> list[Attachment]:
         """Those whose sandbox is no more.  The look is later than the list, so what is new is not taken for dead.
 
-        A link that is there proves that its sandbox is, whoever holds it: the kernel takes both ends with either's namespace."""
+        A link that is there proves that its sandbox is, whoever holds it: the kernel takes both ends with either's namespace.  And the
+        kernel gives a namespace's number to the next one at once: one whose number another container's has by now is no more."""
         names = set(device_names(self._kernel.netlink).values()) if attachments else set()
         linkless = [a for a in attachments if a.host_interface not in names]
         if not linkless:
             return []
         sandboxes = await asyncio.get_running_loop().run_in_executor(None, self._look)
-        return [a for a in linkless if not sandboxes.alive(a.netns)]
+        owners = {a.netns: a.key.container_id for a in self._journal.attachments.values() if a.host_interface in names}
+        return [
+            a for a in linkless if not sandboxes.alive(a.netns) or owners.get(a.netns, a.key.container_id) != a.key.container_id
+        ]
 
     async def _make_way(self, key: AttachmentKey) -> None:
         """An earlier life of the same key has to be over."""

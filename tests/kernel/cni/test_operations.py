@@ -284,3 +284,29 @@ def test_those_that_leave_while_conntrack_is_read_are_flushed_together(folder: P
         assert [len(addresses) for addresses in node.flushed] in ([1, 2], [2, 1], [3])
 
     play(folder, story)
+
+
+def test_a_sandbox_whose_number_another_one_has_by_now_is_dead(folder: Path, pods: list[int]) -> None:
+    async def story(node: Node) -> None:
+        old, number = await node.add("old", pods[0]), netns.identify(pods[0])
+        os.close(pods.pop(0))
+        while device(node.netlink, old.host_interface):
+            await asyncio.sleep(0.01)
+        while netns.identify(pods[-1]) != number:  # the kernel takes the lowest number that is free
+            pods.append(netns.create())
+            assert len(pods) < 200
+        with netns.entered(pods[-1]):
+            process = subprocess.Popen(["sleep", "60"])
+        try:
+            await node.operations.collect(EVERYTHING)
+            assert node.journal.get(key("old")), "somebody is in a namespace of that number"
+            await node.add("new", pods[-1])
+            await node.operations.collect(EVERYTHING)
+            while len(node.journal.attachments) > 1:
+                await asyncio.sleep(0.01)
+            assert node.journal.get(key("new"))
+        finally:
+            process.kill()
+            process.wait()
+
+    play(folder, story)
