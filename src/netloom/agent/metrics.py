@@ -13,7 +13,7 @@ _PASS_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 class Metrics:
     def __init__(self) -> None:
-        disable_created_metrics()  # a series more for each counter, of which this text form has no use
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more each, of which this text form has no use
         self._registry = registry = CollectorRegistry()
         build = Gauge("netloom_build_info", "Version of the agent", ["version"], registry=registry)
         build.labels(netloom.__version__).set(1)
