@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_CONTAINER, TRY_AGAIN, UNAVAILABLE = 3, 11, 50
 EXISTS, EXHAUSTED, REFUSED, DIFFERS = 100, 101, 102, 103  # our own codes: 100 and above (SPEC 1.1.0, "Error")
+_TOGETHER = 0.05  # seconds
 _CLAIMS = 8  # blocks that one ADD waits for at most
 
 
@@ -232,16 +233,25 @@ class Operations:
     async def _allocate(self, request: Add) -> tuple[Interface, ...]:
         wanted = Request(request.namespace, request.addresses, request.pools, request.wiring)
         try:
-            for _ in range(_CLAIMS):
-                found = self._addresses.allocate(wanted)
-                if not isinstance(found, NeedBlock):
-                    return found
-                await self._addresses.claim(found)
+            try:
+                return await self._choose(wanted)
+            except (PoolExhausted, ConfigError):
+                if not self._leaving:
+                    raise
+            await asyncio.wait(self._leaving.values())  # a DEL has been answered: what it frees may be what is wanted
+            return await self._choose(wanted)
         except PoolExhausted as e:
             raise CniError(EXHAUSTED, str(e), e.hint or "") from e
         except NetloomError as e:
             raise CniError(TRY_AGAIN, str(e), e.hint or "") from e
-        raise CniError(TRY_AGAIN, "claimed blocks are used up as fast as they come")
+
+    async def _choose(self, wanted: Request) -> tuple[Interface, ...]:
+        for _ in range(_CLAIMS):
+            found = self._addresses.allocate(wanted)
+            if not isinstance(found, NeedBlock):
+                return found
+            await self._addresses.claim(found)
+        raise Unavailable("claimed blocks are used up as fast as they come")
 
     async def _attach(self, request: Add, addresses: tuple[Interface, ...], netns: int) -> Attachment:
         attachment = attachment_for(request, addresses, self._journal.next_sequence(), self._addresses.mtu(addresses))
@@ -296,12 +306,14 @@ class Operations:
     async def _let_go(self, attachment: Attachment) -> None:
         """The kernel has let go of the link: flush its conntrack entries, then the addresses are free (and cool down).
 
-        The whole table is read for that, so those that come while it is read wait, and are flushed together."""
+        The whole table is read for that, some milliseconds in which the kernel lets go of links more slowly.  So DELs in a row are
+        flushed together, a moment later."""
         self._unflushed.append(attachment)
         async with self._flushing:
-            gone, self._unflushed = self._unflushed, []
-            if not gone:
+            if not self._unflushed:
                 return  # it went with others
+            await asyncio.sleep(_TOGETHER)
+            gone, self._unflushed = self._unflushed, []
             addresses = [address.ip for one in gone for address in one.addresses]
             try:
                 await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush, addresses)

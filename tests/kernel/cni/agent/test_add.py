@@ -229,6 +229,15 @@ def test_77_an_address_in_use_is_refused_and_says_whose_it_is(runtime: Runtime, 
         assert taken in answer.document["msg"] and "shop/web-0" in answer.document["msg"]
 
 
+def test_77_an_address_asked_for_is_free_as_soon_as_its_del_is_answered(
+    runtime: Runtime, sandbox: Sandbox, other: Sandbox
+) -> None:
+    config = CONFIG | places("10.244.9.78")[0][1]
+    for one in (sandbox, other, sandbox):
+        with attached(runtime, one, config) as answer:
+            assert answer.addresses[0] == "10.244.9.78/32"
+
+
 @pytest.mark.parametrize(
     ("extra", "args"),
     [
@@ -254,8 +263,9 @@ def test_exhaustion_names_the_pool_and_the_figures_and_ends_with_a_del(runtime: 
         assert "z-tiny" in answers[4].document["msg"] and "4" in answers[4].document["msg"]
         assert runtime("STATUS", sandboxes[0], TINY).error == 50
         assert runtime("DEL", sandboxes[0], TINY).ok
-        assert eventually(lambda: runtime("STATUS", sandboxes[0], TINY).ok)  # the kernel lets go of the link a little later
         assert runtime("ADD", sandboxes[4], TINY).addresses == answers[0].addresses
+        assert runtime("DEL", sandboxes[1], TINY).ok
+        assert eventually(lambda: runtime("STATUS", sandboxes[0], TINY).ok)  # the kernel lets go of the link a little later
     finally:
         for sandbox in sandboxes:
             assert runtime("DEL", sandbox, TINY).ok
