@@ -80,13 +80,14 @@ def of_another_namespace(journal: str) -> None:
 def test_what_the_kernel_holds_is_taken_up_as_it_was(
     place: Place, results: dict[str, Document], what: Callable[[str], None]
 ) -> None:
+    quiet_residue(place.machine)
     before, kernel = attachments(place), place.residue()
     published = place.store.list("Endpoint").items
     place.machine.end()
     what(f"{place.machine.run_dir}/journal")
     place.machine.start()
     assert attachments(place) == before
-    assert differences(kernel, place.residue()) == []
+    eventually(lambda: differences(kernel, place.residue()) == [])
     for name, result in results.items():
         answer = command(place, "CHECK", name, result)
         assert answer.ok, answer
