@@ -11,7 +11,7 @@ from netloom.agent.state import AttachmentState
 from tests.agent_process import running_machine
 from tests.cni_calls import CONFIG, KUBERNETES, NATIVE, Answer, Document, call
 from tests.kernel.agent.conftest import BRIDGED, HASTY, Place, eventually, place_of
-from tests.residue import differences, residue
+from tests.residue import differences, quiet_residue, residue
 
 PODS: dict[str, Document] = {"routed": CONFIG, "bridged": BRIDGED}
 LABELS = {"args": {"cni": {"labels": [{"key": "app", "value": "web"}]}}}
