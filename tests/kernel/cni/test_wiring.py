@@ -160,10 +160,10 @@ def test_what_is_no_bridge_is_not_taken_for_one(kernel: Netlink, pod: int) -> No
 
 def test_a_bridge_of_somebody_else_is_refused_and_left_as_it_is(kernel: Netlink, pod: int) -> None:
     kernel.transact(new_bridge("br-lan", mac=Mac("02:00:00:00:00:07"), mtu=9000, up=True))
-    before = ip("-d", "address", "show", "br-lan")
+    before = ip("-4", "address"), device(kernel, "br-lan"), ip("neigh"), ip("route")
     with pytest.raises(DataplaneError, match="somebody else"):
         attach(kernel, msgspec.structs.replace(attachment(2, Wiring.BRIDGE), bridge="br-lan"), pod)
-    assert ip("-d", "address", "show", "br-lan") == before
+    assert (ip("-4", "address"), device(kernel, "br-lan"), ip("neigh"), ip("route")) == before
 
 
 def test_when_the_host_end_goes_the_pod_end_goes_with_it(kernel: Netlink, pod: int) -> None:
