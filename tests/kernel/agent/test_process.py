@@ -21,7 +21,7 @@ from netloom.model.resources import Metadata, Namespace
 from tests.agent_process import machine, running_machine
 from tests.cni_calls import CONFIG, NATIVE, call
 from tests.kernel.agent.conftest import HASTY, LONG, Place, eventually, place_of, remote_node
-from tests.residue import differences, residue, settled
+from tests.residue import differences, quiet_residue, residue, settled
 
 PORT = 9477
 NOBODY = 65534
@@ -68,7 +68,7 @@ def memory(place: Place) -> int:
 
 
 def test_a_second_agent_on_the_same_directory_refuses_and_changes_nothing(place: Place) -> None:
-    before = residue(place.machine)
+    before = quiet_residue(place.machine)
     with netns.entered(place.machine.netns):
         second = subprocess.run(
             [*place.machine.command, f"{place.machine.folder}/agent.yaml"], capture_output=True, text=True, timeout=10
@@ -83,7 +83,7 @@ def test_a_second_agent_on_the_same_directory_refuses_and_changes_nothing(place:
 
 def test_a_second_agent_with_directories_of_its_own_refuses_too(place: Place) -> None:
     """It would take the pods of the first for garbage."""
-    before = residue(place.machine)
+    before = quiet_residue(place.machine)
     with machine() as other, netns.entered(place.machine.netns):
         second = subprocess.run([*other.command, f"{other.folder}/agent.yaml"], capture_output=True, text=True, timeout=10)
     assert second.returncode == 2
