@@ -1,10 +1,10 @@
-"""Crash points: an operation is repeated, and the agent (or the client) is cut off one system call later each time.
+"""Crash points: an operation is repeated, and each time the agent (or the client) is cut off at another of its system calls.
 
-    the operation, cut before its call number k ─▶ agent started anew ─▶ what a runtime does then ─▶ what is left over: nothing
+    the operation, cut before one call ─▶ agent started anew ─▶ what a runtime does then ─▶ what is left over: nothing
 
-k grows until the operation comes to its end uncut.  What a runtime does then is what containerd does: a failed ADD is followed by
-DEL, then a new sandbox with a new ID; a failed DEL is repeated.  At odd points its DEL comes while the agent is still away,
-at even ones after it is back.
+The first time it goes through uncut, which says what its points are; one that shows later is cut, too.  What a runtime does then is
+what containerd does: a failed ADD is followed by DEL, then a new sandbox with a new ID; a failed DEL is repeated.  At every other
+point its DEL comes while the agent is still away, else after it is back.
 
 A bystander lives through all of it: it has to keep what it has.  Sandboxes stay until the end of a point, so an address that
 is given to a second one while the first still shows it is seen in the kernel.
@@ -12,13 +12,14 @@ is given to a second one while the first still shows it is seen in the kernel.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,14 +30,11 @@ from netloom.errors import NetloomError
 from netloom.lab import daemons
 from tests.agent_process import POOLS, Machine, Sandbox
 from tests.cni_calls import CONFIG, NATIVE, Answer, Document, call, environment
-from tests.crash.ptrace import Fail, Kill, Order, Tracer
+from tests.crash.ptrace import Fail, Kill, Order, Point, Tracer
 from tests.residue import Residue, addresses_in_use, blocks_of, quiet_residue, settled
 
-MOST = 500
-"""Points of one operation; more means that it never ends."""
-
-_HALF_AN_ADD = 6
-"""The intent is journalled and the link is there."""
+_HALF_AN_ADD = Kill(Point("setns"))
+"""The intent is journalled, and the link is there."""
 
 _TRY_AGAIN = 11  # SPEC 1.1.0, "Error"
 _STOPPED_FIRST = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "stopped")
@@ -84,12 +82,13 @@ def world(machine: Machine, client: str = NATIVE, config: Mapping[str, Any] = CO
 
 
 class Knife(Protocol):
-    """Makes a call and cuts as `order` says.  `hit`: where it cut, None if the operation ended before.
+    """Makes a call and cuts as `order` says.  `hit`: where it cut, None if it never came there.  `seen`: what was done up to that.
 
     The call returns when nothing more happens: what is done after the answer counts, too."""
 
-    order: Order
-    hit: str | None
+    order: Order | None
+    hit: Point | None
+    seen: list[str]
 
     def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer: ...
 
@@ -97,8 +96,9 @@ class Knife(Protocol):
 @dataclass(slots=True)
 class AgentKnife:
     here: World
-    order: Order
-    hit: str | None = None
+    order: Order | None = None
+    hit: Point | None = None
+    seen: list[str] = field(default_factory=list)
     tracer: Tracer | None = None
 
     def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer:
@@ -106,7 +106,7 @@ class AgentKnife:
         tracer.arm(self.order)
         answer = self.here.call(command, sandbox, result)
         tracer.settle()
-        self.hit = tracer.hit
+        self.hit, self.seen = tracer.hit, tracer.points
         if not tracer.ended:
             tracer.arm(None)
         return answer
@@ -124,8 +124,9 @@ class ClientKnife:
     """`down`: while the agent is away, so that a DEL lays a tombstone."""
 
     here: World
-    order: Order
-    hit: str | None = None
+    order: Order | None = None
+    hit: Point | None = None
+    seen: list[str] = field(default_factory=list)
     down: bool = False
 
     def call(self, command: str, sandbox: Sandbox, result: Document | None = None) -> Answer:
@@ -144,7 +145,7 @@ class ClientKnife:
             os.kill(process.pid, signal.SIGCONT)
             output = stdout.read()
             tracer.join()
-        self.hit = tracer.hit
+        self.hit, self.seen = tracer.hit, tracer.points
         return Answer(process.wait(), output)
 
 
@@ -153,8 +154,9 @@ class StartKnife:
     """Cuts the agent's own start, from the first instruction on."""
 
     machine: Machine
-    order: Order
-    hit: str | None = None
+    order: Order | None = None
+    hit: Point | None = None
+    seen: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         daemon = self.machine.daemon()
@@ -168,7 +170,7 @@ class StartKnife:
             with suppress(NetloomError):  # it ended before it was ready, as it should
                 started.result()
             tracer.settle()
-            self.hit = tracer.hit
+            self.hit, self.seen = tracer.hit, tracer.points
             if not self.hit:
                 tracer.close()
 
@@ -247,7 +249,7 @@ def starting(here: World, knife: StartKnife, number: int) -> list[str]:
         first, second = make(), make()
         result = here.call("ADD", first)
         assert result.ok, result
-        half = AgentKnife(here, Kill(_HALF_AN_ADD))
+        half = AgentKnife(here, _HALF_AN_ADD)
         assert not half.call("ADD", second).ok and half.hit
         faults = _unless(here.call("DEL", first, result.document), "DEL while the agent is away")
         knife.start()
@@ -300,70 +302,87 @@ class Table:
     """What the points of one operation left behind, for people."""
 
     operation: str
-    points: list[str] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-
-    def note(self, point: str, faults: list[str]) -> None:
-        self.points.append(point)
-        self.faults += [f"{self.operation}, point {len(self.points)}, {point}: {fault}" for fault in faults]
 
     def __str__(self) -> str:
         return f"| {self.operation} | {len(self.points)} | {len(self.faults)} |"
 
 
-def kill_everywhere(here: World, knife: Knife, operation: Operation, name: str) -> Table:
-    table = Table(name)
-    for number in range(1, MOST):
-        knife.order = Kill(number)
-        faults = operation(here, knife, number)
-        table.note(knife.hit or "the end", faults)
-        if not knife.hit:
-            return table
-    raise AssertionError(f"{name} does not end")
+class Cutting(Protocol):
+    """A knife, as far as the tables see it."""
+
+    order: Order | None
+    hit: Point | None
+    seen: list[str]
 
 
-def kill_starts(here: World, name: str, numbers: Iterable[int]) -> Table:
-    """At each of these points of a start, until one lies behind its end."""
-    table = Table(name)
-    knife = StartKnife(here.machine, Kill(1))
-    for number in numbers:
-        knife.order = Kill(number)
-        faults = starting(here, knife, number)
-        table.note(knife.hit or "the end", faults)
-        if not knife.hit:
-            break
+def kill(point: Point) -> tuple[Order, ...]:
+    return (Kill(point),)
+
+
+def fail(point: Point) -> tuple[Order, ...]:
+    return tuple(Fail(point, code) for code in (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EBUSY))
+
+
+def cut_everywhere(
+    title: str,
+    knife: Cutting,
+    run: Callable[[int], list[str]],
+    orders: Callable[[Point], tuple[Order, ...]] = kill,
+    *,
+    every: int = 1,
+) -> Table:
+    """`run(number)` gives faults.  `every`: so many points of the first run are passed over for each that is cut."""
+    table = Table(title)
+    knife.order = None
+    table.faults += [f"{title}, uncut: {fault}" for fault in run(0)]
+    points = _numbered(knife.seen)[every - 1 :: every]
+    for number, point in enumerate(points, start=1):
+        for order in orders(point):
+            knife.order = order
+            faults = run(number)
+            table.points += [knife.hit] if knife.hit else []
+            table.faults += [f"{title}, {order}: {fault}" for fault in faults]
+            if every == 1:
+                points += [p for p in _numbered(knife.seen) if p not in points]
     return table
 
 
-def kill_first_starts(make: Callable[[], AbstractContextManager[Machine]], name: str, numbers: Iterable[int]) -> Table:
-    """The same for the first start of a node, which registers itself and claims blocks: a machine for each point."""
-    table = Table(name)
-    for number in numbers:
-        with make() as machine:
-            knife = StartKnife(machine, Kill(number))
-            knife.start()
-            machine.end(signal.SIGKILL)
-            machine.start()
-            with world(machine) as here, _sandboxes(here) as make_sandbox:
-                faults = _afterwards(here, make_sandbox, make_sandbox())
-            faults += [] if len(blocks_of(machine)) == len(POOLS) else [f"blocks: {blocks_of(machine)}"]
-            table.note(knife.hit or "the end", faults)
-        if not knife.hit:
-            break
-    return table
+def _numbered(calls: list[str]) -> list[Point]:
+    return [Point(what, calls[: place + 1].count(what)) for place, what in enumerate(calls)]
 
 
-def fail_everywhere(here: World, knife: Knife, operation: Operation, name: str, codes: Mapping[str, int]) -> Table:
+def kill_starts(here: World, title: str, *, every: int = 1) -> Table:
+    knife = StartKnife(here.machine)
+    return cut_everywhere(title, knife, lambda number: starting(here, knife, number), every=every)
+
+
+def kill_first_starts(make: Callable[[], AbstractContextManager[Machine]], title: str) -> Table:
+    """The first start of a node, which registers itself and claims blocks: a machine for each point."""
+    with make() as machine:
+        knife = StartKnife(machine)
+
+        def first_start(number: int) -> list[str]:
+            with make() as knife.machine:
+                knife.start()
+                knife.machine.end(signal.SIGKILL)
+                knife.machine.start()
+                with world(knife.machine) as here, _sandboxes(here) as make_sandbox:
+                    faults = _afterwards(here, make_sandbox, make_sandbox())
+                claimed = blocks_of(knife.machine)
+                return faults if len(claimed) == len(POOLS) else [*faults, f"blocks: {claimed}"]
+
+        return cut_everywhere(title, knife, first_start)
+
+
+def fail_everywhere(title: str, knife: AgentKnife, operation: Operation) -> Table:
     """Each call fails once with each error; the agent lives on."""
-    table = Table(name)
-    for number in range(1, MOST):
-        for text, code in codes.items():
-            knife.order = Fail(number, code)
-            pid = here.machine.pid
-            faults = operation(here, knife, number)
-            if here.machine.pid != pid and knife.hit != "setns":  # a thread that cannot come home ends the process
-                faults.append("the agent died")
-            table.note(f"{text} of {knife.hit or 'nothing'}", faults)
-        if not knife.hit:
-            return table
-    raise AssertionError(f"{name} does not end")
+
+    def run(number: int) -> list[str]:
+        pid = knife.here.machine.pid
+        faults = operation(knife.here, knife, number)
+        died = knife.here.machine.pid != pid and knife.hit and knife.hit.what != "setns"  # whoever cannot come home has to end
+        return [*faults, "the agent died"] if died else faults
+
+    return cut_everywhere(title, knife, run, fail)

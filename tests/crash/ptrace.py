@@ -1,13 +1,13 @@
 """Standing beside a process and deciding, at each system call that changes something, what becomes of it.
 
     with Tracer(pid, folder) as tracer:
-        tracer.arm(Kill(at=7))              the process dies before its seventh call from now on
+        tracer.arm(Kill(Point("write run/journal", 2)))   the process dies before it does this for the second time from now on
         ...
-        tracer.points                       what it did, in words: "netlink NEWLINK SETLINK", "write run/journal"
+        tracer.points                                 what it did, in such words
 
 `strace -e inject=` can do nearly that, but it counts for each thread by itself, so calls of a second thread are never reached,
 and it sees numbers where the subject is needed: a write to a log changes nothing, one to the journal does.  Here all threads
-share one counter, and a call counts only if it changes the kernel's tables, a file, or what somebody else has been told.
+share the counters, and a call counts only if it changes the kernel's tables, a file, or what somebody else has been told.
 
 Every stop goes through Python, some 30 µs; an ADD becomes ten times slower, and nothing else changes.  ptrace(2) binds tracees
 to the thread that seized them, so one thread does it all; `__WNOTHREAD` keeps it from reaping other threads' children.
@@ -78,17 +78,29 @@ _libc.ptrace.restype = ctypes.c_long
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """Before the call number `at`, counted from 1."""
+class Point:
+    """A call, by what it does; `nth`: the same may come more than once.  A number among all calls would not do: two threads do not
+    always come in the same order."""
 
-    at: int
+    what: str
+    nth: int = 1
+
+    def __str__(self) -> str:
+        return self.what if self.nth == 1 else f"{self.what} ({self.nth})"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The process dies before this call."""
+
+    point: Point
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The call number `at` does nothing and fails with `code`."""
+    """This call does nothing and fails with `code`."""
 
-    at: int
+    point: Point
     code: int
 
 
@@ -105,7 +117,7 @@ class Tracer:
     def __init__(self, pid: int, folder: str) -> None:
         self._pid, self._folder = pid, folder
         self.points: list[str] = []
-        self.hit: str | None = None
+        self.hit: Point | None = None
         self.last = time.monotonic()
         self._order: Order | None = None
         self._failing: dict[int, int] = {}
@@ -214,9 +226,9 @@ class Tracer:
             return
         self.points.append(point)
         self.last = time.monotonic()
-        if self._order is None or len(self.points) != self._order.at:
+        if self._order is None or self._order.point != Point(point, self.points.count(point)):
             return
-        self.hit = point
+        self.hit = self._order.point
         if isinstance(self._order, Kill):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:

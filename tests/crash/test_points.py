@@ -5,7 +5,6 @@ Each test prints its line of the residue table (`pytest -s`): operation, points,
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 
 import pytest
@@ -13,20 +12,18 @@ import pytest
 from tests.agent_process import machine, running_machine
 from tests.cni_calls import CLIENTS, CONFIG, NATIVE
 from tests.crash.harness import (
-    MOST,
     AgentKnife,
     ClientKnife,
     World,
     adding,
     collecting,
+    cut_everywhere,
     deleting,
     fail_everywhere,
-    kill_everywhere,
     kill_first_starts,
     kill_starts,
     world,
 )
-from tests.crash.ptrace import Kill
 
 OPERATIONS = {"ADD": adding, "DEL": deleting}
 WIRINGS = ("routed", "bridge")
@@ -39,25 +36,23 @@ def here() -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def agent_knife(here: World) -> AgentKnife:
-    return AgentKnife(here, Kill(1))
+def knife(here: World) -> AgentKnife:
+    return AgentKnife(here)
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)
 @pytest.mark.parametrize("name", [*OPERATIONS, "GC"])
-def test_an_agent_that_dies_at_any_point_of_an_operation_leaves_nothing(
-    agent_knife: AgentKnife, name: str, wiring: str
-) -> None:
+def test_an_agent_that_dies_at_any_point_of_an_operation_leaves_nothing(knife: AgentKnife, name: str, wiring: str) -> None:
     """On a bridge the pod is the only one: the bridge comes and goes with it."""
-    here, operation = agent_knife.here, {**OPERATIONS, "GC": collecting}[name]
+    here, operation = knife.here, {**OPERATIONS, "GC": collecting}[name]
     before, here.config = here.config, {**CONFIG, "wiring": wiring}
     try:
-        table = kill_everywhere(here, agent_knife, operation, f"agent killed, {name}, {wiring}")
+        table = cut_everywhere(f"agent killed, {name}, {wiring}", knife, lambda number: operation(here, knife, number))
     finally:
         here.config = before
     print(table)
     assert table.faults == []
-    assert name == "GC" or any(point.endswith(("LINK SETLINK", "DELLINK")) for point in table.points), "nothing was seen"
+    assert name == "GC" or any(point.what.endswith(("LINK SETLINK", "DELLINK")) for point in table.points), "nothing was seen"
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["agent ready", "agent away"])
@@ -65,39 +60,40 @@ def test_an_agent_that_dies_at_any_point_of_an_operation_leaves_nothing(
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_that_dies_at_any_point_leaves_nothing(here: World, client: str, name: str, down: bool) -> None:
     here.client = CLIENTS[client]
+    knife, operation = ClientKnife(here, down=down), OPERATIONS[name]
     title = f"{client} client killed, {name}, agent {'away' if down else 'ready'}"
     try:
-        table = kill_everywhere(here, ClientKnife(here, Kill(1), down=down), OPERATIONS[name], title)
+        table = cut_everywhere(title, knife, lambda number: operation(here, knife, number))
     finally:
         here.client = NATIVE
     print(table)
     assert table.faults == []
+    assert table.points
 
 
 def test_an_agent_that_dies_in_its_start_starts_the_next_time(here: World) -> None:
-    table = kill_starts(here, "agent killed, start (sampled)", range(3, MOST, 5))
+    table = kill_starts(here, "agent killed, start (sampled)", every=5)
     print(table)
     assert table.faults == []
 
 
 @pytest.mark.long
 def test_an_agent_that_dies_at_any_point_of_its_start_starts_the_next_time(here: World) -> None:
-    table = kill_starts(here, "agent killed, start", range(1, MOST))
+    table = kill_starts(here, "agent killed, start")
     print(table)
     assert table.faults == []
 
 
 @pytest.mark.long
 def test_an_agent_that_dies_at_any_point_of_its_first_start_claims_one_block_of_each_pool() -> None:
-    table = kill_first_starts(machine, "agent killed, first start", range(1, MOST))
+    table = kill_first_starts(machine, "agent killed, first start")
     print(table)
     assert table.faults == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_system_call_that_fails_costs_one_operation_and_leaves_nothing(agent_knife: AgentKnife, name: str) -> None:
-    codes = {name: getattr(errno, name) for name in ("ENOSPC", "EMFILE", "ENOMEM", "EBUSY")}
-    table = fail_everywhere(agent_knife.here, agent_knife, OPERATIONS[name], f"errors injected, {name}", codes)
+def test_a_system_call_that_fails_costs_one_operation_and_leaves_nothing(knife: AgentKnife, name: str) -> None:
+    table = fail_everywhere(f"errors injected, {name}", knife, OPERATIONS[name])
     print(table)
     assert table.faults == []
