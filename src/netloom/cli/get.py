@@ -19,6 +19,7 @@ from netloom.cli.context import Context, connection, note, note_broken
 from netloom.cli.kinds import VIEWS, View, complete_kind, complete_name, find_view, split_name
 from netloom.cli.printing import Table, clean, structured, table
 from netloom.errors import Compacted, ConfigError, NotFound
+from netloom.model.addresses import contains
 from netloom.model.resources import API_VERSION, AnyResource, builtins
 
 if TYPE_CHECKING:
@@ -209,8 +210,7 @@ def _leads(route: RouteState, name: str) -> bool:
         wanted = ipaddress.ip_network(name)
     except ValueError:
         return route.owner == name
-    destination = route.destination
-    return destination.version == wanted.version and wanted.subnet_of(destination)  # type: ignore[arg-type]  # same family
+    return contains(route.destination, wanted)
 
 
 def _config(context: Context, names: tuple[str, ...], output: str) -> None:
