@@ -28,9 +28,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the machine that tests use
 
+from netloom.cni.compiled import compiled
 from netloom.dataplane import netns
+from netloom.durable import write_durably
 from tests.agent_process import Machine, machine, running_machine
-from tests.cni_calls import NATIVE, OTHERS, PYTHON
+from tests.cni_calls import NATIVE, OTHERS
 
 SINGLE, CROWD, PRESENT = 100, 200, 250
 FEW = 10  # of two families: the Go plugins wait there for duplicate address detection, nearly 2 s a pod
@@ -77,7 +79,7 @@ def contestants(ours: Machine, plain: Machine) -> list[Contestant]:
         Contestant("ptp", f"{OTHERS}/ptp", {"mtu": 1450, "ipam": _host_local(plain, V4)}, plain),
         Contestant("bridge", NATIVE, single | bridge, ours),
         Contestant("go bridge", f"{OTHERS}/bridge", _go_bridge("cni4", _host_local(plain, V4)), plain),
-        Contestant("routed, python", PYTHON, single, ours),
+        Contestant("routed, python", f"{ours.folder}/netloom", single, ours),
         Contestant("routed, dual", NATIVE, {}, ours, few=True),
         Contestant("ptp, dual", f"{OTHERS}/ptp", {"mtu": 1450, "ipam": _host_local(plain, V4, V6)}, plain, few=True),
         Contestant("bridge, dual", NATIVE, bridge, ours, few=True),
@@ -200,6 +202,7 @@ def main() -> None:
     with ExitStack() as stack:
         ours = stack.enter_context(running_machine(command=command))
         plain = stack.enter_context(machine())
+        write_durably(f"{ours.folder}/netloom", compiled(), mode=0o755)
         stack.enter_context(pods(ours))
         stack.enter_context(pods(plain))
         driver = Driver(stack.enter_context(tempfile.TemporaryDirectory(prefix="nl-bench-")))

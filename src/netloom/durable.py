@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 
-def write_durably(path: str, data: bytes | bytearray) -> None:
-    """Temporary file, fsync, rename, fsync of the directory.  Mode 0600; a planted symbolic link is not followed."""
+def write_durably(path: str, data: bytes | bytearray, mode: int = 0o600) -> None:
+    """Temporary file, fsync, rename, fsync of the directory.  `mode` as far as the umask lets it; a planted symbolic link is not followed."""
     temporary = f"{path}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         view = memoryview(data)
         while view:

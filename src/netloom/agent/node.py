@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from netloom.agent import heap
+from netloom.agent.announcing import Announcing
 from netloom.agent.claiming import Claiming
 from netloom.agent.drift import Drift
 from netloom.agent.footing import Footing
@@ -30,7 +32,7 @@ from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity, boot_id
 from netloom.agent.metrics import Metrics
 from netloom.agent.passing import AFTER_NEWS, Known, Passes
-from netloom.agent.publishing import Publisher, endpoint
+from netloom.agent.publishing import Publisher
 from netloom.agent.reaching import Reached
 from netloom.agent.reconciling import Pass
 from netloom.agent.registering import Registration
@@ -46,22 +48,20 @@ from netloom.cni.server import Server
 from netloom.cni.tombstones import Tombstones
 from netloom.config import Settings
 from netloom.dataplane import conntrack
+from netloom.dataplane import netns as namespaces
 from netloom.dataplane.netlink import Events, Netlink
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.sandboxes import Sandboxes
 from netloom.ipam.allocator import Allocator
-from netloom.ipam.blocks import pool_of
 from netloom.ipam.journal import Journal
-from netloom.model.addresses import Interface, Prefix, host_prefix
-from netloom.model.attachments import NetnsId, State
+from netloom.model.addresses import Interface, Prefix
+from netloom.model.attachments import NetnsId
 from netloom.model.host import Host
-from netloom.model.resources import Endpoint
 from netloom.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 _UPKEEP = 5.0  # seconds between looks at claims, dead sandboxes, tombstones
-_PUBLISH = 0.02  # seconds that an Endpoint waits for others: no ADD pays for the one before it
 _RETRY = 1.0  # seconds until a registration that failed is tried again
 _REPORT_SECONDS = 5.0  # that somebody who asks waits for the loop
 
@@ -82,6 +82,7 @@ class Agent:
         self._datastore = datastore = Reached(settings.datastore, known=self._snapshot.revision > 0)
         self._watcher = Watcher(datastore, self._snapshot, self._hand_over, datastore.renew)
         self._publisher = Publisher(datastore, settings.node_name, self._not_published)
+        self._announcing = Announcing(journal, self._publisher, settings.node_name)
         self._allocator = Allocator(
             journal, f"{settings.state_dir}/claims.json", settings.node_name, identity.id, cool_down=settings.cool_down
         )
@@ -92,13 +93,13 @@ class Agent:
             datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id, f"{boot_id()}/{netns}"
         )
         self._registration.heard(self._snapshot)
-        self._remover = LinkRemover(self._open_netlink)
+        self._remover, self._home = LinkRemover(self._open_netlink), namespaces.own()
         self._passes = Passes(kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed)
         self._drift = Drift(events, self._nft, kernel, self._passes, self._hosting, self._remover, self._troubles)
         self._operations = Operations(
             journal,
             self._claiming,
-            Kernel(kernel, self._nft, self._remover, conntrack.flush),
+            Kernel(self._home, kernel, self._nft, self._remover, conntrack.flush),
             Sandboxes,
             self._attachments_changed,
         )
@@ -107,10 +108,9 @@ class Agent:
         self._dispatcher = Dispatcher(self._operations, self._tombstones, netns, self._unready, self._metrics.call)
         self._health = Health(self._unready, self._state, self._metrics.text)
         self._server: Server | None = None
-        self._registering = self._publishing = self._asked = False
+        self._registering = self._asked = False
         self._trimmed = 0
         self._passing_legacy, self._legacy_pools = False, frozenset[Prefix]()
-        self._endpoints: dict[int, Endpoint] = {}
         self._started = time.time()
         self.settled = asyncio.Event()
 
@@ -157,6 +157,7 @@ class Agent:
         with self._troubles.about("remembering"):
             self._memory.keep(self._snapshot, at_once=True)
         self._journal.close()
+        os.close(self._home)
 
     # occasions
 
@@ -192,17 +193,9 @@ class Agent:
         self._loop.call_later(self._settings.resync_interval, self._resync)
 
     def _attachments_changed(self) -> None:
-        """An attachment came or went: its Endpoint follows, with those of others that come at the same time."""
+        """An attachment came or went."""
         self._passes.attachments_changed()
-        if not self._publishing:
-            self._publishing = True
-            self._loop.call_later(_PUBLISH, self._publish)
-
-    def _publish(self) -> None:
-        self._publishing, known = False, self._endpoints
-        ready = (a for a in self._journal.attachments.values() if a.state is State.READY)
-        self._endpoints = {a.sequence: known.get(a.sequence) or endpoint(a, self._settings.node_name) for a in ready}
-        self._publisher.want({e.key: e for e in self._endpoints.values()})
+        self._announcing.attachments_changed()
 
     def _known(self) -> Known:
         return Known(self._snapshot, self._allocator.claims.cidrs, self._registration.tunnel_addresses)
@@ -337,9 +330,9 @@ class Agent:
         return None if self._hosting.addressed else self._hosting.problem
 
     def _mtu(self, addresses: Iterable[Interface]) -> int:
-        pools = (pool_of(host_prefix(a.ip), self._snapshot.pools.values()) for a in addresses)
+        pools = [p for a in addresses for p in self._snapshot.pools.values() if a.ip in p.spec.cidr]
         assert self._passes.host is not None  # the first pass has made it
-        return self._hosting.pod_mtu(self._passes.host, [pool for pool in pools if pool])
+        return self._hosting.pod_mtu(self._passes.host, pools)
 
     def _open_netlink(self) -> Netlink:
         netlink = Netlink()

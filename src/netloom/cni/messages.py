@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ INCOMPATIBLE_VERSION, UNSUPPORTED, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2
 _SINCE: Mapping[str, str] = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 # SPEC, "Section 1": the network's name.  It never becomes a file name here, the length is a bound like any other.
+_REMEMBERED = 4096  # bytes of a document: longer ones are not kept
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
 C = TypeVar("C", bound=Head)
 
@@ -260,7 +262,13 @@ def _previous(config: NetworkConfig) -> Result | None:
 
 def _decode(stdin: bytes, kind: type[C]) -> C:
     with _decoding():
-        return msgspec.json.decode(stdin, type=kind)
+        return _decode_again(stdin, kind) if len(stdin) <= _REMEMBERED else msgspec.json.decode(stdin, type=kind)
+
+
+@lru_cache(maxsize=32)
+def _decode_again(stdin: bytes, kind: type[C]) -> C:
+    """All pods of a network come with the same document, mostly."""
+    return msgspec.json.decode(stdin, type=kind)
 
 
 _PLACE = re.compile(r"(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)

@@ -64,8 +64,10 @@ class Sandboxes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The agent's ways into the node's kernel, all of its one loop's thread, but `flush`, which blocks and is called in another."""
+    """The agent's ways into the node's kernel, all of its one loop's thread, but `flush`, which blocks and is called in another.
+    `netns`: a descriptor of the node's namespace."""
 
+    netns: int
     netlink: Netlink
     nft: Nft
     remover: LinkRemover
@@ -261,7 +263,7 @@ class Operations:
         except (JournalUnwritable, ValueError) as e:
             raise CniError(TRY_AGAIN, f"the journal does not take it: {e}") from e
         try:
-            wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns)
+            wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns, self._kernel.netns)
             self._kernel.nft.admit(sources(attachment), (attachment.bridge,) if attachment.bridge else ())
             self._journal.commit(attachment.key)
         except Exception as e:

@@ -122,7 +122,8 @@ def encode_result(result: Result, version: str) -> bytes:
     ips = tuple(
         ResultAddress(i.address, str(i.address.version) if has_family else "", i.gateway, i.interface) for i in result.ips
     )
-    return _document(version, msgspec.to_builtins(Result(interfaces, ips, routes, result.dns), enc_hook=str))
+    fields = _encoder.encode(Result(interfaces, ips, routes, result.dns))
+    return b'{"cniVersion":"%b"%b' % (version.encode(), b"," + fields[1:] if fields != b"{}" else b"}")
 
 
 def encode_error(error: CniError, version: str) -> bytes:

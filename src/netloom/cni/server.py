@@ -57,20 +57,20 @@ class Server:
             self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            except OSError as e:  # out of descriptors: whoever waits is served when there are some again
-                log.warning("a connection cannot be accepted: %s", e)
-                self._loop.remove_reader(self._socket.fileno())
-                self._loop.call_later(_BREATH, self._listen)
-                return
-            connection.setblocking(False)
-            task = self._loop.create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """One: for the next the loop calls again."""
+        try:
+            connection, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as e:  # out of descriptors: whoever waits is served when there are some again
+            log.warning("a connection cannot be accepted: %s", e)
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.call_later(_BREATH, self._listen)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, connection: socket.socket) -> None:
         descriptors: list[int] = []

@@ -21,7 +21,7 @@ import ipaddress
 import os
 import time
 
-from netloom.calc.pods import IPV4_SETTINGS, host_sysctls, ipv6_sysctls
+from netloom.calc.pods import GATEWAYS, IPV4_SETTINGS, host_sysctls, ipv6_sysctls
 from netloom.calc.tables import Tables
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import (
@@ -42,26 +42,29 @@ from netloom.dataplane.netlink import (
 )
 from netloom.dataplane.sysctls import speaks_ipv6, write_sysctls
 from netloom.errors import DataplaneError
+from netloom.model.addresses import host_prefix
 from netloom.model.attachments import Attachment, Wiring
 from netloom.model.desired import Bridge, NeighbourKey, Route, RouteKey
 
 _FIRST_INDEX = 1 << 30  # above what a kernel gives out by itself in a boot: it counts up from 1
 _INDEXES = 1 << 29
-_LOOPBACK = 1
+_LOOPBACK_UP = set_link(1, up=True)
 _INTAKE = 0.05  # seconds
-_POD_BUFFER = 64 << 10
-_DEFAULT = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 _POD_METRIC = {4: 0, 6: 1024}
+_DEFAULT = {
+    version: RouteKey(ipaddress.ip_network(text), _POD_METRIC[version]) for version, text in ((4, "0.0.0.0/0"), (6, "::/0"))
+}
+_TO_GATEWAY = {version: RouteKey(host_prefix(gateway), _POD_METRIC[version]) for version, gateway in GATEWAYS.items()}
 
 
-def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int) -> None:
+def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, home: int) -> None:
     """Makes everything of `part` (the pod's slice) and the pod's inside.  Raises DataplaneError, then `device` says what is left.
 
-    `kernel`: a socket in the node's namespace; the calling thread is in it too.  `pod`: the namespace's descriptor.
+    `kernel`: a socket in the node's namespace, which the calling thread is in and `home` is a descriptor of.  `pod`: one of the pod's.
     """
     index = _FIRST_INDEX + attachment.sequence % _INDEXES
     _host_end(kernel, attachment, part, pod, index)
-    with netns.entered(pod):
+    with netns.entered(pod, home):
         _pod_end(attachment, index)
     # an end that came up drops packets until the kernel has looked after its carrier; asking for the link makes it do so now
     kernel.ask(get_link(attachment.host_interface))
@@ -126,9 +129,9 @@ def _pod_end(attachment: Attachment, index: int) -> None:
     if 6 in versions:
         write_sysctls({f"net/ipv6/conf/{name}/disable_ipv6": "0", f"net/ipv6/conf/{name}/accept_ra": "0"})
     gateways = [NeighbourKey(name, gateway) for gateway in attachment.gateways if attachment.wiring is Wiring.ROUTED]
-    with Netlink(buffer=_POD_BUFFER) as kernel:
+    with Netlink(buffer=0) as kernel:
         requests = [
-            set_link(_LOOPBACK, up=True),
+            _LOOPBACK_UP,
             *((set_link(index, generates=False),) if 6 in versions else ()),
             set_link(index, up=True),
             *(put_address(index, address) for address in attachment.addresses),
@@ -158,8 +161,8 @@ def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
     for address, gateway in zip(attachment.addresses, attachment.gateways, strict=True):
         version = address.version
         if routed:
-            found[RouteKey(ipaddress.ip_network(gateway), _POD_METRIC[version])] = Route(device=name)
-        found[RouteKey(_DEFAULT[version], _POD_METRIC[version])] = Route(device=name, gateway=gateway, onlink=routed)
+            found[_TO_GATEWAY[version]] = Route(device=name)
+        found[_DEFAULT[version]] = Route(device=name, gateway=gateway, onlink=routed)
     return found
 
 
@@ -171,7 +174,7 @@ def inspect(kernel: Netlink, attachment: Attachment, pod: int, mac: str) -> list
     if host is None:
         return [f"the host interface {attachment.host_interface} is gone"]
     found = [] if host.up else [f"the host interface {attachment.host_interface} is down"]
-    with netns.entered(pod), Netlink(buffer=_POD_BUFFER) as inside:
+    with netns.entered(pod), Netlink(buffer=0) as inside:
         end = device(inside, name)
         if end is None:
             return [*found, f"there is no {name} in the sandbox"]

@@ -61,7 +61,8 @@ class Node:
         self.may_flush.set()
         self.remover = LinkRemover(Netlink, threads=2)
         self.flushed: list[Collection[Address]] = []
-        kernel = Kernel(self.netlink, self.rules, self.remover, self.flush)
+        self.netns = netns.own()
+        kernel = Kernel(self.netns, self.netlink, self.rules, self.remover, self.flush)
         self.operations = Operations(self.journal, self, kernel, Sandboxes, lambda: None)
         self._numbers = iter(range(2, 60))
 

@@ -57,7 +57,11 @@ def kernel(node: int) -> Iterator[Netlink]:
 
 
 def attach(kernel: Netlink, one: Attachment, pod: int) -> Attachment:
-    wiring.attach(kernel, one, pod_tables(one), pod)
+    home = netns.own()
+    try:
+        wiring.attach(kernel, one, pod_tables(one), pod, home)
+    finally:
+        os.close(home)
     return one
 
 

@@ -1,7 +1,7 @@
 """The socket: requests go out in batches, and every answer is matched to its request by sequence number.
 
 The kernel works a whole send off before `send` returns, message by message, and goes on after a failing one.  So after the
-send all answers are waiting: an error for each failed message, an acknowledgement for each that asked for one.  Answers
+send all answers are waiting: an error for each failed message, and an acknowledgement of the last.  Answers
 to earlier requests (somebody gave up half way) carry older sequence numbers and are passed over.
 
 The tricky thing is a full receive buffer: the kernel then drops answers and says ENOBUFS once.  What was dropped is unknown,
@@ -64,7 +64,9 @@ class NetlinkError(DataplaneError):
 
 
 class Netlink:
-    """One NETLINK_ROUTE socket in the calling thread's namespace, or in the one of descriptor `netns`.  For one thread at a time."""
+    """One NETLINK_ROUTE socket in the calling thread's namespace, or in the one of descriptor `netns`.  For one thread at a time.
+
+    `buffer`: bytes of room for answers; 0: what the kernel gives, which is enough for a handful of requests."""
 
     def __init__(self, netns: int | None = None, *, buffer: int = BUFFER) -> None:
         if netns is None:
@@ -89,8 +91,8 @@ class Netlink:
         return int(self._socket.getsockname()[0])
 
     def transact(self, *requests: bytes) -> None:
-        """All in one send, each acknowledged.  Raises the first NetlinkError after the kernel has worked on all of them."""
-        if requests and (errors := self._send(requests, acknowledge_all=True)):
+        """All in one send.  Raises the first NetlinkError after the kernel has worked on all of them."""
+        if requests and (errors := self._send(requests)):
             raise errors[min(errors)]
 
     def send_many(self, requests: Sequence[bytes]) -> dict[int, NetlinkError]:
@@ -120,7 +122,7 @@ class Netlink:
 
     def _send_chunk(self, requests: Sequence[bytes], start: int, end: int) -> dict[int, NetlinkError]:
         try:
-            errors = self._send(requests[start:end], acknowledge_all=False)
+            errors = self._send(requests[start:end])
         except DataplaneError as e:
             if e.errno != errno.ENOBUFS or end - start == 1:
                 raise
@@ -135,14 +137,13 @@ class Netlink:
             while True:
                 self._socket.recv(DATAGRAM, socket.MSG_DONTWAIT)
 
-    def _send(self, requests: Sequence[bytes], *, acknowledge_all: bool) -> dict[int, NetlinkError]:
+    def _send(self, requests: Sequence[bytes]) -> dict[int, NetlinkError]:
+        """Only the last one is acknowledged if all goes well, which saves a receive for each of the others."""
         data = bytearray().join(requests)
         first = self._sequence + 1
         offset = 0
         for sequence, request in enumerate(requests, first):
             _SEQUENCE.pack_into(data, offset + _SEQUENCE_OFFSET, sequence & _U32)
-            if acknowledge_all:
-                _add_flags(data, offset, NLM_F_ACK)
             offset += len(request)
         _add_flags(data, offset - len(requests[-1]), NLM_F_ACK)
         self._sequence = (self._sequence + len(requests)) & _U32
@@ -213,8 +214,9 @@ def _open(buffer: int) -> socket.socket:
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
         sock.setsockopt(SOL_NETLINK, option, 1)
-    sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
-    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+    if buffer:
+        sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", PATIENCE, 0))
     sock.bind((0, 0))
     return sock

@@ -37,7 +37,7 @@ IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, mask of fla
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP = 12, 18, 20, 26, 27
-IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 28, 29, 37
+IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 28, 29, 31, 32, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
 VETH_INFO_PEER = 1
 IFLA_BRPORT_MODE = 4
@@ -66,6 +66,7 @@ IPV4_DEVCONF = {  # linux/ip.h; what `set_link(ipv4=...)` takes
 
 _PORT = struct.Struct("!H")
 _BRIDGE_OPTIONS = struct.Struct("=II")  # struct br_boolopt_multi: values, mask of values to change
+_ONE_QUEUE = u32(IFLA_NUM_TX_QUEUES, 1) + u32(IFLA_NUM_RX_QUEUES, 1)
 _NOT_GULLIBLE = attribute(IFLA_BR_MULTI_BOOLOPT, _BRIDGE_OPTIONS.pack(BR_NO_LINK_LOCAL_LEARNING, BR_NO_LINK_LOCAL_LEARNING))
 
 
@@ -117,15 +118,20 @@ def new_veth(
     master: int = 0,
     up: bool = False,
 ) -> bytes:
-    """A veth whose other end is born in namespace `netns` (a descriptor) with its final name.  Index 0: the kernel chooses."""
+    """A veth whose other end is born in namespace `netns` (a descriptor) with its final name.  Index 0: the kernel chooses.
+
+    With one queue in each direction: left alone, the kernel makes one for each of the machine's processors, files below /sys
+    for each, and a fifth of a veth's birth goes into that even with two processors.  Only a veth with an XDP program uses them."""
     other = (
         IFINFO.pack(AF_UNSPEC, 0, peer_index, 0, 0)
         + text(IFLA_IFNAME, peer)
         + attribute(IFLA_ADDRESS, mac_bytes(peer_mac))
         + u32(IFLA_MTU, mtu)
         + u32(IFLA_NET_NS_FD, netns)
+        + _ONE_QUEUE
     )
-    return _new(name, "veth", mac, mtu, index, up, nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other)), master=master)
+    data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
+    return _new(name, "veth", mac, mtu, index, up, data, _ONE_QUEUE, master=master)
 
 
 def new_bridge(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) -> bytes:
@@ -246,7 +252,9 @@ def parse_index_and_name(body: bytes) -> tuple[int, str]:
     return index, to_text(attributes(body, IFINFO.size)[IFLA_IFNAME])
 
 
-def _new(name: str, kind: str, mac: Mac, mtu: int, index: int, up: bool, data: bytes = b"", *, master: int = 0) -> bytes:
+def _new(
+    name: str, kind: str, mac: Mac, mtu: int, index: int, up: bool, data: bytes = b"", more: bytes = b"", *, master: int = 0
+) -> bytes:
     body = (
         IFINFO.pack(AF_UNSPEC, 0, index, IFF_UP if up else 0, IFF_UP if up else 0)
         + text(IFLA_IFNAME, name)
@@ -254,6 +262,7 @@ def _new(name: str, kind: str, mac: Mac, mtu: int, index: int, up: bool, data: b
         + u32(IFLA_MTU, mtu)
         + (u32(IFLA_MASTER, master) if master else b"")
         + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind), data)
+        + more
     )
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
