@@ -115,8 +115,8 @@ class Agent:
         self.settled = asyncio.Event()
 
     async def start(self) -> None:
-        """Listens when it returns.  ADDs are served once it is `settled`: set by the first pass that knows the whole cluster, when the
-        datastore has been asked whether this node's blocks are still its own, or when the datastore is away."""
+        """Listens when it returns.  ADDs are served once it is `settled`: set by the first pass that knows the whole cluster with this
+        node in it, when the datastore has been asked whether its blocks are still its own, or when the datastore is away."""
         if self._settings.health_address:
             self._health.serve_address(self._settings.health_address)
         self._passes.run()
@@ -205,7 +205,8 @@ class Agent:
         complete = self._snapshot.complete
         if done is not None:
             self._metrics.passed(done, in_sync=self._passes.in_sync_since is not None)
-        if complete and self._asked:
+        host = self._passes.host
+        if complete and self._asked and host is not None and not self._registration.due(self._snapshot, host):
             self.settled.set()
         if complete and self._passes.desired.filter.pools != self._legacy_pools:
             self._legacy_pools = self._passes.desired.filter.pools

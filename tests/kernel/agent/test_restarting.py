@@ -14,6 +14,7 @@ import pytest
 from netloom.dataplane import netns
 from netloom.model.resources import Node
 from tests.agent_process import Machine, running_machine
+from tests.cni_calls import NATIVE, call
 from tests.kernel.agent.conftest import BRIDGED, Place, eventually, place_of, remote_node
 from tests.kernel.agent.flows import Flow
 from tests.kernel.iproute import run
@@ -133,3 +134,11 @@ def test_a_restart_writes_nothing_to_the_datastore(place: Place, number: signal.
     place.machine.restart(number)
     time.sleep(0.5)
     assert place.store.list().revision == before
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_who_says_it_is_ready_serves(attempt: int) -> None:
+    """Also the first time, when the datastore has to hear of the node before the node may claim anything."""
+    with running_machine() as machine, machine.sandbox() as sandbox:
+        answer = call(NATIVE, "ADD", machine.run_dir, sandbox.container_id, sandbox.path)
+        assert answer.ok, answer.stdout
