@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netloom.calc.pods import pod
+from netloom.calc.ports import localnet, needs_localnet
 from netloom.calc.remote import remote
 from netloom.calc.rules import rules, sysctls
 from netloom.calc.tables import Tables
@@ -28,4 +29,7 @@ def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, o
     for attachment in present:
         tables.add(pod(attachment))
     tables.sysctls |= sysctls(snapshot, host)
-    return tables.over(others or remote(snapshot, host), rules(snapshot, present, host))
+    wanted = rules(snapshot, present, host)
+    for interface in needs_localnet(wanted.published):
+        tables.sysctls |= localnet(interface, on=True)
+    return tables.over(others or remote(snapshot, host), wanted)

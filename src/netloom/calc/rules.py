@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netloom.calc.encap import ENCAPS, vxlan
+from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
 from netloom.model.desired import Filter, Source
 from netloom.model.host import Host
@@ -27,6 +28,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> 
         vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if tunnels else frozenset(),
         vxlan_port=host.port if tunnels else 0,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
+        published=frozenset(port for a in attachments for port in published(a)),
     )
 
 

@@ -47,6 +47,21 @@ class State(enum.Enum):
     LEAVING = "leaving"
 
 
+class PublishedPort(msgspec.Struct, frozen=True):
+    """A port of the host that leads to the pod's.  `host_address` None: every address that the host has; 0.0.0.0 or ::, every one
+    of that family."""
+
+    protocol: str
+    host_port: int
+    container_port: int
+    host_address: Address | None = None
+
+    def __str__(self) -> str:
+        """As `docker run -p` has it."""
+        where = f"[{self.host_address}]" if self.host_address and self.host_address.version == 6 else self.host_address
+        return f"{f'{where}:' if where else ''}{self.host_port}:{self.container_port}/{self.protocol}"
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` grows with every ADD on this node: a pass never removes what is newer than its input, a release that names
     an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows."""
@@ -66,6 +81,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = "default"
     pod: str = ""
     labels: Mapping[str, str] = {}
+    ports: tuple[PublishedPort, ...] = ()
 
     @property
     def alias(self) -> str:

@@ -95,6 +95,18 @@ class Source(NamedTuple):
     address: Address
 
 
+class Published(NamedTuple):
+    """A port of this host that leads to a pod's, in one family.  `host_address` None: every address of that family that the host
+    has.  `interface`: by which the pod's own packets come in, its host interface or its bridge."""
+
+    protocol: str
+    host_address: Address | None
+    host_port: int
+    address: Address
+    port: int
+    interface: str
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """The nft ruleset as data.
@@ -106,6 +118,7 @@ class Filter:
     vteps:      underlay addresses that may send us VXLAN
     vxlan_port: UDP port of VXLAN, 0 where none is used: from pods it is dropped
     bridges:    our bridges: their ports are filtered in the bridge family too
+    published:  ports of the host that lead to pods
     """
 
     sources: frozenset[Source] = frozenset()
@@ -115,6 +128,7 @@ class Filter:
     vteps: frozenset[Address] = frozenset()
     vxlan_port: int = 0
     bridges: frozenset[str] = frozenset()
+    published: frozenset[Published] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
