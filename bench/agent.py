@@ -15,9 +15,20 @@ import sys
 import time
 
 from netloom.datastore import Datastore, connect
-from netloom.ipam.blocks import block_name, slot_at
+from netloom.ipam.blocks import slot_at
 from netloom.model.addresses import Mac
-from netloom.model.resources import Claim, Encapsulation, IPBlock, IPBlockSpec, IPPool, IPPoolSpec, Metadata, Node, NodeSpec
+from netloom.model.resources import (
+    Claim,
+    Encapsulation,
+    IPBlock,
+    IPBlockSpec,
+    IPPool,
+    IPPoolSpec,
+    Metadata,
+    Node,
+    NodeSpec,
+    block_name,
+)
 from tests.agent_process import Machine
 from tests.agent_process import machine as prepared
 from tests.cni_calls import NATIVE, call

@@ -2,6 +2,9 @@
 
 A block counts for the node that its record names, and only while a Node of that incarnation exists.  Our own blocks are
 blackholed with the highest metric: a packet to an address that no pod holds ends here, and does not travel in circles.
+
+What one node says of itself draws no traffic of another's: blocks stand under their own names and are a slot of their pool, so that
+two cannot overlap; a tunnel address lies in its node's own blocks; a VTEP MAC that two nodes show leads to neither.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ from netloom.calc import metrics
 from netloom.calc.encap import ENCAPS, reach
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import Prefix, contains, overlap
+from netloom.model.addresses import Mac, Prefix, contains, overlap
 from netloom.model.desired import Route, RouteKey, RouteKind
 from netloom.model.host import Host
-from netloom.model.resources import IPPool, Node
+from netloom.model.resources import IPPool, Node, block_name
 from netloom.model.snapshot import Snapshot
 
 
@@ -23,8 +26,13 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
     tables = Tables()
     for encap in {id(e): e for pool in snapshot.pools.values() for e, _ in (ENCAPS[pool.spec.encapsulation],)}.values():
         tables.add(encap.local(host))
-    for (name, pool_name), prefixes in _claims(snapshot, host, tables.problems).items():
-        peer = _peer(snapshot.nodes[name], tuple(prefixes))
+    claims = _claims(snapshot, host, tables.problems)
+    shared = _shared_macs(snapshot, host, tables.problems)
+    held: dict[str, list[Prefix]] = defaultdict(list)
+    for (name, _), prefixes in claims.items():
+        held[name] += prefixes
+    for (name, pool_name), prefixes in claims.items():
+        peer = _peer(snapshot.nodes[name], tuple(prefixes), held[name], shared)
         tables.add(reach(snapshot.pools[pool_name].spec.encapsulation, host, peer))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
@@ -36,6 +44,9 @@ def _claims(snapshot: Snapshot, host: Host, problems: list[str]) -> dict[tuple[s
     found: dict[tuple[str, str], list[Prefix]] = defaultdict(list)
     for block in snapshot.blocks.values():
         pool = _pool_of(snapshot, block.spec.cidr)
+        if block.name != block_name(block.spec.cidr) or (pool and block.spec.cidr.prefixlen != pool.spec.block_size):
+            problems.append(f"block {block.name} is no slot of its pool: what it claims does not count (netloom ipam check)")
+            continue
         for claim in block.spec.claims:
             if claim.node == host.node or any(overlap(claim.cidr, own) for own in host.blocks):
                 continue
@@ -53,12 +64,24 @@ def _pool_of(snapshot: Snapshot, cidr: Prefix) -> IPPool | None:
     return next((pool for pool in snapshot.pools.values() if contains(pool.spec.cidr, cidr)), None)
 
 
-def _peer(node: Node, prefixes: tuple[Prefix, ...]) -> Peer:
+def _shared_macs(snapshot: Snapshot, host: Host, problems: list[str]) -> set[Mac]:
+    """VTEP MACs that more than one node shows, this one included."""
+    shown: dict[Mac, str] = {host.vtep_mac: host.node} if host.vtep_mac else {}
+    shared = set()
+    for node in snapshot.nodes.values():
+        if (mac := node.spec.vtep_mac) and shown.setdefault(mac, node.name) != node.name:
+            problems.append(f"nodes {shown[mac]} and {node.name} have the same VTEP MAC {mac}: VXLAN leads to neither")
+            shared.add(mac)
+    return shared
+
+
+def _peer(node: Node, prefixes: tuple[Prefix, ...], held: list[Prefix], shared: set[Mac]) -> Peer:
+    """`held`: all that it claims, in any pool."""
     return Peer(
         name=node.name,
         addresses=tuple(a.ip for a in node.spec.addresses),
         prefixes=prefixes,
         metric=metrics.node_metric(node.name),
-        vtep_mac=node.spec.vtep_mac,
-        tunnel_addresses=node.spec.tunnel_addresses,
+        vtep_mac=node.spec.vtep_mac if node.spec.vtep_mac not in shared else None,
+        tunnel_addresses=tuple(a for a in node.spec.tunnel_addresses if any(a in prefix for prefix in held)),
     )

@@ -47,12 +47,6 @@ _WINDOW = 1 << 16
 """Slots that are gone through together: more than nodes that ever claim at once, and few enough to write."""
 
 
-def block_name(slot: Prefix) -> str:
-    """Name of the slot's record: `10-244-0-64-26`, and for IPv6 all eight groups, so that a name never starts with `-`."""
-    text = slot.network_address.exploded.replace(".", "-").replace(":", "-")
-    return f"{text}-{slot.prefixlen}"
-
-
 def slot_count(pool: IPPool) -> int:
     return 1 << (pool.spec.block_size - pool.spec.cidr.prefixlen)
 

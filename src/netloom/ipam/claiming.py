@@ -21,10 +21,10 @@ import msgspec
 
 from netloom.datastore import Datastore, Listing, Stored
 from netloom.errors import Conflict, NotFound, Unavailable
-from netloom.ipam.blocks import block_name, slots_in_order
+from netloom.ipam.blocks import slots_in_order
 from netloom.ipam.claims import Claims, Held
 from netloom.model.addresses import Prefix, contains, overlap
-from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPool, Metadata
+from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPool, Metadata, block_name
 
 KIND = "IPBlock"
 _ATTEMPTS = 1000

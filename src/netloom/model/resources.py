@@ -199,6 +199,13 @@ class IPBlock(Resource, frozen=True, kw_only=True, tag="IPBlock"):
     spec: IPBlockSpec
 
 
+def block_name(slot: Prefix) -> str:
+    """Name of the slot's record: `10-244-0-64-26`, and for IPv6 all eight groups, so that a name never starts with `-`.  A record
+    under any other name is nobody's: two would speak of one slot."""
+    text = slot.network_address.exploded.replace(".", "-").replace(":", "-")
+    return f"{text}-{slot.prefixlen}"
+
+
 class IPReservationSpec(Spec, frozen=True, kw_only=True):
     reserved_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="reservedCIDRs")
 

@@ -14,9 +14,8 @@ import pytest
 
 from netloom.dataplane import netns
 from netloom.datastore import Datastore, connect
-from netloom.ipam.blocks import block_name
 from netloom.model.addresses import Mac
-from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPoolSpec, Metadata, Node, NodeSpec
+from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPoolSpec, Metadata, Node, NodeSpec, block_name
 from tests.agent_process import POOLS, Machine, Sandbox, running_machine
 from tests.cni_calls import CONFIG, NATIVE, Answer, Document, call
 from tests.kernel.iproute import run

@@ -6,6 +6,7 @@ import ipaddress
 import itertools
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from netloom.calc import desired
@@ -23,6 +24,7 @@ from netloom.model.resources import (
     Metadata,
     Node,
     NodeSpec,
+    block_name,
 )
 from netloom.model.snapshot import Snapshot
 
@@ -60,8 +62,7 @@ def node(number: int, underlay: str | None = None) -> Node:
 def block(number: int, cidr: str | None = None, node_id: str | None = None) -> IPBlock:
     slot: Prefix = prefix(cidr or f"10.244.{number}.0/26")
     claim = Claim(cidr=slot, node=f"node{number}", node_id=node_id or f"id{number}")
-    name = str(slot).replace(".", "-").replace(":", "-").replace("/", "-").strip("-")
-    return IPBlock(metadata=Metadata(name=name), spec=IPBlockSpec(cidr=slot, claims=(claim,)))
+    return IPBlock(metadata=Metadata(name=block_name(slot)), spec=IPBlockSpec(cidr=slot, claims=(claim,)))
 
 
 def attachment(name: str, ip: str, *, bridge: str | None = None) -> Attachment:
@@ -237,3 +238,47 @@ def test_the_order_of_events_leaves_no_trace() -> None:
         for r in order:
             snapshot = snapshot.updated(5, [(r.kind, r.key, None)])
         assert desired(snapshot, [], HOST) == desired(Snapshot(), [], HOST)
+
+
+# What one node says of itself draws nobody else's traffic
+
+
+def refused(result: Desired, words: str) -> bool:
+    """Nothing leads to another node, and it is said why."""
+    led = [r for r in result.routes.values() if r.kind is not RouteKind.BLACKHOLE]
+    return not led and any(words in problem for problem in result.problems)
+
+
+def test_a_block_under_another_name_leads_nowhere() -> None:
+    forged = msgspec.structs.replace(block(2), metadata=Metadata(name="evil"))
+    assert refused(desired(Snapshot.of(1, [pool(), node(2), forged]), [], HOST), "block evil is no slot of its pool")
+
+
+def test_a_block_that_is_no_slot_leads_nowhere() -> None:
+    """A wide one would take in others', a narrow one would win over them."""
+    for cidr in ("10.244.0.0/17", "10.244.2.0/27", "10.244.2.7/32"):
+        result = desired(Snapshot.of(1, [pool(), node(2), block(2, cidr)]), [], HOST)
+        assert refused(result, "is no slot of its pool"), cidr
+
+
+def test_a_tunnel_address_outside_a_nodes_own_blocks_is_not_believed() -> None:
+    thief = msgspec.structs.replace(
+        node(2), spec=msgspec.structs.replace(node(2).spec, tunnel_addresses=(address("10.244.3.0"),))
+    )
+    result = desired(Snapshot.of(1, [pool(), thief, node(3), block(2), block(3)]), [], HOST)
+    assert "neighbour 10.244.3.0 lladdr 66:00:00:00:00:03 dev loom.vxlan" in shown(result)
+    assert not [line for line in shown(result) if "10.244.2.0/26" in line]
+    assert any("node2 has not published a tunnel address" in problem for problem in result.problems)
+
+
+def test_a_vtep_mac_that_two_nodes_show_leads_to_neither() -> None:
+    double = msgspec.structs.replace(node(2), spec=msgspec.structs.replace(node(2).spec, vtep_mac=Mac("66:00:00:00:00:03")))
+    result = desired(Snapshot.of(1, [pool(), double, node(3), block(2), block(3)]), [], HOST)
+    assert refused(result, "nodes node2 and node3 have the same VTEP MAC 66:00:00:00:00:03")
+
+
+def test_a_vtep_mac_that_is_our_own_leads_nowhere() -> None:
+    double = msgspec.structs.replace(node(2), spec=msgspec.structs.replace(node(2).spec, vtep_mac=HOST.vtep_mac))
+    assert refused(
+        desired(Snapshot.of(1, [pool(), double, block(2)]), [], HOST), "nodes node1 and node2 have the same VTEP MAC"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 
-from netloom.ipam.blocks import block_name
 from netloom.model.addresses import Interface, Mac, Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, host_interface_name
 from netloom.model.resources import (
@@ -19,6 +18,7 @@ from netloom.model.resources import (
     Metadata,
     Node,
     NodeSpec,
+    block_name,
 )
 
 LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from netloom.ipam.blocks import (
     Block,
-    block_name,
     gateway,
     kept,
     node_address,
@@ -21,6 +20,7 @@ from netloom.ipam.blocks import (
     slots_in_order,
 )
 from netloom.model.addresses import contains
+from netloom.model.resources import block_name
 from netloom.model.validation import check_object_name
 from tests.pure.ipam.making import pool, prefix
 

@@ -8,7 +8,7 @@ from netloom.datastore import Datastore, Stored
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.datastore.records import Record
 from netloom.errors import Unavailable
-from netloom.ipam.blocks import block_name, slots_in_order
+from netloom.ipam.blocks import slots_in_order
 from netloom.ipam.claiming import (
     assert_claims,
     claim_exactly,
@@ -19,7 +19,7 @@ from netloom.ipam.claiming import (
     taking,
 )
 from netloom.ipam.claims import Claims, Held
-from netloom.model.resources import AnyResource, IPBlock
+from netloom.model.resources import AnyResource, IPBlock, block_name
 from tests.pure.ipam.making import block, claim, pool, prefix
 
 POOL = pool("p", "10.244.0.0/24", 26)
