@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 KIND = "Endpoint"
 _RETRY = 1.0, 30.0  # seconds: first, longest
+_BREATH = 0.0005  # seconds between writes: a claim, which pods wait for, gets in between
 _ATTEMPTS = 20  # at one object, when others write it at the same time
 
 
@@ -88,6 +89,7 @@ class Publisher:
             endpoint = want.get(key)
             if have.get(key) == endpoint:
                 continue
+            self._stopping.wait(_BREATH)
             try:
                 self._write(key, endpoint)
             except Unavailable:
