@@ -28,15 +28,13 @@ from netloom.cni.results import FALLBACK_VERSION, VERSIONS, Dns, Result, decode_
 from netloom.errors import CniError
 from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
 from netloom.model.attachments import AttachmentKey, NetnsId, Wiring
-from netloom.model.validation import check_labels
+from netloom.model.validation import check_labels, check_network_name
 
 INCOMPATIBLE_VERSION, UNSUPPORTED, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 6, 7, 8
 
 _SINCE: Mapping[str, str] = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
-# SPEC, "Section 1": the network's name.  It never becomes a file name here, the length is a bound like any other.
 _REMEMBERED = 4096  # bytes of a document: longer ones are not kept
-_NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
 C = TypeVar("C", bound=Head)
 
 
@@ -108,8 +106,10 @@ def parse(environment: Mapping[str, str], stdin: bytes, netns: NetnsId | None, h
     command = check_variables(environment)
     head = _decode(stdin, Head)
     _check_version(command, head.cni_version)
-    if not _NETWORK_NAME.match(head.name):
-        raise CniError(INVALID_CONFIG, f"name: {head.name[:80]!r} is not a network's name (letters, digits, '_', '.', '-')")
+    try:
+        check_network_name(head.name, "name")
+    except ValueError as e:
+        raise CniError(INVALID_CONFIG, str(e)) from e
     return _PARSERS[command](_Parts(environment, stdin, head, netns, host))
 
 

@@ -6,7 +6,7 @@ write about themselves is theirs.  The same rules serve `netloom apply` and `net
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from netloom.model.addresses import contains
@@ -28,7 +28,8 @@ def check_against(existing: Snapshot, new: Iterable[AnyResource]) -> tuple[Probl
     """What stands against writing `new`, all of it together, over `existing`."""
     written = tuple(new)
     pools = {r.key: r for r in written if isinstance(r, IPPool)}
-    problems = [*_overlaps({**existing.pools, **pools}, pools)]
+    every = {**existing.pools, **pools}
+    problems = [*_overlaps(every, pools), *_networks(every.values(), pools)]
     for resource in written:
         match resource:
             case IPPool():
@@ -67,6 +68,21 @@ def _overlaps(pools: dict[str, IPPool], new: dict[str, IPPool]) -> Iterator[Prob
             yield Problem(blamed, "spec.cidr", message, "choose a range that no pool has: netloom get pools")
 
 
+def _networks(pools: Iterable[IPPool], new: Container[str]) -> Iterator[Problem]:
+    """A network is one link: it has at most one pool of each family, and all on one node."""
+    owners: dict[tuple[str, int], IPPool] = {}
+    for pool in sorted((p for p in pools if p.spec.network), key=lambda p: (p.key in new, p.key)):  # the new ones are blamed
+        network, version = pool.spec.network, pool.spec.cidr.version
+        other = owners.setdefault((network, version), pool)
+        if pool.key in new and other is not pool:
+            message = f"network {network} has an IPv{version} pool already: {other.name} ({other.spec.cidr})"
+            yield Problem(pool, "spec.network", message, f"change that one, or delete it: netloom get pool {other.name}")
+        sister = owners.get((network, 10 - version))
+        if pool.key in new and sister is not None and sister.spec.node != pool.spec.node:
+            message = f"network {network} is on node {sister.spec.node} (pool {sister.name})"
+            yield Problem(pool, "spec.node", message, "a network is one link of one node: name that node, or another network")
+
+
 def _pool(pool: IPPool, existing: Snapshot) -> Iterator[Problem]:
     for node in existing.nodes.values():
         for address in node.spec.addresses:
@@ -83,6 +99,20 @@ def _pool(pool: IPPool, existing: Snapshot) -> Iterator[Problem]:
             path, change = ("spec.blockSize", f"{old.spec.block_size} → {pool.spec.block_size}")
         message = f"{change} would strand {len(stranded)} blocks that nodes hold ({_nodes(stranded)})"
         yield Problem(pool, path, message, "make a pool beside it, write `disabled: true` in this one, and replace its pods")
+    elif old and (claimed := _claimed(old, existing)):
+        yield from _moved(pool, old, claimed)
+
+
+def _moved(pool: IPPool, old: IPPool, claimed: list[IPBlock]) -> Iterator[Problem]:
+    """What pods have by now: a link, a node, a way out."""
+    for field in ("network", "node", "gateway"):
+        before, after = getattr(old.spec, field), getattr(pool.spec, field)
+        if before != after:
+            message = (
+                f"{before or 'none'} → {after or 'none'} would cut off the pods of {len(claimed)} blocks ({_nodes(claimed)})"
+            )
+            hint = "write `disabled: true`, and change it when its pods are gone (netloom ipam show --blocks)"
+            yield Problem(pool, f"spec.{field}", message, hint)
 
 
 def _node(node: Node, old: Node | None) -> Iterator[Problem]:

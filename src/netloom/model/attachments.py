@@ -62,9 +62,17 @@ class PublishedPort(msgspec.Struct, frozen=True):
         return f"{f'{where}:' if where else ''}{self.host_port}:{self.container_port}/{self.protocol}"
 
 
+class OwnNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool of a CNI network that has its own said at ADD (model.resources.IPPoolSpec)."""
+
+    internal: bool = False
+    isolated: bool = True
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` grows with every ADD on this node: a pass never removes what is newer than its input, a release that names
-    an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows."""
+    an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows.  `own_network` None: they
+    are the cluster's."""
 
     key: AttachmentKey
     sequence: int
@@ -81,6 +89,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = "default"
     pod: str = ""
     labels: Mapping[str, str] = {}
+    own_network: OwnNetwork | None = None
     ports: tuple[PublishedPort, ...] = ()
 
     @property

@@ -118,6 +118,8 @@ class Filter:
     vteps:      underlay addresses that may send us VXLAN
     vxlan_port: UDP port of VXLAN, 0 where none is used: from pods it is dropped
     bridges:    our bridges: their ports are filtered in the bridge family too
+    internal:   those of them that nothing is forwarded to or from
+    isolated:   those that are kept apart from other networks and the cluster's pods
     published:  ports of the host that lead to pods
     """
 
@@ -128,6 +130,8 @@ class Filter:
     vteps: frozenset[Address] = frozenset()
     vxlan_port: int = 0
     bridges: frozenset[str] = frozenset()
+    internal: frozenset[str] = frozenset()
+    isolated: frozenset[str] = frozenset()
     published: frozenset[Published] = frozenset()
 
 

@@ -30,7 +30,14 @@ from netloom.model.addresses import (
     parse_prefix,
 )
 from netloom.model.selectors import parse_selector
-from netloom.model.validation import check_interface_name, check_labels, check_mac, check_name, check_object_name
+from netloom.model.validation import (
+    check_interface_name,
+    check_labels,
+    check_mac,
+    check_name,
+    check_network_name,
+    check_object_name,
+)
 
 API_VERSION: Literal["netloom.io/v1"] = "netloom.io/v1"
 EMPTY: Mapping[str, str] = {}
@@ -137,7 +144,15 @@ BLOCK_SIZES: Mapping[int, range] = {4: range(20, 33), 6: range(116, 129)}
 DEFAULT_BLOCK_SIZE: Mapping[int, int] = {4: 26, 6: 122}
 
 
+NETWORK_LENGTHS: Mapping[int, range] = {4: range(8, 31), 6: range(16, 127)}
+"""Prefix lengths that leave a network its own address, a gateway and a pod, and the host the rest of the world."""
+
+
 class IPPoolSpec(Spec, frozen=True, kw_only=True):
+    """`network`: the pool belongs to the CNI network of this name, on `node` alone, as a network of Docker does to its host: all of
+    it is one link, whose prefix length its pods show and whose `gateway` (the first address, unless said) the bridge holds.
+    `internal`: nothing is forwarded into it or out of it.  `isolated`: nor from or to other networks and the cluster's pods."""
+
     cidr: Prefix
     block_size: int = 0
     encapsulation: Encapsulation = Encapsulation.NONE
@@ -145,6 +160,11 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
     node_selector: str = "all()"
     namespace_selector: str = "all()"
     disabled: bool = False
+    network: str = ""
+    node: str = ""
+    gateway: Address | None = None
+    internal: bool = False
+    isolated: bool = True
 
     def __post_init__(self) -> None:
         version = self.cidr.version
@@ -164,6 +184,38 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
                 parse_selector(text)
             except ValueError as e:
                 raise ValueError(f"spec.{field}: {e}") from e
+        if self.network:
+            self._check_network()
+        elif self.node or self.gateway or self.internal:
+            field = "node" if self.node else "gateway" if self.gateway else "internal"
+            raise ValueError(f"spec.{field}: belongs to a pool with `network`; this one serves the cluster")
+
+    def _check_network(self) -> None:
+        cidr, lengths = self.cidr, NETWORK_LENGTHS[self.cidr.version]
+        check_network_name(self.network, "spec.network")
+        if not self.node:
+            raise ValueError(f"spec.node: network {self.network} lives on one node; name it (netloom get nodes)")
+        check_object_name(self.node, "spec.node")
+        if self.encapsulation is not Encapsulation.NONE:
+            raise ValueError(
+                f"spec.encapsulation: network {self.network} lives on one node, there is nowhere to carry its packets"
+            )
+        if cidr.prefixlen not in lengths:
+            raise ValueError(f"spec.cidr: {cidr} is no network's; IPv{cidr.version} takes /{lengths[0]} to /{lengths[-1]}")
+        if self.internal and self.nat_outgoing:
+            raise ValueError("spec.natOutgoing: nothing leaves an internal network")
+        if self.gateway is None:
+            msgspec.structs.force_setattr(self, "gateway", cidr.network_address + 1)
+        if self.gateway not in cidr:
+            raise ValueError(f"spec.gateway: {self.gateway} is outside {cidr}")
+        if self.gateway in (cidr.network_address, *((cidr.broadcast_address,) if cidr.version == 4 else ())):
+            raise ValueError(f"spec.gateway: {self.gateway} is the network's own or its broadcast address, no host's")
+
+    @property
+    def kept(self) -> tuple[Address, ...]:
+        """Of a network: what no pod gets."""
+        last = (self.cidr.broadcast_address,) if self.cidr.version == 4 else ()
+        return (self.cidr.network_address, *((self.gateway,) if self.gateway else ()), *last)
 
 
 class IPPool(Resource, frozen=True, kw_only=True, tag="IPPool"):

@@ -14,6 +14,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}\Z")
 
 # The kernel's dev_valid_name() (net/core/dev.c): at most 15 bytes, no slash, colon or white space, not "." or "..".  Beyond that
@@ -51,6 +52,13 @@ def check_container_id(text: str) -> None:
     """CNI SPEC 1.1.0, parameters: alphanumeric first, then alphanumerics, '_', '.', '-'."""
     if not _CONTAINER_ID.match(text):
         raise ValueError(f"{text[:80]!r} is not a container ID")
+
+
+def check_network_name(text: str, what: str) -> None:
+    """CNI SPEC 1.1.0, section 1: alphanumeric first, then alphanumerics, '_', '.', '-'.  It never becomes a file name here; the
+    length is a bound like any other."""
+    if not _NETWORK_NAME.match(text):
+        raise ValueError(f"{what}: {text[:80]!r} is not a network's name (letters, digits, '_', '.', '-')")
 
 
 def check_mac(text: str, what: str) -> None:

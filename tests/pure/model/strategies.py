@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from netloom.model.addresses import Address, Interface, Prefix
 from netloom.model.resources import (
     BLOCK_SIZES,
+    NETWORK_LENGTHS,
     Claim,
     Encapsulation,
     Endpoint,
@@ -108,6 +109,27 @@ def pool_specs(draw: Callable[..., Any]) -> IPPoolSpec:
 
 
 @st.composite
+def network_specs(draw: Callable[..., Any]) -> IPPoolSpec:
+    """Pools that belong to a network."""
+    version = draw(versions)
+    lengths = NETWORK_LENGTHS[version]
+    unfit = "is_multicast", "is_loopback", "is_link_local"
+    whole = prefixes(version, lengths[0]).filter(lambda p: p.prefixlen in lengths and not any(getattr(p, n) for n in unfit))
+    cidr = draw(whole)
+    first, last = int(cidr.network_address) + 1, int(cidr.broadcast_address) - 1
+    internal = draw(st.booleans())
+    return IPPoolSpec(
+        cidr=cidr,
+        network=draw(names),
+        node=draw(names),
+        gateway=draw(st.none() | st.integers(first, last).map(type(cidr.network_address))),
+        internal=internal,
+        isolated=draw(st.booleans()),
+        nat_outgoing=not internal and draw(st.booleans()),
+    )
+
+
+@st.composite
 def block_specs(draw: Callable[..., Any]) -> IPBlockSpec:
     cidr = draw(prefixes(shortest=20))
     parts = list(cidr.subnets(prefixlen_diff=min(2, cidr.max_prefixlen - cidr.prefixlen)))
@@ -130,6 +152,7 @@ endpoint_specs = st.builds(
 
 nodes = st.builds(Node, metadata=metadata(), spec=node_specs)
 pools = st.builds(IPPool, metadata=metadata(), spec=pool_specs())
+network_pools = st.builds(IPPool, metadata=metadata(), spec=network_specs())
 blocks = st.builds(IPBlock, metadata=metadata(), spec=block_specs())
 reservations = st.builds(
     IPReservation,
@@ -138,5 +161,5 @@ reservations = st.builds(
 )
 endpoints = st.builds(Endpoint, metadata=metadata(namespaced=True), spec=endpoint_specs)
 resources: st.SearchStrategy[Resource] = st.one_of(
-    nodes, pools, blocks, reservations, endpoints, st.builds(Namespace, metadata=metadata())
+    nodes, pools, network_pools, blocks, reservations, endpoints, st.builds(Namespace, metadata=metadata())
 )

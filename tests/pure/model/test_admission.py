@@ -160,3 +160,41 @@ def test_a_nodes_labels_are_a_persons_and_its_spec_is_its_own() -> None:
 def test_a_node_that_is_gone_for_good_may_be_deleted() -> None:
     gone = node("n", "192.168.0.5/24")
     assert check_deletion(Snapshot.of(1, [gone, *IN_USE]), [gone]) == ()
+
+
+BLUE = {"network": "blue", "node": "a"}
+
+
+def test_a_network_has_one_pool_of_each_family() -> None:
+    existing = [pool("blue", "172.20.0.0/16", **BLUE)]
+    assert refusals(existing, pool("blue-v6", "fd00:20::/64", **BLUE)) == []
+    assert refusals(existing, pool("more", "172.21.0.0/16", **BLUE)) == [
+        "more spec.network: network blue has an IPv4 pool already: blue (172.20.0.0/16)"
+    ]
+
+
+def test_a_network_is_on_one_node() -> None:
+    existing = [pool("blue", "172.20.0.0/16", **BLUE)]
+    assert refusals(existing, pool("blue-v6", "fd00:20::/64", **BLUE | {"node": "b"})) == [
+        "blue-v6 spec.node: network blue is on node a (pool blue)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gateway": "172.20.0.9"}, "spec.gateway: 172.20.0.1 → 172.20.0.9"),
+        ({"network": "red"}, "spec.network: blue → red"),
+        ({"node": "b"}, "spec.node: a → b"),
+    ],
+)
+def test_what_pods_of_a_network_go_by_does_not_change_under_them(change: dict[str, object], said: str) -> None:
+    existing = [pool("blue", "172.20.0.0/16", **BLUE), block("172.20.0.0/26", "a")]
+    changed = pool("blue", "172.20.0.0/16", **BLUE | change)
+    assert refusals(existing, changed) == [f"blue {said} would cut off the pods of 1 blocks (a)"]
+    assert refusals(existing[:1], changed) == []
+
+
+def test_the_way_out_of_a_network_changes_at_any_time() -> None:
+    existing = [pool("blue", "172.20.0.0/16", **BLUE), block("172.20.0.0/26", "a")]
+    assert refusals(existing, pool("blue", "172.20.0.0/16", **BLUE, internal=True, isolated=False)) == []

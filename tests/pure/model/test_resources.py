@@ -71,6 +71,58 @@ def test_a_pool_that_cannot_be_is_refused_with_the_reason(spec: dict[str, object
     assert reason in str(refused.value)
 
 
+BLUE = {"cidr": "172.20.0.0/16", "network": "blue", "node": "a"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "gateway", "kept"),
+    [
+        ({}, "172.20.0.1", ["172.20.0.0", "172.20.0.1", "172.20.255.255"]),
+        ({"gateway": "172.20.0.254"}, "172.20.0.254", ["172.20.0.0", "172.20.0.254", "172.20.255.255"]),
+        ({"cidr": "192.0.2.4/30"}, "192.0.2.5", ["192.0.2.4", "192.0.2.5", "192.0.2.7"]),
+        ({"cidr": "fd00:20::/64"}, "fd00:20::1", ["fd00:20::", "fd00:20::1"]),
+        ({"cidr": "fd00:20::/64", "gateway": "fd00:20::ffff"}, "fd00:20::ffff", ["fd00:20::", "fd00:20::ffff"]),
+    ],
+)
+def test_a_network_keeps_its_own_address_the_gateway_and_broadcast(
+    spec: dict[str, object], gateway: str, kept: list[str]
+) -> None:
+    found = pool(**BLUE | spec).spec
+    assert str(found.gateway) == gateway
+    assert list(map(str, found.kept)) == kept
+
+
+def test_a_network_is_kept_apart_and_has_a_way_out_unless_told() -> None:
+    assert (pool(**BLUE).spec.isolated, pool(**BLUE).spec.internal) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"network": "a/b"}, "spec.network: 'a/b' is not a network's name"),
+        ({"node": ""}, "spec.node: network blue lives on one node"),
+        ({"node": "A b"}, "spec.node"),
+        ({"encapsulation": "VXLAN"}, "spec.encapsulation: network blue lives on one node"),
+        ({"cidr": "172.20.0.0/31"}, "spec.cidr: 172.20.0.0/31 is no network's; IPv4 takes /8 to /30"),
+        ({"cidr": "0.0.0.0/0"}, "is no network's"),
+        ({"cidr": "fd00::/127"}, "IPv6 takes /16 to /126"),
+        ({"gateway": "172.21.0.1"}, "spec.gateway: 172.21.0.1 is outside 172.20.0.0/16"),
+        ({"gateway": "fd00::1"}, "spec.gateway: fd00::1 is outside"),
+        ({"gateway": "172.20.0.0"}, "spec.gateway: 172.20.0.0 is the network's own"),
+        ({"gateway": "172.20.255.255"}, "broadcast"),
+        ({"cidr": "fd00:20::/64", "gateway": "fd00:20::"}, "the network's own"),
+        ({"internal": True, "natOutgoing": True}, "spec.natOutgoing: nothing leaves an internal network"),
+        ({"network": ""}, "spec.node: belongs to a pool with `network`"),
+        ({"network": "", "node": "", "gateway": "172.20.0.1"}, "spec.gateway: belongs to a pool with `network`"),
+        ({"network": "", "node": "", "internal": True}, "spec.internal: belongs to a pool with `network`"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_with_the_reason(spec: dict[str, object], reason: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as refused:
+        pool(**BLUE | spec)
+    assert reason in str(refused.value)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a_b", "a/b", "../a", "a" * 254, "ä", "a\n", "\x1b[31m"])
 def test_no_kind_takes_a_name_that_is_none(kind: str, name: str) -> None:
