@@ -1,0 +1,63 @@
+"""What a runtime could leave on the host: everything that it makes outside of a machine's own folder and namespaces.
+
+    before = traces()
+    ...
+    assert traces() == before
+
+Other tests may run beside: what is looked at is what only runtimes make, and what carries the name of a runtime's machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_FOLDERS = (
+    *("/run/containerd", "/run/containers", "/run/crun", "/run/runc", "/run/libpod", "/run/cni", "/run/netns", "/run/lock"),
+    *("/var/lib/containerd", "/var/lib/containers", "/var/lib/cni", "/var/log/pods", "/var/cache/cni", "/var/tmp"),
+    *("/etc/cni", "/etc/containers", "/etc/containerd", "/opt/cni", "/opt/containerd", "/dev/shm"),
+    *("/root/.config", "/root/.local", "/root/.cni"),
+)
+_PROGRAMS = re.compile(r"containerd|conmon|podman|runc|ctr\Z|netavark")
+_MOUNTS = re.compile(r"containerd|containers|/cni|k8s|overlay|shm ")
+
+
+def traces() -> frozenset[str]:
+    return frozenset((*_files(), *_links(), *_cgroups(), *_mounts(), *_processes()))
+
+
+def _files() -> Iterator[str]:
+    """Folders that are there, and what stands in them; what a runtime makes below is in a folder that it makes first."""
+    for folder in _FOLDERS:
+        if os.path.isdir(folder):
+            yield f"file {folder}"
+            yield from (f"file {folder}/{name}" for name in os.listdir(folder) if not name.startswith("nl-"))
+
+
+def _links() -> Iterator[str]:
+    yield from (f"link {name}" for name in os.listdir("/sys/class/net"))
+
+
+def _cgroups() -> Iterator[str]:
+    for hierarchy in _mounted(("cgroup", "cgroup2")):
+        yield from (f"cgroup {place}" for place, _, _ in os.walk(hierarchy))
+
+
+def _mounts() -> Iterator[str]:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    yield from (f"mount {line.split()[1]}" for line in lines if _MOUNTS.search(line))
+
+
+def _processes() -> Iterator[str]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if _PROGRAMS.match(name):
+                yield f"process {pid} {name}"
+
+
+def _mounted(kinds: tuple[str, ...]) -> list[str]:
+    return [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] in kinds]
