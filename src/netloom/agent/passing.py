@@ -22,7 +22,7 @@ from netloom.calc.tables import Tables
 from netloom.dataplane.foreign.tables import TABLES as FIREWALL_TABLES
 from netloom.dataplane.netlink import Netlink, device_names
 from netloom.dataplane.nft import Nft
-from netloom.dataplane.nft.ruleset import TABLES as OWN_TABLES
+from netloom.dataplane.nft.driver import TABLES as OWN_TABLES
 from netloom.ipam.journal import Journal
 from netloom.model.addresses import Address, Prefix
 from netloom.model.attachments import PREFIX, Attachment, State

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from netloom.dataplane.nft import ruleset
 from netloom.dataplane.nft.events import Change, Events
@@ -27,11 +28,17 @@ from netloom.dataplane.nft.objects import (
     get_elements,
     keys_of,
 )
+from netloom.dataplane.nft.ports import TABLE as PORTS_TABLE
+from netloom.dataplane.nft.ports import Ports
+from netloom.dataplane.nft.ports import remove as remove_ports
 from netloom.dataplane.nft.sets import OWN_LINKS, TARGETS, keys, own_link_keys, source_keys
 from netloom.dataplane.nft.standing import Standing
 from netloom.errors import DataplaneError
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Published, Source
 from netloom.reconcile import Outcome
+
+TABLES: Final = (*ruleset.TABLES, PORTS_TABLE)
+"""All that are ours."""
 
 
 class Nft:
@@ -43,6 +50,7 @@ class Nft:
     def __init__(self, record: str | None = None) -> None:
         self._kernel = Nfnetlink()
         self._standing = Standing(self._kernel, ruleset.TABLES, record)
+        self._ports = Ports(self._kernel, None if record is None else f"{record}-ports")
         self._events = Events(own=self._kernel.port)
         self._masquerade: bool | None = None
         """Whether the ruleset that stands has the masquerading chain; None where it is not known to be ours."""
@@ -61,12 +69,18 @@ class Nft:
         changes = self._events.read()
         if any(change.concerns(table) for change in changes for table in ruleset.TABLES):
             self._masquerade, self._spoilt = None, True
+        if any(change.concerns(PORTS_TABLE) for change in changes):
+            self._ports.changed_by_others()
         return changes
 
     def reconcile(self, want: Filter, *, complete: bool = True) -> Outcome:
         """`complete` False: the cluster is known only as it was remembered.  What an earlier life of the agent built then stays,
         and pods' sources are added to it; it is built only where a table is missing, or somebody else has been at it."""
         self.foreign_changes()
+        rules, ports = self._reconcile(want, complete=complete), self._ports.reconcile(want.published)
+        return Outcome(rules.put + ports.put, rules.deleted + ports.deleted, rules.failures + ports.failures)
+
+    def _reconcile(self, want: Filter, *, complete: bool) -> Outcome:
         if not complete and not self._spoilt and self._stands_and_admits(want):
             return Outcome()
         if self._masquerade is not bool(want.masquerade) and not self._is_standing(want):
@@ -76,13 +90,27 @@ class Nft:
         except DataplaneError:
             return self._build(want)
 
-    def admit(self, sources: Collection[Source], bridges: Collection[str] = ()) -> None:
-        """From now on these may send, those behind a bridge by way of it.  Fails, and opens nothing, where the tables are
-        missing: reconcile, and try again."""
+    def admit(self, sources: Collection[Source], bridges: Collection[str] = (), published: Collection[Published] = ()) -> None:
+        """From now on these may send, those behind a bridge by way of it, and these ports lead to them.  Fails, and opens nothing,
+        where the tables are missing: reconcile, and try again."""
         wanted = source_keys(sources) | (own_link_keys(bridges) if bridges else {})
         batch = [message for definition, found in wanted.items() for message in add_elements(definition, found)]
-        if batch:
+        if published:
+            self._ports.admit(published, batch)
+        elif batch:
             self._kernel.transact(batch)
+
+    def withdraw(self, published: Collection[Published], *, last: bool) -> None:
+        """From now on these ports lead to no pod.  `last`: there are no others."""
+        self._ports.expel(published, last=last)
+
+    def publishes(self, published: Collection[Published]) -> bool:
+        """Whether the kernel leads all of these ports to their pods."""
+        return self._ports.holds(published)
+
+    def published(self) -> frozenset[Published]:
+        """The ports that the kernel leads to pods now, without the pods' interfaces: for who has lost the record of them."""
+        return self._ports.published()
 
     def expel(self, sources: Collection[Source]) -> None:
         """From now on these are closed.  Where a table is missing, whoever builds it anew leaves them out."""
@@ -117,7 +145,7 @@ class Nft:
 
     def remove(self) -> None:
         """Takes everything of ours away."""
-        self._kernel.transact(ruleset.remove())
+        self._kernel.transact([*ruleset.remove(), *remove_ports()])
         self._masquerade = None
 
     def _build(self, want: Filter) -> Outcome:

@@ -24,6 +24,9 @@ _EQUAL, _NOT_EQUAL = 0, 1
 _INVERTED = 1  # NFT_LOOKUP_F_INV
 _OBJECT_COUNTER = 1
 _RANDOM_FULLY = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
+_DNAT = 1  # NFT_NAT_DNAT
+_CT_STATUS, _STATUS_DNAT = 2, 1 << 5  # NFT_CT_STATUS, IPS_DST_NAT
+_FIB_ADDRTYPE, _FIB_DADDR, _LOCAL = 3, 2, 2  # NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, RTN_LOCAL
 _EXISTS = 1  # NFT_EXTHDR_F_PRESENT
 _EXTHDR_IPV6, _EXTHDR_IPV4 = 0, 2
 
@@ -38,6 +41,7 @@ _IFNAMSIZ = 16  # linux/if.h
 
 class Meta(enum.IntEnum):
     IIFNAME = 6
+    OIFNAME = 7
     IIFTYPE = 8
     NFPROTO = 15
     L4PROTO = 16
@@ -80,6 +84,11 @@ def in_set(name: str, *, invert: bool = False) -> bytes:
     return _expression("lookup", text(1, name), be32(2, REGISTER), *([be32(5, _INVERTED)] if invert else []))
 
 
+def in_map(name: str) -> bytes:
+    """What the key leads to takes the key's place; a key that is not there ends the rule."""
+    return _expression("lookup", text(1, name), be32(2, REGISTER), be32(3, REGISTER))
+
+
 def counted(counter: str) -> bytes:
     """Counts in the table's named counter."""
     return _expression("objref", be32(1, _OBJECT_COUNTER), text(2, counter))
@@ -117,6 +126,12 @@ def masquerade() -> bytes:
     return _expression("masq", be32(1, _RANDOM_FULLY))
 
 
+def to_destination(version: int) -> bytes:
+    """`dnat to` the address and port that lie in registers."""
+    port = REGISTER + _ADDRESS_LENGTH[version] // 4
+    return _expression("nat", be32(1, _DNAT), be32(2, _NFPROTO[version]), be32(3, REGISTER), be32(5, port))
+
+
 # What follows are phrases: the steps for one word of nft's language.
 
 
@@ -125,9 +140,26 @@ def from_interface(prefix: str, *, invert: bool = False) -> bytes:
     return load_meta(Meta.IIFNAME) + equals(prefix.encode(), invert=invert)
 
 
-def from_exactly(name: str) -> bytes:
+def from_exactly(name: str, *, invert: bool = False) -> bytes:
     """`iifname "NAME"`."""
-    return load_meta(Meta.IIFNAME) + equals(name.encode().ljust(_IFNAMSIZ, b"\0"))
+    return load_meta(Meta.IIFNAME) + equals(name.encode().ljust(_IFNAMSIZ, b"\0"), invert=invert)
+
+
+def not_towards(name: str) -> bytes:
+    """`oifname != "NAME"`."""
+    return load_meta(Meta.OIFNAME) + equals(name.encode().ljust(_IFNAMSIZ, b"\0"), invert=True)
+
+
+def is_local() -> bytes:
+    """`fib daddr type local`: the destination is an address of this host."""
+    looked_up = _expression("fib", be32(3, _FIB_DADDR), be32(2, _FIB_ADDRTYPE), be32(1, REGISTER))
+    return looked_up + equals(struct.pack("=I", _LOCAL))
+
+
+def is_redirected() -> bytes:
+    """`ct status dnat`: the connection goes elsewhere than its client thinks."""
+    status = _expression("ct", be32(2, _CT_STATUS), be32(1, REGISTER))
+    return status + masked(struct.pack("=I", _STATUS_DNAT)) + equals(bytes(4), invert=True)
 
 
 def ether_type(value: int, *, invert: bool = False) -> bytes:
@@ -159,8 +191,8 @@ def source(version: int, register: int = REGISTER) -> bytes:
     return load(Header.NETWORK, _SOURCE_OFFSET[version], _ADDRESS_LENGTH[version], register)
 
 
-def destination(version: int) -> bytes:
-    return load(Header.NETWORK, _DESTINATION_OFFSET[version], _ADDRESS_LENGTH[version])
+def destination(version: int, register: int = REGISTER) -> bytes:
+    return load(Header.NETWORK, _DESTINATION_OFFSET[version], _ADDRESS_LENGTH[version], register)
 
 
 def within(prefix: Prefix, *, invert: bool = False) -> bytes:

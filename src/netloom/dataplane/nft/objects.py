@@ -2,7 +2,7 @@
 
 The elements of a set are handled as the bytes of their keys: those are what the kernel stores, compares and gives back, so
 a difference is a difference of two sets of bytes.  An interval set holds points: a key that begins a range, and a key that ends
-one (exclusive), marked by one byte behind it.
+one (exclusive), marked by one byte behind it.  An element of a map is its key and, behind that, what it leads to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NEW, _GET, _DELETE = 0, 1, 2
 _APPEND = 0x800
 _ACCEPT = 1
 
-_SET_INTERVAL = 0x4
+_SET_INTERVAL, _SET_MAP = 0x4, 0x8
 _ELEMENT_INTERVAL_END = 1
 _OBJECT_COUNTER = 1
 
@@ -61,6 +61,14 @@ ICMPV6_TYPE, INTEGER128 = Field(29, 1), Field(4, 16)
 ADDRESS: Final = {4: Field(7, 4), 6: Field(8, 16)}
 
 
+def _type(fields: tuple[Field, ...]) -> int:
+    """Six bits for each field of a concatenation."""
+    number = 0
+    for part in fields:
+        number = number << 6 | part.number
+    return number
+
+
 class Set:
     """A named set; one object for all its users.  `userdata`: what nft has to know to show it, where the types' numbers do not
     say enough.  What its messages have in common is packed once, because they are on the path of ADD."""
@@ -82,11 +90,28 @@ class Set:
 
     @property
     def key_type(self) -> int:
-        """Six bits for each field of a concatenation."""
-        number = 0
-        for part in self.fields:
-            number = number << 6 | part.number
-        return number
+        return _type(self.fields)
+
+
+class Map(Set):
+    """A named map; its keys are whole registers wide, and so is what they lead to."""
+
+    def __init__(self, table: TableId, name: str, fields: tuple[Field, ...], values: tuple[Field, ...]) -> None:
+        super().__init__(table, name, fields)
+        assert not self.padding
+        self.values = values
+        self.value_length = sum((part.length + 3) & ~3 for part in values)
+
+    def __str__(self) -> str:
+        return f"map {self.table} {self.name}"
+
+    @property
+    def value_type(self) -> int:
+        return _type(self.values)
+
+    def packed(self, element: bytes) -> bytes:
+        key, value = element[: self.key_length], element[self.key_length :]
+        return nested(1, nested(1, attribute(1, key)), nested(2, attribute(1, value)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +155,11 @@ def add_counter(table: TableId, name: str) -> Message:
 def add_set(definition: Set, number: int) -> Message:
     """`number` tells it from others in the same transaction."""
     flags = _SET_INTERVAL if definition.interval else 0
+    values = b""
+    if isinstance(definition, Map):
+        flags, values = flags | _SET_MAP, be32(6, definition.value_type) + be32(7, definition.value_length)
     body = text(2, definition.name) + be32(3, flags) + be32(4, definition.key_type) + be32(5, definition.key_length)
-    body += be32(10, number)
+    body += values + be32(10, number)
     if definition.userdata:
         body += attribute(13, definition.userdata)
     return _message(_SET, _NEW, definition.table, body, str(definition), NLM_F_CREATE)
@@ -184,6 +212,9 @@ def _chunks(definition: Set, keys: Collection[bytes]) -> Iterator[bytes]:
     if definition.interval:
         packed = [_interval_point(key) for key in sorted(keys)]
         longest = _INTERVAL_OVERHEAD + definition.key_length
+    elif isinstance(definition, Map):
+        packed = [definition.packed(element) for element in keys]
+        longest = len(max(packed, key=len, default=b"?"))
     else:
         packed = [definition.headers + key + definition.padding for key in keys]
         longest = len(definition.headers) + definition.key_length + len(definition.padding)
@@ -211,7 +242,10 @@ def _keys(definition: Set, elements: bytes) -> Iterator[bytes]:
     offset, length, key_length = 0, 0, definition.key_length
     while offset < len(elements):
         length = struct.unpack_from("=H", elements, offset)[0]
-        if definition.interval:
+        if isinstance(definition, Map):
+            element = attributes(elements[offset + 4 : offset + length])
+            yield attributes(element[1])[1] + attributes(element[2])[1]
+        elif definition.interval:
             element = attributes(elements[offset + 4 : offset + length])
             end = element.get(3, bytes(4))[-1] & _ELEMENT_INTERVAL_END
             yield attributes(element[1])[1] + bytes((end,))
