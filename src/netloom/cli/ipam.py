@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from netloom.cli.usage import BlockUse, PoolUse
     from netloom.datastore import Datastore, Listing
     from netloom.ipam.audit import Finding, Records
-    from netloom.model.resources import Endpoint
+    from netloom.model.resources import Endpoint, IPPool
 
 
 @click.group()
@@ -102,18 +102,19 @@ def _about(address: Address, records: Records) -> Iterator[tuple[str, object]]:
     yield "pool", f"{pool.name} ({pool.spec.cidr})"
     yield "block", claim.cidr if claim else f"{slot_of(pool, address)}, claimed by no node"
     yield "node", claim.node if claim else None
-    yield "use", _use(address, claim.cidr if claim else slot_of(pool, address), records)
+    yield "use", _use(address, claim.cidr if claim else slot_of(pool, address), pool, records)
     for endpoint in records.holders.get(address, ()):
         yield "pod", f"{endpoint.metadata.namespace}/{pod_name(endpoint)}"
         yield "interface", f"{endpoint.spec.interface}, on the host {endpoint.spec.host_interface}"
 
 
-def _use(address: Address, block: Prefix, records: Records) -> str:
+def _use(address: Address, block: Prefix, pool: IPPool, records: Records) -> str:
     from netloom.ipam.blocks import gateway, kept, node_address
 
-    if address in kept(block):
-        roles = {node_address(block): "the node itself: its tunnel device", gateway(block): "the gateway of bridge wiring"}
-        return roles.get(address, "broadcast")
+    if address in kept(block, pool):
+        own = (pool.spec.cidr.network_address, f"network {pool.spec.network} itself") if pool.spec.network else None
+        first, role = own or (node_address(block), "the node itself: its tunnel device")
+        return {first: role, gateway(block, pool): "the gateway of bridge wiring"}.get(address, "broadcast")
     if address in records.holders:
         return "a pod" if len(records.holders[address]) == 1 else "SEVERAL pods; see netloom ipam check"
     for reservation in records.cluster.reservations.values():

@@ -78,7 +78,7 @@ def blocks(records: Records) -> Iterator[BlockUse]:
         pool = pool_of(block.spec.cidr, records.cluster.pools.values())
         for claim in block.spec.claims:
             size, taken = claim.cidr.num_addresses, used[claim.cidr]
-            free = size - taken - len(kept(claim.cidr))
+            free = size - taken - len(kept(claim.cidr, pool))
             yield BlockUse(claim.cidr, pool.name if pool else "", claim.node, size, taken, free)
 
 

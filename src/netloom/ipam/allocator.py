@@ -20,7 +20,7 @@ from dataclasses import replace
 from netloom.datastore import Datastore, Listing
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam import claiming
-from netloom.ipam.blocks import Block, node_address, pool_of, refusal, slot_of
+from netloom.ipam.blocks import Block, node_address, pool_of, refusal, slot_of, stranger
 from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose
 from netloom.ipam.claims import Claims, Held, load, save
 from netloom.ipam.figures import exhaustion
@@ -57,6 +57,8 @@ class Allocator:
         self._claims = (load(path) or Claims(node=node, node_id=node_id)).reborn(node, node_id)
         self._snapshot = Snapshot()
         self._pools: tuple[IPPool, ...] = ()
+        self._networks = frozenset[str]()
+        """Those that have pools of their own."""
         self._blocks: Mapping[str, tuple[Block, ...]] = {}
         self._since: dict[Prefix, float] = {}
         self._own_addresses: set[Address] = set()
@@ -90,6 +92,10 @@ class Allocator:
         found = choose(request, Situation(serving, blocks, self._journal.holdings, self._cooled()))
         return replace(found, held=claims.serving) if isinstance(found, NeedBlock) else found
 
+    def pools_of(self, addresses: Iterable[Interface]) -> tuple[IPPool | None, ...]:
+        """The pool that each is of."""
+        return tuple(next((pool for pool in self._pools if a.ip in pool.spec.cidr), None) for a in addresses)
+
     def own_address(self, pool: IPPool) -> Address | NeedBlock | None:
         """The node's own address in the pool, for its tunnel device: always the same while the node has the block.
         None where blocks are too small to have one."""
@@ -114,7 +120,7 @@ class Allocator:
                 quiet_since=self._since,
                 before=self._clock() - self._cool_down - self._grace,
                 pinned=self._pinned(),
-                pool_in_use=self._in_use,
+                serves=self._serves,
             )
             if retired:
                 self._change(self._claims.without(held.cidr for held in retired))
@@ -199,8 +205,10 @@ class Allocator:
             for held in claims.held:
                 pool = pool_of(held.cidr, pools)
                 if pool and not held.contested:
-                    blocks[pool.name] = (*blocks.get(pool.name, ()), Block.of(held.cidr, pool.name, reserved))
+                    network = pool if pool.spec.network else None
+                    blocks[pool.name] = (*blocks.get(pool.name, ()), Block.of(held.cidr, pool.name, reserved, network))
             self._pools, self._blocks = pools, blocks
+            self._networks = frozenset(pool.spec.network for pool in pools if pool.spec.network)
             self._since = {held.cidr: self._since.get(held.cidr, now) for held in claims.held}
 
     def _cooled(self) -> float:
@@ -210,9 +218,10 @@ class Allocator:
         node = self._snapshot.nodes.get(self._claims.node)
         return self._own_addresses.union(node.spec.tunnel_addresses if node else ())
 
-    def _in_use(self, cidr: Prefix) -> bool:
+    def _serves(self, cidr: Prefix) -> str | None:
+        """The network that the block serves, empty for the cluster; None where its pool is not in use."""
         pool = pool_of(cidr, self._pools)
-        return pool is not None and not pool.spec.disabled
+        return None if pool is None or pool.spec.disabled else pool.spec.network
 
     def _require_membership(self) -> None:
         """A node that was deleted, or made anew by another machine, has no right to its claims any more."""
@@ -229,12 +238,15 @@ class Allocator:
         namespace_labels = namespace.metadata.labels if namespace else EMPTY
         serving: dict[int, list[IPPool]] = {version: [] for version in FAMILIES}
         refused = {}
+        home = request.network if request.own or request.network in self._networks else ""
         for pool in self._pools:
             version = pool.spec.cidr.version
             names = request.pools.get(version)
-            if names is not None and pool.name not in names:
+            if pool.spec.network != home if names is None else pool.name not in names:
                 continue
-            reason = refusal(pool, node_labels=node_labels, namespace=request.namespace, namespace_labels=namespace_labels)
+            reason = self._stranger(pool, request) or refusal(
+                pool, node_labels=node_labels, namespace=request.namespace, namespace_labels=namespace_labels
+            )
             if reason:
                 refused[pool.name] = reason
             else:
@@ -242,6 +254,11 @@ class Allocator:
         if not any(serving.values()):
             raise self._unserved(request, refused)
         return serving
+
+    def _stranger(self, pool: IPPool, request: Request) -> str | None:
+        if not pool.spec.network:
+            return None
+        return stranger(pool, node=self._claims.node, network=request.network, wiring=request.wiring)
 
     def _unserved(self, request: Request, refused: Mapping[str, str]) -> Exception:
         if not self._snapshot.revision and not self._pools:

@@ -165,7 +165,7 @@ def _endpoints(records: Records) -> Iterator[Finding]:
                 yield Finding(
                     f"{_pod(endpoint)} on node {node} uses {address}, which {owner}", hint=f"netloom ipam find {address}"
                 )
-            elif address in kept(claim.cidr):
+            elif address in kept(claim.cidr, pool_of(claim.cidr, records.cluster.pools.values())):
                 message = f"{_pod(endpoint)} uses {address}, which block {claim.cidr} keeps for the network itself"
                 yield Finding(message, hint=f"netloom ipam find {address}")
 

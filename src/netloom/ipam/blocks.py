@@ -6,7 +6,9 @@ A slot belongs to one node as a whole (then it is that node's block), or single 
 (blocks of one).  All claims in a slot stand in one record of the datastore, named after the slot.
 
 A slot of at least 8 addresses keeps some for the network itself: the first is the node's own (its tunnel device), the second
-the gateway of bridge wiring, and in IPv4 the last is broadcast.  Pure; addresses are integers only inside `Block.assignable`.
+the gateway of bridge wiring, and in IPv4 the last is broadcast.  A network with a pool of its own is one link, and its blocks
+are of no concern to who looks at it: only the pool as a whole keeps its address, gateway and broadcast.  Pure; addresses are
+integers only inside `Block.assignable`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from netloom.model.addresses import Address, Prefix, contains
+from netloom.model.attachments import Wiring
 from netloom.model.resources import IPPool
 from netloom.model.selectors import parse_selector
 
@@ -26,21 +29,25 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of this node as the chooser sees it.  `assignable`: addresses that a pod may be given unasked."""
+    """A block of this node as the chooser sees it.  `assignable`: addresses that a pod may be given unasked.  `link`: what is one
+    link on a bridge, and what `gateway` is of; None where there is no room for one."""
 
     cidr: Prefix
     pool: str
     assignable: frozenset[int]
+    link: Prefix
+    gateway: Address | None
 
     @classmethod
-    def of(cls, cidr: Prefix, pool: str, reserved: Iterable[Prefix] = ()) -> Block:
+    def of(cls, cidr: Prefix, pool: str, reserved: Iterable[Prefix] = (), network: IPPool | None = None) -> Block:
+        """`network`: the pool, where it is a network's own."""
         first = int(cidr.network_address)
-        numbers = set(range(first, first + cidr.num_addresses)).difference(map(int, kept(cidr)))
+        numbers = set(range(first, first + cidr.num_addresses)).difference(map(int, kept(cidr, network)))
         for prefix in reserved:
             if prefix.version == cidr.version and prefix.overlaps(cidr):
                 low = int(prefix.network_address)
                 numbers = {n for n in numbers if not low <= n < low + prefix.num_addresses}
-        return cls(cidr, pool, frozenset(numbers))
+        return cls(cidr, pool, frozenset(numbers), network.spec.cidr if network else cidr, gateway(cidr, network))
 
 
 _WINDOW = 1 << 16
@@ -66,8 +73,12 @@ def slots_in_order(pool: IPPool, node: str) -> Iterator[Prefix]:
     """Every slot once, in an order of the node's own, so that nodes that claim at once seldom want the same one.
 
     The first slots of a large pool come before the rest: addresses stay short (`fd00::1f:84c2`).  Their number is a power of
-    two, so steps of any odd size come by all of them before they come back.
+    two, so steps of any odd size come by all of them before they come back.  A network's own pool has one node, and is filled from
+    the start.
     """
+    if pool.spec.network:
+        yield from (slot_at(pool, number) for number in range(slot_count(pool)))
+        return
     seed = hashlib.sha256(f"{node} {pool.spec.cidr}".encode()).digest()
     start, step = int.from_bytes(seed[:16]), int.from_bytes(seed[16:]) | 1
     count = slot_count(pool)
@@ -82,13 +93,17 @@ def node_address(cidr: Prefix) -> Address | None:
     return cidr.network_address if cidr.num_addresses >= SMALLEST_THAT_KEEPS else None
 
 
-def gateway(cidr: Prefix) -> Address | None:
-    """What a bridge takes in the block: the gateway of its pods.  Small blocks have none."""
+def gateway(cidr: Prefix, pool: IPPool | None = None) -> Address | None:
+    """What a bridge takes for the pods of this block of the pool: their gateway.  Small blocks of the cluster have none."""
+    if pool is not None and pool.spec.network:
+        return pool.spec.gateway
     return cidr.network_address + 1 if cidr.num_addresses >= SMALLEST_THAT_KEEPS else None
 
 
-def kept(cidr: Prefix) -> tuple[Address, ...]:
-    """What no pod is ever given, not even by name."""
+def kept(cidr: Prefix, pool: IPPool | None = None) -> tuple[Address, ...]:
+    """What no pod is ever given of this block of the pool, not even by name."""
+    if pool is not None and pool.spec.network:
+        return tuple(address for address in pool.spec.kept if address in cidr)
     if cidr.num_addresses < SMALLEST_THAT_KEEPS:
         return ()
     first = cidr.network_address
@@ -97,6 +112,15 @@ def kept(cidr: Prefix) -> tuple[Address, ...]:
 
 def pool_of(prefix: Prefix, pools: Iterable[IPPool]) -> IPPool | None:
     return next((pool for pool in pools if contains(pool.spec.cidr, prefix)), None)
+
+
+def stranger(pool: IPPool, *, node: str, network: str, wiring: Wiring) -> str | None:
+    """Why the pool, which belongs to a network, does not serve this network on this node; None if it does."""
+    if pool.spec.network != network:
+        return f"belongs to network {pool.spec.network}"
+    if pool.spec.node != node:
+        return f"belongs to network {network} on node {pool.spec.node}, and this is {node}"
+    return None if wiring is Wiring.BRIDGE else "is of one link, and needs wiring bridge"
 
 
 def refusal(

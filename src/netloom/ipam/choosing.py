@@ -29,12 +29,16 @@ class Request:
     """addresses  asked for by name, at most one per family
     pools      per family: only these pools, by name; none at all (an empty tuple): no address of this family.
                A family that is not in it takes any pool that suits.
+    network    the CNI network: where it has pools of its own, those that suit are these
+    own        it has pools of its own, or will have
     """
 
     namespace: str = "default"
     addresses: tuple[Address, ...] = ()
     pools: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     wiring: Wiring = Wiring.ROUTED
+    network: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Situation:
 
 
 def choose(request: Request, situation: Situation) -> tuple[Interface, ...] | NeedBlock:
-    """Interfaces with the prefix length that the pod shows: the host's alone when routed, the block's on a bridge.
+    """Interfaces with the prefix length that the pod shows: the host's alone when routed, the block's on a bridge, or the whole
+    pool's where it is a network's own.
 
     Raises ConfigError where no claim can help.
     """
@@ -97,7 +102,7 @@ def _next(pools: Sequence[IPPool], wiring: Wiring, situation: Situation) -> Inte
     for pool in pools:
         for block in situation.blocks.get(pool.name, ()):
             number = _least_recent(block, situation)
-            if number is not None and (wiring is Wiring.ROUTED or gateway(block.cidr)):
+            if number is not None and (wiring is Wiring.ROUTED or block.gateway):
                 return _interface(number, block, wiring)
     claimable = tuple(pool for pool in pools if wiring is Wiring.ROUTED or _has_gateways(pool))
     if not claimable:
@@ -122,8 +127,9 @@ def _named(address: Address, pools: Sequence[IPPool], wiring: Wiring, situation:
         serving = ", ".join(f"{p.name} ({p.spec.cidr})" for p in pools) or "none"
         raise ConfigError(f"{address} is in no pool that serves the pod; these do: {serving}", hint="netloom get ippools")
     slot = slot_of(pool, address)
-    if address in kept(slot):
-        raise ConfigError(f"{address} is kept: in {slot} it is the node's, the gateway's, or broadcast")
+    if address in kept(slot, pool):
+        whole, owner = (pool.spec.cidr, "network") if pool.spec.network else (slot, "node")
+        raise ConfigError(f"{address} is kept: in {whole} it is the {owner}'s, the gateway's, or broadcast")
     if holder := situation.holdings.holder(address):
         owner = f"{holder.namespace}/{holder.pod or holder.key.container_id}"
         raise ConfigError(f"{address} is in use by {owner}", hint=f"netloom ipam find {address}")
@@ -132,14 +138,14 @@ def _named(address: Address, pools: Sequence[IPPool], wiring: Wiring, situation:
         return _interface(int(address), block, wiring) if block else NeedBlock((pool,), host_prefix(address))
     if not _has_gateways(pool):
         raise ConfigError(f"{address} cannot be on a bridge: its block has no room for a gateway")
-    return _interface(int(address), block, wiring) if block and gateway(block.cidr) else NeedBlock((pool,), slot)
+    return _interface(int(address), block, wiring) if block and block.gateway else NeedBlock((pool,), slot)
 
 
 def _has_gateways(pool: IPPool) -> bool:
-    return gateway(slot_at(pool, 0)) is not None
+    return gateway(slot_at(pool, 0), pool) is not None
 
 
 def _interface(number: int, block: Block, wiring: Wiring) -> Interface:
-    length = block.cidr.prefixlen if wiring is Wiring.BRIDGE else block.cidr.max_prefixlen
+    length = block.link.prefixlen if wiring is Wiring.BRIDGE else block.cidr.max_prefixlen
     kind = ipaddress.IPv4Interface if block.cidr.version == 4 else ipaddress.IPv6Interface
     return kind((number, length))

@@ -61,6 +61,7 @@ class Holdings:
         self.used: dict[int, dict[int, int]] = {4: {}, 6: {}}
         self.released: dict[int, dict[int, float]] = {4: {}, 6: {}}
         self._keys: dict[int, AttachmentKey] = {}
+        self._publishers: dict[tuple[str, int], set[int]] = {}
 
     def apply(self, record: Record) -> None:
         match record:
@@ -78,6 +79,15 @@ class Holdings:
         if int(address) not in self.used[address.version]:
             return None
         return next(a for a in self.attachments.values() if any(i.ip == address for i in a.addresses))
+
+    def publishers(self, protocol: str, host_port: int) -> list[Attachment]:
+        """Attachments that publish this port of the host on some address of it."""
+        return [self._named(sequence) for sequence in self._publishers.get((protocol, host_port), ())]
+
+    @property
+    def publishing(self) -> int:
+        """How many attachments publish ports, counted once for each port."""
+        return sum(map(len, self._publishers.values()))
 
     def forget(self, cidr: Prefix) -> None:
         """Drops when addresses of a block were released."""
@@ -113,6 +123,8 @@ class Holdings:
             used, number = self.used[interface.version], int(interface.ip)
             used[number] = used.get(number, 0) + 1
             self.released[interface.version].pop(number, None)
+        for port in attachment.ports:
+            self._publishers.setdefault((port.protocol, port.host_port), set()).add(attachment.sequence)
 
     def _mark(self, attachment: Attachment, state: State) -> None:
         if state not in _NEXT[attachment.state]:
@@ -129,6 +141,11 @@ class Holdings:
             if not used[number]:
                 del used[number]
                 self.released[interface.version][number] = at
+        for port in attachment.ports:
+            if same := self._publishers.get((port.protocol, port.host_port)):
+                same.discard(attachment.sequence)
+                if not same:
+                    del self._publishers[port.protocol, port.host_port]
 
 
 def address_of(version: int, number: int) -> Address:

@@ -14,6 +14,7 @@ from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.claims import load
 from netloom.ipam.journal import Journal
+from netloom.model.attachments import Wiring
 from netloom.model.resources import AnyResource, IPBlock
 from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import BOOT, NETNS, attachment, block, claim, key, node, pool, reservation
@@ -418,3 +419,56 @@ def test_choosing_takes_microseconds_beside_250_pods(agent: Agent) -> None:
         agent.allocator.allocate(Request())
     spent = (time.perf_counter() - began) / rounds
     assert spent < 1e-3, f"{spent * 1e6:.0f} µs, where about 40 are usual"
+
+
+# networks with pools of their own
+
+
+BLUE = pool("blue", "172.20.0.0/16", network="blue", node="n1")
+RED = pool("red", "172.21.0.0/16", network="red", node="n1")
+ON_BLUE = Request(wiring=Wiring.BRIDGE, network="blue", own=True)
+
+
+def test_a_network_is_filled_from_its_start(agent: Agent) -> None:
+    agent.sees(POOL, POOL6, BLUE, RED)
+    found = [agent.add(f"b{number}", ON_BLUE) for number in range(70)]
+    assert found == [[f"172.20.0.{number}/16"] for number in range(2, 72)]
+    assert agent.blocks == ["172.20.0.0/26", "172.20.0.64/26"]
+
+
+def test_only_its_own_network_is_served_by_its_pool(agent: Agent) -> None:
+    agent.sees(POOL, BLUE, RED)
+    assert agent.add("a", Request(wiring=Wiring.BRIDGE, network="pods"))[0].startswith("10.244.")
+    assert agent.add("b", Request(wiring=Wiring.BRIDGE, network="red"))[0].startswith("172.21.")
+    with pytest.raises(ConfigError, match="blue belongs to network blue"):
+        agent.allocator.allocate(Request(wiring=Wiring.BRIDGE, network="red", pools={4: ("blue",)}))
+    assert agent.add("c", Request(wiring=Wiring.BRIDGE, network="red", pools={4: ("p",)}))[0].startswith("10.244.")
+
+
+def test_a_network_whose_pool_is_not_there_yet_takes_none_of_the_clusters(agent: Agent) -> None:
+    agent.sees(POOL)
+    with pytest.raises(ConfigError, match="no pool serves the pod"):
+        agent.allocator.allocate(ON_BLUE)
+
+
+def test_a_network_of_another_node_is_refused_and_says_whose_it_is(agent: Agent) -> None:
+    agent.sees(POOL, pool("blue", "172.20.0.0/16", network="blue", node="n2"))
+    with pytest.raises(ConfigError, match="blue belongs to network blue on node n2, and this is n1"):
+        agent.allocator.allocate(ON_BLUE)
+
+
+def test_a_network_is_no_routed_one(agent: Agent) -> None:
+    agent.sees(BLUE)
+    with pytest.raises(ConfigError, match="needs wiring bridge"):
+        agent.allocator.allocate(Request(network="blue"))
+
+
+def test_a_block_of_each_network_stays_at_hand(agent: Agent) -> None:
+    agent.sees(POOL, BLUE, RED)
+    for request in (ANY, ON_BLUE, Request(wiring=Wiring.BRIDGE, network="red")):
+        agent.add(request.network or "a", request)
+        agent.delete(request.network or "a")
+    agent.now += 1000
+    assert agent.allocator.retire() == ()
+    agent.sees(POOL, BLUE)
+    assert [str(held.cidr) for held in agent.allocator.retire()] == ["172.21.0.0/26"]

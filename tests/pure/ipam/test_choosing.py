@@ -171,3 +171,48 @@ def test_addresses_come_round_in_turn(steps: list[bool]) -> None:
             assert int(answer[0].ip) & 7 == free[0]
             holdings.apply(Hold(attachment(f"p{number}", number, answer[0])))
             living.append((f"p{number}", free.popleft()))
+
+
+# A network with pools of its own
+
+
+BLUE = pool("blue", "172.20.0.0/16", 26, network="blue", node="n1")
+BLUE6 = pool("blue-v6", "fd00:20::/64", network="blue", node="n1", gateway=ipaddress.ip_address("fd00:20::ff"))
+
+
+def of_a_network(*blocks: str, holdings: Holdings | None = None) -> Situation:
+    own: dict[str, tuple[Block, ...]] = {}
+    for text in blocks:
+        one = BLUE if "." in text else BLUE6
+        own[one.name] = (*own.get(one.name, ()), Block.of(prefix(text), one.name, network=one))
+    return Situation({4: [BLUE], 6: [BLUE6]}, own, holdings or Holdings(), 0.0)
+
+
+def test_a_network_shows_its_whole_subnet_and_none_of_its_blocks() -> None:
+    given = of_a_network("172.20.0.0/26", "fd00:20::/122")
+    assert chosen(Request(wiring=Wiring.BRIDGE), given) == ["172.20.0.2/16", "fd00:20::1/64"]
+    given = of_a_network("172.20.7.64/26", "fd00:20::40/122")
+    assert chosen(Request(wiring=Wiring.BRIDGE), given) == ["172.20.7.64/16", "fd00:20::40/64"]
+
+
+@pytest.mark.parametrize("address", ["172.20.7.64", "172.20.7.65", "172.20.7.127", "172.20.255.254", "fd00:20::40"])
+def test_what_a_block_of_the_cluster_would_keep_is_a_pods_in_a_network(address: str) -> None:
+    given = of_a_network("172.20.7.64/26", "172.20.255.192/26", "fd00:20::/122", "fd00:20::40/122")
+    found = chosen(asking(address, wiring=Wiring.BRIDGE), given)
+    assert any(ipaddress.ip_interface(one).ip == ipaddress.ip_address(address) for one in found)
+
+
+@pytest.mark.parametrize("address", ["172.20.0.0", "172.20.0.1", "172.20.255.255", "fd00:20::", "fd00:20::ff"])
+def test_what_a_network_keeps_is_nobodys(address: str) -> None:
+    with pytest.raises(ConfigError, match="the network's, the gateway's, or broadcast"):
+        choose(asking(address, wiring=Wiring.BRIDGE), of_a_network("172.20.0.0/26", "fd00:20::/122"))
+
+
+def test_a_network_of_four_addresses_serves_one_pod() -> None:
+    tiny = pool("tiny", "192.0.2.0/30", network="tiny", node="n1")
+    block = Block.of(prefix("192.0.2.0/30"), "tiny", network=tiny)
+    assert chosen(Request(wiring=Wiring.BRIDGE), Situation({4: [tiny]}, {"tiny": (block,)}, Holdings(), 0.0)) == [
+        "192.0.2.2/30"
+    ]
+    full = Situation({4: [tiny]}, {"tiny": (block,)}, used("192.0.2.2"), 0.0)
+    assert isinstance(choose(Request(wiring=Wiring.BRIDGE), full), NeedBlock)

@@ -7,6 +7,7 @@ import pytest
 from netloom.ipam.claims import Held
 from netloom.ipam.holdings import Cool, Hold, Holdings
 from netloom.ipam.sparing import spare
+from netloom.model.addresses import Prefix
 from tests.pure.ipam.making import attachment, prefix
 
 BEFORE = 100.0
@@ -20,6 +21,12 @@ def held(text: str) -> Held:
     return Held(cidr=prefix(cidr), slot=prefix(slot), contested=contested)
 
 
+def serves(cidr: Prefix) -> str | None:
+    if cidr.version == 4 and cidr.overlaps(prefix("10.9.0.0/16")):
+        return None
+    return "blue" if cidr.version == 4 and cidr.overlaps(prefix("172.20.0.0/16")) else ""
+
+
 def spared(*blocks: str, holdings: Holdings | None = None, since: float = 0.0, pinned: str = "") -> list[str]:
     every = [held(text) for text in blocks]
     answer = spare(
@@ -28,7 +35,7 @@ def spared(*blocks: str, holdings: Holdings | None = None, since: float = 0.0, p
         quiet_since={h.cidr: since for h in every},
         before=BEFORE,
         pinned=[ipaddress.ip_address(a) for a in pinned.split()],
-        pool_in_use=lambda cidr: not cidr.overlaps(prefix("10.9.0.0/16")) if cidr.version == 4 else True,
+        serves=serves,
     )
     return [str(h.cidr) for h in answer]
 
@@ -48,6 +55,8 @@ FIRST, SECOND, SINGLE = "10.0.0.0/26", "10.0.0.64/26", "10.0.1.5/32 10.0.1.0/26"
         ([f"{FIRST} contested", SECOND], [FIRST]),
         ([f"{FIRST} contested"], [FIRST]),
         (["10.9.0.0/26", "10.9.0.64/26"], ["10.9.0.0/26", "10.9.0.64/26"]),
+        ([FIRST, "172.20.0.0/26"], []),
+        ([FIRST, SECOND, "172.20.0.0/26", "172.20.0.64/26"], [SECOND, "172.20.0.64/26"]),
     ],
 )
 def test_of_idle_blocks_one_whole_one_per_family_stays_while_it_is_of_use(blocks: list[str], expected: list[str]) -> None:
