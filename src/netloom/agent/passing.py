@@ -18,6 +18,7 @@ from netloom.agent.hosting import Hosting
 from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.troubles import Troubles
 from netloom.calc import desired, remote
+from netloom.calc.networks import routed_blocks
 from netloom.calc.tables import Tables
 from netloom.dataplane.foreign.tables import TABLES as FIREWALL_TABLES
 from netloom.dataplane.netlink import Netlink, device_names
@@ -126,7 +127,8 @@ class Passes:
     def _reconcile(self) -> Pass:
         known, attachments = self._known(), self._present()
         snapshot = known.snapshot
-        host = self.host = self._hosting.host(known.blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
+        blocks = routed_blocks(known.blocks, snapshot.pools.values(), attachments)
+        host = self.host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis

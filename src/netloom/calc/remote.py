@@ -44,6 +44,8 @@ def _claims(snapshot: Snapshot, host: Host, problems: list[str]) -> dict[tuple[s
     found: dict[tuple[str, str], list[Prefix]] = defaultdict(list)
     for block in snapshot.blocks.values():
         pool = _pool_of(snapshot, block.spec.cidr)
+        if pool and pool.spec.network:
+            continue
         if block.name != block_name(block.spec.cidr) or (pool and block.spec.cidr.prefixlen != pool.spec.block_size):
             problems.append(f"block {block.name} is no slot of its pool: what it claims does not count (netloom ipam check)")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netloom.calc.encap import ENCAPS, vxlan
+from netloom.calc.networks import apart, of_node
 from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
 from netloom.model.desired import Filter, Source
@@ -19,15 +20,19 @@ def sources(attachment: Attachment) -> frozenset[Source]:
 
 def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> Filter:
     attachments = tuple(attachments)
-    tunnels = any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in snapshot.pools.values())
+    pools = of_node(snapshot.pools.values(), host.node)
+    tunnels = any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in pools)
+    kept_apart = apart(pools, attachments)
     return Filter(
         sources=frozenset().union(*(sources(a) for a in attachments)),
-        pools=frozenset(pool.spec.cidr for pool in snapshot.pools.values()),
-        masquerade=frozenset(pool.spec.cidr for pool in snapshot.pools.values() if pool.spec.nat_outgoing),
+        pools=frozenset(pool.spec.cidr for pool in pools),
+        masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
         vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if tunnels else frozenset(),
         vxlan_port=host.port if tunnels else 0,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
+        internal=kept_apart.internal,
+        isolated=kept_apart.isolated,
         published=frozenset(port for a in attachments for port in published(a)),
     )
 
@@ -37,7 +42,8 @@ def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:
 
     An uplink that takes router advertisements only while the host does not forward has to take them all the same, and before
     the host forwards: the kernel forgets the default routes from there otherwise."""
-    versions = {pool.spec.cidr.version for pool in snapshot.pools.values()} | {block.version for block in host.blocks}
+    pools = of_node(snapshot.pools.values(), host.node)
+    versions = {pool.spec.cidr.version for pool in pools} | {block.version for block in host.blocks}
     own = [u for u in host.uplinks.values() if {a.ip for a in u.addresses} & {a.ip for a in host.addresses}]
     found: dict[str, str] = {}
     if 4 in versions:

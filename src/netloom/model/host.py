@@ -25,8 +25,8 @@ class Uplink:
 @dataclass(frozen=True, slots=True)
 class Host:
     """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
-    not the datastore's word), its own addresses inside them, and the VXLAN parameters that all nodes share.  `ipv6`: its kernel
-    speaks it."""
+    not the datastore's word; less those of networks), its own addresses inside them, and the VXLAN parameters that all nodes
+    share.  `ipv6`: its kernel speaks it."""
 
     node: str
     node_id: str
