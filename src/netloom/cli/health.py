@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netloom import __version__
 from netloom.errors import NetloomError
+from netloom.findings import Finding, Level
 from netloom.ipam.audit import audit
 from netloom.ipam.blocks import slot_count
 from netloom.model.addresses import contains
@@ -19,30 +18,6 @@ if TYPE_CHECKING:
 
 _POOL_MANIFEST = """printf '%s' '{"apiVersion": "netloom.io/v1", "kind": "IPPool", "metadata": {"name": "default"}, \
 "spec": {"cidr": "10.244.0.0/16", "encapsulation": "VXLANCrossSubnet", "natOutgoing": true}}' | netloom apply -f -"""
-
-
-class Level(enum.IntEnum):
-    """In order of weight."""
-
-    UNKNOWN = 3
-    PROBLEM = 2
-    WARNING = 1
-
-
-SIGNS = {Level.UNKNOWN: "?", Level.PROBLEM: "✗", Level.WARNING: "!"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    level: Level
-    message: str
-    hint: str = ""
-
-
-def exit_code(findings: Iterable[Finding]) -> int:
-    """3: something could not be found out; 1: a problem; 0: well."""
-    worst = max((f.level for f in findings), default=Level.WARNING)
-    return {Level.UNKNOWN: 3, Level.PROBLEM: 1, Level.WARNING: 0}[worst]
 
 
 def judge(

@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "Prove that the network does what it must.",
     "ipam": "Addresses: how many are used, whose is this one, is any leaked?",
     "lab": "A cluster out of network namespaces, on this machine.",
-    "system": "Version and shell completion.",
+    "system": "Install and uninstall on this host; version; shell completion.",
     "agent": "Run this node's agent.",
 }
 

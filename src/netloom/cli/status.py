@@ -16,7 +16,7 @@ from netloom.errors import DatastoreError, NetloomError
 
 if TYPE_CHECKING:
     from netloom.agent.state import AgentState
-    from netloom.cli.health import Finding
+    from netloom.findings import Finding
     from netloom.ipam.audit import Records
 
 Broken = tuple[tuple[str, str], ...]
@@ -31,7 +31,8 @@ def status(context: Context, output: str) -> None:
 
     Exit code 0: well.  1: a problem.  3: agent or datastore did not answer.
     """
-    from netloom.cli.health import exit_code, judge
+    from netloom.cli.health import judge
+    from netloom.findings import exit_code
 
     records, broken = _records(context)
     state = _state(context)
@@ -118,7 +119,7 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
 
 
 def _judgement(findings: list[Finding]) -> Iterator[str]:
-    from netloom.cli.health import SIGNS
+    from netloom.findings import SIGNS
 
     if not findings:
         yield "all is well"

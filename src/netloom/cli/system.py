@@ -1,4 +1,4 @@
-"""netloom system: version, and the shell's completion."""
+"""netloom system: install and uninstall, version, and the shell's completion."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import click
 from netloom import __version__
 from netloom.cli.context import Context, connection, output_option
 from netloom.cli.printing import answer, table
+from netloom.cli.system_install import install, uninstall
 from netloom.errors import Unavailable
 
 
 @click.group()
 def system() -> None:
-    """Version and shell completion."""
+    """Install and uninstall; version; shell completion."""
+
+
+system.add_command(install)
+system.add_command(uninstall)
 
 
 @system.command()

@@ -19,7 +19,7 @@ from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
 from netloom.reconcile import Outcome
 
-_PROGRAMS: Final = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+PROGRAMS: Final = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 _TABLES: Final = {4: Path("/proc/thread-self/net/ip_tables_names"), 6: Path("/proc/thread-self/net/ip6_tables_names")}
 _DEADLINE = 10
 _WAIT_FOR_LOCK = "5"  # seconds
@@ -28,9 +28,9 @@ _JUMP = f"-j {OWN_CHAIN}"
 
 def reconcile(pools: Collection[Prefix]) -> Outcome:
     done, failures = 0, []
-    for version, program in _PROGRAMS.items():
-        path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        if not path or not _in_use(_TABLES[version]):
+    for version in PROGRAMS:
+        path = program(version)
+        if not path or not in_use(version):
             continue
         try:
             listing = _run(path, "-S").splitlines()
@@ -40,6 +40,18 @@ def reconcile(pools: Collection[Prefix]) -> Outcome:
         except DataplaneError as e:
             failures.append(e)
     return Outcome(put=done, failures=tuple(failures))
+
+
+def listings() -> Iterator[tuple[int, list[str]]]:
+    """By family, the lines of `-S`, where its table is in use and the program is there.  Raises DataplaneError."""
+    for version in PROGRAMS:
+        if (path := program(version)) and in_use(version):
+            yield version, _run(path, "-S").splitlines()
+
+
+def program(version: int) -> str | None:
+    """Where it is; None: nowhere."""
+    return shutil.which(PROGRAMS[version], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def commands(listing: Collection[str], pools: list[Prefix]) -> Iterator[list[str]]:
@@ -76,9 +88,10 @@ def _accept(own: list[str], pools: Iterable[Prefix], *, new: bool) -> Iterator[l
         yield ["-D", OWN_CHAIN, str(number)]
 
 
-def _in_use(tables: Path) -> bool:
+def in_use(version: int) -> bool:
+    """Whether somebody filters by it; asking its program would load it."""
     try:
-        return "filter" in tables.read_text().split()
+        return "filter" in _TABLES[version].read_text().split()
     except FileNotFoundError:
         return False
 

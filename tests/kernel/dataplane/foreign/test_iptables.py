@@ -207,5 +207,5 @@ def test_without_pools_everything_of_theirs_is_as_before(firewalls: ForeignFirew
 
 def test_an_absent_program_is_no_failure(firewalls: ForeignFirewalls, monkeypatch: pytest.MonkeyPatch) -> None:
     Variant("legacy").both(("-P", "FORWARD", "DROP"))
-    monkeypatch.setattr("netloom.dataplane.foreign.legacy._PROGRAMS", {4: "iptables-missing", 6: "ip6tables-missing"})
+    monkeypatch.setattr("netloom.dataplane.foreign.legacy.PROGRAMS", {4: "iptables-missing", 6: "ip6tables-missing"})
     assert str(reconcile(firewalls, POOLS)) == "same"

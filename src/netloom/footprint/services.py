@@ -1,0 +1,68 @@
+"""systemd, where it runs: the agent as a service, and others told that they have new files to read.
+
+Never restarted: systemd-networkd and NetworkManager, which at a start take away what they do not know.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+from netloom.errors import Unavailable
+from netloom.footprint.files import UNIT
+
+_BOOTED = "/run/systemd/system"  # sd_booted(3)
+_DEADLINE = 120
+_READERS = {
+    "systemd-networkd.service": ("networkctl", "reload"),
+    "NetworkManager.service": ("systemctl", "reload", "NetworkManager.service"),
+}
+
+
+def running() -> bool:
+    """Whether systemd runs this machine."""
+    return os.path.isdir(_BOOTED)
+
+
+def is_active(unit: str = UNIT) -> bool:
+    return subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False, timeout=_DEADLINE).returncode == 0
+
+
+def start(*, again: bool) -> Iterator[tuple[str, str]]:
+    """Now and at every boot; `again`: what runs is another version.  What was done to which service."""
+    _run("systemctl", "daemon-reload")
+    yield from reload_readers()
+    active = is_active()
+    _run("systemctl", "enable", "--now", UNIT)
+    if active and again:
+        _run("systemctl", "restart", UNIT)
+    yield UNIT, "restarted" if active and again else "unchanged" if active else "started"
+
+
+def stop() -> Iterator[tuple[str, str]]:
+    """Now and for ever."""
+    if os.path.exists(f"/etc/systemd/system/{UNIT}"):
+        _run("systemctl", "disable", "--now", UNIT)
+        yield UNIT, "stopped"
+
+
+def forget() -> None:
+    """The unit's file has gone."""
+    _run("systemctl", "daemon-reload")
+
+
+def reload_readers() -> Iterator[tuple[str, str]]:
+    for unit, command in _READERS.items():
+        if is_active(unit):
+            _run(*command)
+            yield unit, "reloaded"
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE, check=False)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise Unavailable(f"{' '.join(command)}: {e}") from e
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()}", hint=f"journalctl -u {UNIT} -n 20")
