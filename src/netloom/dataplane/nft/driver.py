@@ -16,6 +16,9 @@ from typing import Final
 
 from netloom.dataplane.nft import ruleset
 from netloom.dataplane.nft.events import Change, Events
+from netloom.dataplane.nft.networks import TABLE as NETWORKS_TABLE
+from netloom.dataplane.nft.networks import Networks
+from netloom.dataplane.nft.networks import remove as remove_networks
 from netloom.dataplane.nft.nfnetlink import Message, Nfnetlink
 from netloom.dataplane.nft.objects import (
     Count,
@@ -37,7 +40,7 @@ from netloom.errors import DataplaneError
 from netloom.model.desired import Filter, Published, Source
 from netloom.reconcile import Outcome
 
-TABLES: Final = (*ruleset.TABLES, PORTS_TABLE)
+TABLES: Final = (*ruleset.TABLES, PORTS_TABLE, NETWORKS_TABLE)
 """All that are ours."""
 
 
@@ -51,6 +54,7 @@ class Nft:
         self._kernel = Nfnetlink()
         self._standing = Standing(self._kernel, ruleset.TABLES, record)
         self._ports = Ports(self._kernel, None if record is None else f"{record}-ports")
+        self._networks = Networks(self._kernel, None if record is None else f"{record}-networks")
         self._events = Events(own=self._kernel.port)
         self._masquerade: bool | None = None
         """Whether the ruleset that stands has the masquerading chain; None where it is not known to be ours."""
@@ -71,14 +75,18 @@ class Nft:
             self._masquerade, self._spoilt = None, True
         if any(change.concerns(PORTS_TABLE) for change in changes):
             self._ports.changed_by_others()
+        if any(change.concerns(NETWORKS_TABLE) for change in changes):
+            self._networks.changed_by_others()
         return changes
 
     def reconcile(self, want: Filter, *, complete: bool = True) -> Outcome:
         """`complete` False: the cluster is known only as it was remembered.  What an earlier life of the agent built then stays,
         and pods' sources are added to it; it is built only where a table is missing, or somebody else has been at it."""
         self.foreign_changes()
-        rules, ports = self._reconcile(want, complete=complete), self._ports.reconcile(want.published)
-        return Outcome(rules.put + ports.put, rules.deleted + ports.deleted, rules.failures + ports.failures)
+        networks = self._networks.reconcile(want.internal, want.isolated, want.pools)
+        done = networks, self._reconcile(want, complete=complete), self._ports.reconcile(want.published)
+        failures = tuple(failure for one in done for failure in one.failures)
+        return Outcome(sum(one.put for one in done), sum(one.deleted for one in done), failures)
 
     def _reconcile(self, want: Filter, *, complete: bool) -> Outcome:
         if not complete and not self._spoilt and self._stands_and_admits(want):
@@ -99,6 +107,10 @@ class Nft:
             self._ports.admit(published, batch)
         elif batch:
             self._kernel.transact(batch)
+
+    def keep_apart(self, internal: Collection[str], isolated: Collection[str]) -> None:
+        """These bridges, from now on: before anybody behind them is admitted."""
+        self._networks.keep_apart(internal, isolated)
 
     def withdraw(self, published: Collection[Published], *, last: bool) -> None:
         """From now on these ports lead to no pod.  `last`: there are no others."""
@@ -136,7 +148,7 @@ class Nft:
     def drops(self) -> Mapping[str, Count]:
         """Packets and bytes dropped since the ruleset was built, by family and reason: `inet spoofed`."""
         found: dict[str, Count] = {}
-        for table in ruleset.TABLES:
+        for table in (*ruleset.TABLES, NETWORKS_TABLE):
             family = str(table).split()[0]
             for _, _, body in self._kernel.dump(get_counters(table)):
                 name, count = count_of(body)
@@ -145,7 +157,7 @@ class Nft:
 
     def remove(self) -> None:
         """Takes everything of ours away."""
-        self._kernel.transact([*ruleset.remove(), *remove_ports()])
+        self._kernel.transact([*ruleset.remove(), *remove_ports(), *remove_networks()])
         self._masquerade = None
 
     def _build(self, want: Filter) -> Outcome:

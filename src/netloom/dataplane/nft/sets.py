@@ -49,7 +49,7 @@ def _udata_number(kind: int, value: int) -> bytes:
     return _udata(kind, struct.pack("=I", value))
 
 
-_HOST_ORDER = _udata_number(0, 1)
+HOST_ORDER = _udata_number(0, 1)
 """Keys are in host byte order: so nft wants names of interfaces marked where they stand alone."""
 
 
@@ -73,7 +73,7 @@ def _sources(table: TableId) -> dict[int, Set]:
     return {version: Set(table, f"sources{version}", (IFNAME, ETHER_ADDR, ADDRESS[version])) for version in (4, 6)}
 
 
-OWN_LINKS: Final = {table: Set(table, "own-links", (IFNAME,), userdata=_HOST_ORDER) for table in (INET_TABLE, ARP_TABLE)}
+OWN_LINKS: Final = {table: Set(table, "own-links", (IFNAME,), userdata=HOST_ORDER) for table in (INET_TABLE, ARP_TABLE)}
 SOURCES: Final = {table: _sources(table) for table in (INET_TABLE, BRIDGE_TABLE)}
 TARGETS: Final = Set(BRIDGE_TABLE, "targets", (IFNAME, ETHER_ADDR, INTEGER128), userdata=_typeof_targets())
 TUNNEL_PORTS: Final = {table: Set(table, "tunnel-ports", (INET_SERVICE,)) for table in (INET_TABLE, BRIDGE_TABLE)}
