@@ -52,9 +52,10 @@ class Drift:
             self._passes.request(AFTER_DRIFT)
 
     def _concerns_us(self, touched: Touched) -> bool:
-        """The kernel tells all that it learns about neighbours on every interface; ours are on our own."""
-        learned = touched.tables.get("neighbours", set()) | touched.tables.get("fdb", set())
-        return touched.overrun or bool(touched.tables.keys() - {"neighbours", "fdb"} or learned & self._passes.own_links)
+        """The kernel tells all that it learns about neighbours on every interface, and of everybody's qdiscs; ours are on our own."""
+        elsewhere = touched.tables.keys() & {"neighbours", "fdb", "shaping"}
+        near = set[int]().union(*(touched.tables[name] for name in elsewhere)) & self._passes.own_links
+        return touched.overrun or bool(touched.tables.keys() - elsewhere or near)
 
     def _rules_changed(self) -> None:
         if self._passes.rules_changed():

@@ -1,6 +1,6 @@
 """Rebuilding: a journal that is lost or damaged is made anew from the kernel, whose links say whose they are.
 
-Each host link's alias names network, container, interface and addresses; the link's name is a hash of the first three, so an
+Each host link's alias names network, container, interface, addresses and rates; the link's name is a hash of the first three, so an
 alias that somebody else wrote is found out.  The pod's MAC is in the permanent neighbour entries; where somebody took those away,
 at the link's other end, if its namespace can be found; else it is what a pod has that did not ask for another.  A namespace that
 cannot be found is NetnsId(0, 0), which counts as alive.
@@ -25,7 +25,16 @@ from netloom.dataplane.netlink.tables import get_neighbours, is_permanent, parse
 from netloom.dataplane.peers import find_namespaces
 from netloom.ipam.blocks import gateway
 from netloom.model.addresses import Address, Interface, Mac
-from netloom.model.attachments import PREFIX, Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
+from netloom.model.attachments import (
+    PREFIX,
+    Attachment,
+    AttachmentKey,
+    NetnsId,
+    State,
+    Wiring,
+    host_interface_name,
+    parse_bandwidth,
+)
 from netloom.model.resources import Endpoint
 
 log = logging.getLogger(__name__)
@@ -78,10 +87,11 @@ def _attachment(
         return None
     key = AttachmentKey(*words[1:4])
     try:
-        addresses: tuple[Interface, ...] = tuple(ipaddress.ip_interface(word) for word in words[4:])
+        addresses: tuple[Interface, ...] = tuple(ipaddress.ip_interface(word) for word in words[4:] if "=" not in word)
+        bandwidth = parse_bandwidth(word for word in words[4:] if "=" in word)
     except ValueError:
         return None
-    if host_interface_name(key) != link.name:
+    if not addresses or host_interface_name(key) != link.name:
         return None
     bridge = names[link.master] or None
     entries = ((link.master or link.index, a.ip) for a in addresses)
@@ -102,6 +112,7 @@ def _attachment(
         wiring=Wiring.BRIDGE if bridge else Wiring.ROUTED,
         bridge=bridge,
         gateways=gateways,
+        bandwidth=bandwidth,
     )
 
 

@@ -1,6 +1,6 @@
 """Reconciling: one pass makes every kernel table agree with what is wanted.
 
-Tables are done in an order in which nothing waits for the next: links, their sysctls and addresses, the rules and
+Tables are done in an order in which nothing waits for the next: links, their rates, sysctls and addresses, the rules and
 the passages through other firewalls, then what leads packets there (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
 tries again.  While the datastore has not said "this is all", nothing is deleted: what is there was right once.
 """
@@ -22,13 +22,14 @@ from netloom.dataplane.neighbours import Neighbours
 from netloom.dataplane.netlink import Netlink
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.routes import Routes
+from netloom.dataplane.shaping import Shapings
 from netloom.dataplane.sysctls import Sysctls
 from netloom.errors import DataplaneError
 from netloom.model.desired import Desired
 from netloom.reconcile import Changes, Driver, Outcome
 
 _NAMED = 3  # entries of a table, of either sign
-_ORDER = ("links", "sysctls", "addresses", "filter", "passages", "neighbours", "fdb", "routes")
+_ORDER = ("links", "shaping", "sysctls", "addresses", "filter", "passages", "neighbours", "fdb", "routes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,15 @@ class Reconciler:
         # Any: each driver has its own kinds of key and value; `Desired` has a field of each one's name
         self._drivers: dict[str, Driver[Any, Any]] = {
             driver.name: driver
-            for driver in (Links(kernel), Sysctls(), Addresses(kernel), Neighbours(kernel), Fdb(kernel), Routes(kernel))
+            for driver in (
+                Links(kernel),
+                Shapings(kernel),
+                Sysctls(),
+                Addresses(kernel),
+                Neighbours(kernel),
+                Fdb(kernel),
+                Routes(kernel),
+            )
         }
 
     def run(self, desired: Desired, revision: int, *, complete: bool) -> Pass:

@@ -1,4 +1,5 @@
-"""One pod's slice of a node's state: its host link, the route to each of its addresses, and its neighbour entries.
+"""One pod's slice of a node's state: its host link and the rates it is held to, the route to each of its addresses, and its
+neighbour entries.
 
 ADD applies the slice of its pod, a pass applies those of all: one definition, two callers.  Neighbour entries are permanent,
 so neither side ever asks by ARP or ND, and nothing that a pod sends can change where its packets go.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 
 from netloom.calc import metrics
+from netloom.calc.shaping import shaping
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Address, Interface, Mac, host_prefix
 from netloom.model.attachments import Attachment, Wiring
@@ -29,7 +31,10 @@ IPV4_SETTINGS = {"rp_filter": 0, "send_redirects": 0, "route_localnet": 0, "prox
 
 
 def pod(attachment: Attachment) -> Tables:
-    return _bridged(attachment) if attachment.wiring is Wiring.BRIDGE else _routed(attachment)
+    tables = _bridged(attachment) if attachment.wiring is Wiring.BRIDGE else _routed(attachment)
+    if attachment.bandwidth is not None:
+        tables.add(shaping(attachment, attachment.bandwidth))
+    return tables
 
 
 def host_sysctls(interface: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections import ChainMap
 from dataclasses import dataclass, field
 
 from netloom.model.addresses import Address, Mac
-from netloom.model.desired import AddressKey, Desired, FdbKey, Filter, Link, NeighbourKey, Route, RouteKey
+from netloom.model.desired import AddressKey, Desired, FdbKey, Filter, Link, NeighbourKey, Route, RouteKey, Shaping
 
 
 @dataclass(slots=True)
@@ -17,6 +17,7 @@ class Tables:
     neighbours: dict[NeighbourKey, Mac] = field(default_factory=dict)
     fdb: dict[FdbKey, Address] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
+    shaping: dict[str, Shaping] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def add(self, part: Tables) -> None:
@@ -26,6 +27,7 @@ class Tables:
         self.neighbours |= part.neighbours
         self.fdb |= part.fdb
         self.sysctls |= part.sysctls
+        self.shaping |= part.shaping
         self.problems += part.problems
 
     def over(self, below: Tables, rules: Filter) -> Desired:
@@ -37,6 +39,7 @@ class Tables:
             neighbours=ChainMap(self.neighbours, below.neighbours),
             fdb=ChainMap(self.fdb, below.fdb),
             sysctls=below.sysctls | self.sysctls,
+            shaping=below.shaping | self.shaping,
             filter=rules,
             problems=(*below.problems, *self.problems),
         )

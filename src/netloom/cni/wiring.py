@@ -1,6 +1,7 @@
 """Wiring: a pod's interface, from nothing to carrying packets, in five sends.
 
     host   veth, its other end born inside the pod's namespace with its final name      (down: nothing can pass)
+    host   the rates that the link is held to, if any were asked for
     host   sysctls, before the link is up, so that no router advertisement slips in
     host   up, the pod's slice of routes and neighbours                                 (closed: no source is admitted yet)
     pod    sysctls, link up, addresses, the gateway as permanent neighbour, routes
@@ -23,6 +24,7 @@ import time
 
 from netloom.calc.pods import GATEWAYS, IPV4_SETTINGS, host_sysctls, ipv6_sysctls
 from netloom.calc.tables import Tables
+from netloom.cni.limiting import limit
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import (
     Netlink,
@@ -91,6 +93,8 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
         set_link(index, alias=attachment.alias, generates=_no_generation(attachment.mtu), ipv4=IPV4_SETTINGS),
         *((set_hairpin(index, True),) if master else ()),
     )
+    if part.shaping:
+        limit(kernel, attachment, part, index, index + _INDEXES)
     write_sysctls(ipv6_sysctls(name))
     kernel.transact(
         set_link(index, up=True),

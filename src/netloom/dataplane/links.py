@@ -1,6 +1,6 @@
 """Links; ours are those whose name starts with `loom`, and a bridge that the user named, for as long as it is wanted.
 
-A bridge or VXLAN device is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
+A bridge, VXLAN device or ifb is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
 taken away.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
 cannot change (VNI, port, outer family) makes the device another one: it is taken away and made again, and what hung on it
 (addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
@@ -22,6 +22,7 @@ from netloom.dataplane.netlink import (
     device,
     devices,
     new_bridge,
+    new_ifb,
     new_vxlan,
     set_hairpin,
     set_link,
@@ -30,12 +31,12 @@ from netloom.dataplane.netlink import (
 )
 from netloom.errors import DataplaneError
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import Bridge, Link, Veth, Vxlan
+from netloom.model.desired import Bridge, Ifb, Link, Veth, Vxlan
 from netloom.reconcile import Changes, Outcome
 
 _DOOMED = 0x6C6F6F00
 """Group of links that are to go together: each alone takes 20 ms."""
-_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth"}
+_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb"}
 
 
 class Links:
@@ -82,6 +83,8 @@ class Links:
                 raise DataplaneError(self.name, name, "is gone, and only ADD makes it", errno=errno.ENODEV)
             case Bridge():
                 self._netlink.transact(new_bridge(name, mac=link.mac, mtu=link.mtu))
+            case Ifb():
+                self._netlink.transact(new_ifb(name, mac=link.mac, mtu=link.mtu))
             case Vxlan():
                 self._netlink.transact(new_vxlan(name, self._vxlan_data(name, link), mac=link.mac, mtu=link.mtu))
         return self._again(name)
@@ -103,7 +106,7 @@ class Links:
         """Only what differs is set: setting a MAC, even the same one, makes the kernel forget the link's neighbours."""
         if have.generates:
             yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
-        alias = link.alias if isinstance(link, Veth) else have.alias
+        alias = link.alias if isinstance(link, Veth | Ifb) else have.alias
         master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
         if (have.mac, have.mtu, have.alias, have.master, have.up) != (link.mac, link.mtu, alias, master, True):
             yield set_link(
@@ -152,6 +155,8 @@ def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:
     vxlan = have.vxlan
     if have.kind == "veth" and have.hairpin == bool(master):
         return Veth(have.mac, have.mtu, have.alias, master)
+    if have.kind == "ifb" and not master:
+        return Ifb(have.mac, have.mtu, have.alias)
     if have.kind == "bridge" and not master:
         return Bridge(have.mac, have.mtu)
     if vxlan and vxlan.local and not vxlan.learning and not master:

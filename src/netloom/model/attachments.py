@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -69,6 +70,15 @@ class OwnNetwork(msgspec.Struct, frozen=True, kw_only=True):
     isolated: bool = True
 
 
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pod may have: bits per second, and bits at once beyond that; 0 is no limit.  `ingress` is what it receives."""
+
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` grows with every ADD on this node: a pass never removes what is newer than its input, a release that names
     an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows.  `own_network` None: they
@@ -91,6 +101,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     own_network: OwnNetwork | None = None
     ports: tuple[PublishedPort, ...] = ()
+    bandwidth: Bandwidth | None = None
 
     @property
     def alias(self) -> str:
@@ -106,9 +117,36 @@ def host_interface_name(key: AttachmentKey) -> str:
     return PREFIX + hashlib.sha1("\0".join(key).encode(), usedforsecurity=False).hexdigest()[:11]
 
 
+def ifb_name(host_interface: str) -> str:
+    """Of the device that what the pod sends passes: `loomq` and the first 10 of the 11 digits, so never a host interface's name."""
+    return f"{PREFIX}q{host_interface.removeprefix(PREFIX)[:10]}"
+
+
+_LIMIT = re.compile(r"(in|out)=([1-9][0-9]{0,15})/([0-9]{1,11})")
 ALIAS_LIMIT = 255  # IFALIASZ (linux/if.h) counts the final NUL
 
 
 def link_alias(attachment: Attachment) -> str:
-    """`netloom NETWORK CONTAINER IFNAME ADDRESS...`: enough to rebuild the attachment when the journal is lost."""
-    return " ".join(("netloom", *attachment.key, *(str(a) for a in attachment.addresses)))
+    """`netloom NETWORK CONTAINER IFNAME ADDRESS... [in=RATE/BURST] [out=RATE/BURST]`: enough to rebuild the attachment when the
+    journal is lost."""
+    limits = bandwidth_words(attachment.bandwidth) if attachment.bandwidth else ()
+    return " ".join(("netloom", *attachment.key, *(str(a) for a in attachment.addresses), *limits))
+
+
+def bandwidth_words(bandwidth: Bandwidth) -> tuple[str, ...]:
+    both = ("in", bandwidth.ingress_rate, bandwidth.ingress_burst), ("out", bandwidth.egress_rate, bandwidth.egress_burst)
+    return tuple(f"{way}={rate}/{burst}" for way, rate, burst in both if rate)
+
+
+def parse_bandwidth(words: Iterable[str]) -> Bandwidth | None:
+    """Of `bandwidth_words`; ValueError for what it does not say."""
+    found = {"in": (0, 0), "out": (0, 0)}
+    for word in words:
+        match = _LIMIT.fullmatch(word)
+        if match is None:
+            raise ValueError(f"{word!r} is no limit")
+        found[match[1]] = int(match[2]), int(match[3])
+    (ingress_rate, ingress_burst), (egress_rate, egress_burst) = found.values()
+    if not ingress_rate and not egress_rate:
+        return None
+    return Bandwidth(ingress_rate=ingress_rate, ingress_burst=ingress_burst, egress_rate=egress_rate, egress_burst=egress_burst)

@@ -45,7 +45,17 @@ class Veth:
     bridge: str | None = None
 
 
-Link = Vxlan | Bridge | Veth
+@dataclass(frozen=True, slots=True)
+class Ifb:
+    """A device that gives back what it is given, after a while: what a pod sends passes one where its rate is limited.  It goes with
+    the pod, whose alias it has."""
+
+    mac: Mac
+    mtu: int
+    alias: str
+
+
+Link = Vxlan | Bridge | Veth | Ifb
 
 
 class AddressKey(NamedTuple):
@@ -85,6 +95,23 @@ class NeighbourKey(NamedTuple):
 class FdbKey(NamedTuple):
     device: str
     mac: Mac
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A token bucket, in bytes: `rate` a second, `burst` at once beyond that, and at most `queue` that wait."""
+
+    rate: int
+    burst: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """Of an interface: `limit` is for what it sends.  `redirect`: the interface to which all goes that arrives; empty for none."""
+
+    limit: Limit | None = None
+    redirect: str = ""
 
 
 class Source(NamedTuple):
@@ -145,5 +172,6 @@ class Desired:
     neighbours: Mapping[NeighbourKey, Mac] = field(default_factory=dict)
     fdb: Mapping[FdbKey, Address] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    shaping: Mapping[str, Shaping] = field(default_factory=dict)
     filter: Filter = Filter()
     problems: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ wire         header and attributes
 connection   Netlink: a socket that sends, matches answers, dumps; NetlinkError
 links        requests for links; Device
 tables       addresses, routes, neighbours, FDB entries as bytes
+qdiscs       token buckets, and filters that lead what arrives elsewhere, as bytes
 events       Events: which table was touched on which interface
 
 with Netlink(pod) as inside:
@@ -20,6 +21,7 @@ from netloom.dataplane.netlink.links import (
     get_link,
     get_links,
     new_bridge,
+    new_ifb,
     new_veth,
     new_vxlan,
     parse_link,
@@ -71,6 +73,7 @@ __all__ = [
     "indexes",
     "is_local",
     "new_bridge",
+    "new_ifb",
     "new_veth",
     "new_vxlan",
     "parse_address",

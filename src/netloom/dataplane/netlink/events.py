@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from netloom.dataplane import netns as namespaces
 from netloom.dataplane.netlink.connection import BUFFER, SO_RCVBUFFORCE, SOL_NETLINK
 from netloom.dataplane.netlink.links import IFINFO, RTM_DELLINK, RTM_NEWLINK
+from netloom.dataplane.netlink.qdiscs import RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, TCMSG
 from netloom.dataplane.netlink.tables import (
     IFADDR,
     NDMSG,
@@ -36,13 +37,14 @@ from netloom.dataplane.netlink.tables import (
 from netloom.dataplane.netlink.wire import AF_BRIDGE, AF_UNSPEC, HEADER, HEADER_LENGTH, NLM_F_REPLACE
 
 NETLINK_ADD_MEMBERSHIP = 1
-RTNLGRP_LINK, RTNLGRP_NEIGH = 1, 3
+RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC = 1, 3, 4
 RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE = 5, 7, 9, 11
 RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
 RTM_NEWNETCONF = 80
 GROUPS = (
     RTNLGRP_LINK,
     RTNLGRP_NEIGH,
+    RTNLGRP_TC,
     RTNLGRP_IPV4_IFADDR,
     RTNLGRP_IPV4_ROUTE,
     RTNLGRP_IPV6_IFADDR,
@@ -126,6 +128,8 @@ class Events:
             touched.tables.setdefault("fdb" if family == AF_BRIDGE else "neighbours", set()).add(index)
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             touched.tables.setdefault("addresses", set()).add(IFADDR.unpack_from(event, HEADER_LENGTH)[4])
+        elif kind in (RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER):
+            touched.tables.setdefault("shaping", set()).add(TCMSG.unpack_from(event, HEADER_LENGTH)[1])
         elif kind == RTM_NEWNETCONF:
             touched.tables.setdefault("sysctls", set()).add(0)
 

@@ -140,6 +140,10 @@ def new_bridge(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = Fals
     return _new(name, "bridge", mac, mtu, index, up, nested(IFLA_INFO_DATA, _NOT_GULLIBLE))
 
 
+def new_ifb(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) -> bytes:
+    return _new(name, "ifb", mac, mtu, index, up)
+
+
 def set_not_gullible(index: int) -> bytes:
     """See `new_bridge`."""
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"), nested(IFLA_INFO_DATA, _NOT_GULLIBLE))
