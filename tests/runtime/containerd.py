@@ -131,13 +131,14 @@ class Containerd:
         """Returns when it answers."""
         self._program = self.inside.start(["containerd", "--config", f"{self.folder}/config.toml"], self.environment, self.log)
         deadline = time.monotonic() + _READY
-        while not self._answers():
+        while not self.answers():
             alive = self._program.outer.poll() is None
             assert alive and time.monotonic() < deadline, Path(self.log).read_text()[-3000:]
             time.sleep(0.05)
         self._open.append(Cri(self.socket))
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether anybody does on its socket."""
         cri = Cri(self.socket)
         try:
             cri("Version", timeout=1)

@@ -97,13 +97,13 @@ class Sandbox:
 
     @property
     def ready(self) -> bool:
-        return self.cri("PodSandboxStatus", pod_sandbox_id=self.id).status.state == 0
+        return bool(self.cri("PodSandboxStatus", pod_sandbox_id=self.id).status.state == 0)
 
     @property
-    def result(self) -> Message:
-        """The CNI result as the runtime keeps it."""
-        answer = self.cri("PodSandboxStatus", pod_sandbox_id=self.id, verbose=True)
-        return json.loads(answer.info["info"])["cniResult"]
+    def info(self) -> dict[str, Any]:
+        """What the runtime keeps of it: `cniResult`, `runtimeSpec` and more."""
+        found: dict[str, Any] = json.loads(self.cri("PodSandboxStatus", pod_sandbox_id=self.id, verbose=True).info["info"])
+        return found
 
     def start(self, name: str, *command: str) -> Container:
         """One more container in this sandbox."""
@@ -125,7 +125,7 @@ class Container:
         """What the command prints; AssertionError with all of it where it fails."""
         done = self.cri("ExecSync", container_id=self.id, cmd=command, timeout=timeout)
         assert done.exit_code == 0, (command, done.stdout, done.stderr)
-        return done.stdout.decode()
+        return str(done.stdout, "utf-8")
 
 
 @cache

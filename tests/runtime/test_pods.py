@@ -30,7 +30,7 @@ def test_a_pod_has_an_address_of_each_family_and_the_runtime_tells_it(cri: Cri) 
     assert [ipaddress.ip_address(address).version for address in pod.addresses] == [4, 6]
     seen = container.run("ip", "address", "show", "dev", "eth0")
     assert all(f" {address}/" in seen for address in pod.addresses)
-    assert [ip["IP"] for ip in pod.result["Interfaces"]["eth0"]["IPConfigs"]] == pod.addresses
+    assert [ip["IP"] for ip in pod.info["cniResult"]["Interfaces"]["eth0"]["IPConfigs"]] == pod.addresses
     pod.remove()
 
 

@@ -15,12 +15,27 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_FOLDERS = (
-    *("/run/containerd", "/run/containers", "/run/crun", "/run/runc", "/run/libpod", "/run/cni", "/run/netns", "/run/lock"),
-    *("/var/lib/containerd", "/var/lib/containers", "/var/lib/cni", "/var/log/pods", "/var/cache/cni", "/var/tmp"),
-    *("/etc/cni", "/etc/containers", "/etc/containerd", "/opt/cni", "/opt/containerd", "/dev/shm"),
-    *("/root/.config", "/root/.local", "/root/.cni"),
+_OWN = (
+    *("/run/containerd", "/run/containers", "/run/crun", "/run/runc", "/run/libpod", "/run/cni", "/run/netloom"),
+    *("/var/lib/containerd", "/var/lib/containers", "/var/lib/cni", "/var/log/pods", "/var/cache/cni"),
+    *(
+        "/etc/cni",
+        "/etc/containers",
+        "/etc/containerd",
+        "/opt/cni",
+        "/opt/containerd",
+        "/root/.config/containers",
+        "/root/.cni",
+    ),
 )
+_SHARED = {
+    "/run/netns": "cni-|netns-",
+    "/run/lock": "netavark|lockdev.*cni",
+    "/dev/shm": "libpod",
+    "/var/tmp": "storage|libpod|oci",
+    "/tmp": "runc-|storage-run|podman-run|libpod",
+}
+"""Of these, what has such a name."""
 _PROGRAMS = re.compile(r"containerd|conmon|podman|runc|ctr\Z|netavark")
 _MOUNTS = re.compile(r"containerd|containers|/cni|k8s|overlay|shm ")
 
@@ -31,10 +46,12 @@ def traces() -> frozenset[str]:
 
 def _files() -> Iterator[str]:
     """Folders that are there, and what stands in them; what a runtime makes below is in a folder that it makes first."""
-    for folder in _FOLDERS:
+    for folder in filter(os.path.isdir, _OWN):
+        yield f"file {folder}"
+        yield from (f"file {folder}/{name}" for name in os.listdir(folder))
+    for folder, names in _SHARED.items():
         if os.path.isdir(folder):
-            yield f"file {folder}"
-            yield from (f"file {folder}/{name}" for name in os.listdir(folder) if not name.startswith("nl-"))
+            yield from (f"file {folder}/{name}" for name in os.listdir(folder) if re.match(names, name))
 
 
 def _links() -> Iterator[str]:

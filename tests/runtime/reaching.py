@@ -1,0 +1,78 @@
+"""A pod that asks another all the time, whatever happens to runtime and agent: from within its network namespace, by TCP.
+
+with Reaching(runtime, pod, addresses) as reaching:
+    ...
+assert reaching.lost == []
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from netloom.dataplane import netns
+from tests.runtime.containerd import Containerd
+from tests.runtime.cri import Sandbox
+
+_PAUSE = 0.005
+
+
+class Reaching:
+    def __init__(self, runtime: Containerd, pod: Sandbox, addresses: Sequence[str], port: int = 80) -> None:
+        self._netns = netns.open_netns(str(namespace_of(runtime, pod)))
+        self._addresses, self._port = addresses, port
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._answered = 0
+        self.lost: list[str] = []
+
+    def __enter__(self) -> Reaching:
+        deadline = time.monotonic() + 5
+        while self._try():  # what serves needs a moment to start
+            assert time.monotonic() < deadline
+            time.sleep(_PAUSE)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        os.close(self._netns)
+
+    def on(self, seconds: float) -> None:
+        """For so long at least, and until more has been asked."""
+        before, end = self._answered + len(self.lost), time.monotonic() + seconds
+        while time.monotonic() < end or self._answered + len(self.lost) < before + 2:
+            time.sleep(_PAUSE)
+
+    def _run(self) -> None:
+        start = time.monotonic()
+        while not self._end.wait(_PAUSE):
+            problems = self._try()
+            self.lost += [f"{time.monotonic() - start:.2f} s: {problem}" for problem in problems]
+            self._answered += len(self._addresses) - len(problems)
+
+    def _try(self) -> list[str]:
+        problems = []
+        for address in self._addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with netns.entered(self._netns):
+                client = socket.socket(family, socket.SOCK_STREAM)
+            with client:
+                client.settimeout(1)
+                try:
+                    client.connect((address, self._port))
+                except OSError as e:
+                    problems.append(f"{address}: {e}")
+        return problems
+
+
+def namespace_of(runtime: Containerd, pod: Sandbox) -> Path:
+    """Where the runtime has pinned the pod's network namespace, as a path from here."""
+    namespaces = pod.info["runtimeSpec"]["linux"]["namespaces"]
+    [path] = [namespace["path"] for namespace in namespaces if namespace["type"] == "network"]
+    return runtime.inside.path(path.replace("/var/run/", "/run/"))  # /var/run is a link, and would lead out of the enclosure
