@@ -33,6 +33,7 @@ from netloom.reconcile import Changes, Outcome
 
 _NOTHING = Shaping()
 _UNKNOWN = frozenset((errno.EOPNOTSUPP, errno.ENOENT))
+_LACKING = ("Unknown device type", "kind is unknown", "classifier not found", "Failed to load TC action")
 _MODULES = "limits need the kernel's ifb, sch_tbf, sch_ingress, cls_u32 and act_mirred"
 
 
@@ -134,8 +135,8 @@ def shape(index: int, want: Shaping, to: int) -> Iterator[bytes]:
 
 def refusal(name: str, error: NetlinkError) -> DataplaneError:
     """The kernel knows no such device, qdisc, classifier or action: it says which, and here is what to do."""
-    unknown = error.errno in _UNKNOWN and error.text
-    return DataplaneError("shaping", name, f"{error.reason} {_MODULES}" if unknown else error.reason, errno=error.errno)
+    lacking = error.errno in _UNKNOWN and any(words in error.text for words in _LACKING)
+    return DataplaneError("shaping", name, f"{error.reason}; {_MODULES}" if lacking else error.reason, errno=error.errno)
 
 
 def _is_sound(name: str, shaping: Shaping, at: Mapping[str, int], found: Mapping[int, _Found]) -> bool:
@@ -158,8 +159,10 @@ def _repairs(index: int, have: _Found, want: Shaping, to: int) -> Iterator[bytes
             yield put_bucket(index, want.limit.rate, want.limit.burst, want.limit.queue)
     if not have.leads(to):
         stands = have.arriving is not None and have.arriving.kind == "clsact"
-        if have.arriving is not None:
-            yield delete_redirect(index) if stands else delete_arriving(index)
+        if have.redirects:
+            yield delete_redirect(index)
+        if have.arriving is not None and not stands:
+            yield delete_arriving(index)
         if to and not stands:
             yield new_clsact(index)
         if to:
