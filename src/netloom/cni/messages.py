@@ -27,7 +27,7 @@ from netloom.cni.netconf import Args, CniArgs, GcConfig, Head, NetworkConfig, Ru
 from netloom.cni.results import FALLBACK_VERSION, VERSIONS, Dns, Result, decode_result
 from netloom.errors import CniError
 from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
-from netloom.model.attachments import AttachmentKey, NetnsId, Wiring
+from netloom.model.attachments import AttachmentKey, Bandwidth, NetnsId, Wiring
 from netloom.model.validation import check_labels, check_network_name
 
 INCOMPATIBLE_VERSION, UNSUPPORTED, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 6, 7, 8
@@ -60,6 +60,7 @@ class Add:
     labels: Mapping[str, str]
     dns: Dns
     previous: Result | None
+    bandwidth: Bandwidth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ def _add(call: _Parts) -> Add:
         labels=cni.label_mapping(),
         dns=dns if dns != Dns() else config.dns,
         previous=_previous(config),
+        bandwidth=_bandwidth(asked),
     )
 
 
@@ -251,6 +253,13 @@ def _mac(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> Mac | 
             with blame(where, code):
                 return parse_mac(text)
     return None
+
+
+def _bandwidth(asked: RuntimeConfig) -> Bandwidth | None:
+    if asked.bandwidth is None:
+        return None
+    with blame("runtimeConfig.bandwidth", INVALID_CONFIG):
+        return asked.bandwidth.plain()
 
 
 def _previous(config: NetworkConfig) -> Result | None:

@@ -15,9 +15,11 @@ from typing import Annotated, Any
 import msgspec
 
 from netloom.cni.results import Dns
-from netloom.model.attachments import Wiring
+from netloom.model.attachments import Bandwidth, Wiring
 from netloom.model.validation import check_interface_name, check_object_name
 
+_RATE = (1000, 10**15)  # bits per second: what Kubernetes takes as a pod's bandwidth
+_BURST = 8 * (2**32 - 1)  # bits: the kernel counts bytes in 32 bits
 _MTU = (576, 65535)  # RFC 791: what every IPv4 host takes; the largest that an interface of ours can have
 
 PoolNames = tuple[str, ...]
@@ -66,13 +68,31 @@ class PortMapping(_Part, frozen=True, kw_only=True):
     host_ip: str = msgspec.field(default="", name="hostIP")
 
 
-class Bandwidth(_Part, frozen=True, kw_only=True):
-    """Bits per second, and bits; 0 is no limit."""
+class RuntimeBandwidth(_Part, frozen=True, kw_only=True):
+    """Bits per second, and bits; 0 is no limit.  CONVENTIONS.md has it as here; containerd writes capitals."""
 
     ingress_rate: int = 0
     ingress_burst: int = 0
     egress_rate: int = 0
     egress_burst: int = 0
+    capital_ingress_rate: int = msgspec.field(default=0, name="IngressRate")
+    capital_ingress_burst: int = msgspec.field(default=0, name="IngressBurst")
+    capital_egress_rate: int = msgspec.field(default=0, name="EgressRate")
+    capital_egress_burst: int = msgspec.field(default=0, name="EgressBurst")
+    shaped_subnets: Unserved = None
+    unshaped_subnets: Unserved = None
+
+    def plain(self) -> Bandwidth | None:
+        """None where no limit is asked for.  Raises ValueError."""
+        found = Bandwidth(
+            ingress_rate=self.ingress_rate or self.capital_ingress_rate,
+            ingress_burst=self.ingress_burst or self.capital_ingress_burst,
+            egress_rate=self.egress_rate or self.capital_egress_rate,
+            egress_burst=self.egress_burst or self.capital_egress_burst,
+        )
+        _check_rate("ingress", found.ingress_rate, found.ingress_burst)
+        _check_rate("egress", found.egress_rate, found.egress_burst)
+        return found if found.ingress_rate or found.egress_rate else None
 
 
 class RuntimeDns(_Part, frozen=True, kw_only=True):
@@ -100,7 +120,7 @@ class RuntimeConfig(_Part, frozen=True, kw_only=True):
     mac: str | None = None
     dns: RuntimeDns | None = None
     port_mappings: tuple[PortMapping, ...] | None = None
-    bandwidth: Bandwidth | None = None
+    bandwidth: RuntimeBandwidth | None = None
     ip_ranges: Unserved = None
     aliases: Unserved = None
     device_id: Unserved = msgspec.field(default=None, name="deviceID")
@@ -172,6 +192,19 @@ def _check_pool_names(key: str, names: PoolNames) -> None:
             raise ValueError(f"{key}: {name[:80]!r} is not the name of a pool") from e
 
 
+def _check_rate(direction: str, rate: int, burst: int) -> None:
+    if rate and not _RATE[0] <= rate <= _RATE[1]:
+        raise ValueError(
+            f"{direction}Rate: {str(rate)[:80]} is out of range; {_RATE[0]} to {_RATE[1]} bits per second, or 0 for no limit"
+        )
+    if not 0 <= burst <= _BURST:
+        raise ValueError(
+            f"{direction}Burst: {str(burst)[:80]} is out of range; up to {_BURST} bits, or 0 for what suits the rate"
+        )
+    if burst and not rate:
+        raise ValueError(f"{direction}Burst: {burst} means nothing without {direction}Rate")
+
+
 def unserved(config: NetworkConfig) -> Iterator[tuple[str, object]]:
     """What is asked for and would be missing if we went on: key and value."""
     if not config.hairpin_mode:
@@ -182,10 +215,11 @@ def unserved(config: NetworkConfig) -> Iterator[tuple[str, object]]:
         yield "ipam.type", config.ipam.type
     asked = config.runtime_config or RuntimeConfig()
     ports = [msgspec.to_builtins(port) for port in asked.port_mappings or () if port.host_port]
-    limits = asked.bandwidth if asked.bandwidth != Bandwidth() else None
+    limits = asked.bandwidth or RuntimeBandwidth()
     values = {
         "portMappings": ports,
-        "bandwidth": msgspec.to_builtins(limits),
+        "bandwidth.shapedSubnets": limits.shaped_subnets,
+        "bandwidth.unshapedSubnets": limits.unshaped_subnets,
         "ipRanges": asked.ip_ranges,
         "aliases": asked.aliases,
         "deviceID": asked.device_id,

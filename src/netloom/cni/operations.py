@@ -23,7 +23,7 @@ from typing import Protocol
 
 from netloom.calc import pod as pod_tables
 from netloom.calc.rules import sources
-from netloom.cni import wiring
+from netloom.cni import limiting, wiring
 from netloom.cni.attaching import attachment_for
 from netloom.cni.messages import Add, Check, Collect, Status
 from netloom.cni.removing import LinkRemover
@@ -33,7 +33,7 @@ from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwrita
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal, boottime
 from netloom.model.addresses import Address, Interface
-from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State
+from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, ifb_name
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +156,8 @@ class Operations:
         inside = [i for i in request.previous.interfaces if i.name == attachment.key.interface and i.sandbox]
         mac = inside[-1].mac.lower() if inside and inside[-1].mac else attachment.mac
         found += wiring.inspect(self._kernel.netlink, attachment, netns, mac)
+        if attachment.bandwidth is not None:
+            found += limiting.inspect(self._kernel.netlink, pod_tables(attachment))
         if not self._kernel.nft.admits(sources(attachment)):
             found.append(f"its packets are dropped: {attachment.host_interface} is not admitted")
         if found:
@@ -287,9 +289,12 @@ class Operations:
         bridge = device(self._kernel.netlink, attachment.bridge) if attachment.bridge else None
         if bridge is not None:
             self._leave_bridge(attachment, bridge.index)
-        link = device(self._kernel.netlink, attachment.host_interface)
-        if link is not None:
-            await asyncio.shield(self._kernel.remover.remove(link.index))  # others may wait for the same link
+        names = [attachment.host_interface]
+        if attachment.bandwidth is not None:
+            names.append(ifb_name(attachment.host_interface))
+        links = [link for name in names if (link := device(self._kernel.netlink, name)) is not None]
+        for going in [self._kernel.remover.remove(link.index) for link in links]:
+            await asyncio.shield(going)  # others may wait for the same link
 
     def _leave_bridge(self, attachment: Attachment, index: int) -> None:
         """What stood on the bridge for this pod alone goes.  A pass would not take it from a bridge whose name is the user's, and the
