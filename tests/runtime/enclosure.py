@@ -63,10 +63,19 @@ class Enclosure:
         return done.stdout
 
     def attempt(
-        self, *arguments: str, environment: Mapping[str, str] = os.environ, timeout: float = 60
+        self, *arguments: str, environment: Mapping[str, str] = os.environ, timeout: float = 60, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        command = self.command(arguments)
-        return subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False)
+        command, pipe = self.command(arguments), subprocess.PIPE
+        return subprocess.run(
+            command, input=stdin, stdout=pipe, stderr=pipe, env=dict(environment), text=True, timeout=timeout, check=False
+        )
+
+    def end_all(self) -> None:
+        """Every process in there but the first, at once."""
+        self.run("kill", "-KILL", "--", "-1")  # kill(2): all that the caller can see, and neither itself nor the first
+        deadline = time.monotonic() + _GRACE
+        while len(self.run("ps", "-e", "-o", "pid=").split()) > 2:  # the first, and ps
+            assert time.monotonic() < deadline
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: str) -> Program:
         with open(log, "ab") as file:
