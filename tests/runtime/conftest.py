@@ -71,7 +71,7 @@ def cri(runtime: Containerd) -> Cri:
 
 def left_of(runtime: Containerd, before: Residue) -> list[str]:
     """In the node's kernel, the agent's folders and the datastore, and in the runtime's; what is claimed stays the node's."""
-    found = settled(runtime.inside.machine, before, allowed=("IPBlock", "claims", "blackhole"))
+    found = settled(runtime.inside.machine, before, allowed=("IPBlock", "claims", "blackhole", "blocks4", "blocks6"))
     deadline = time.monotonic() + 5
     while left := runtime.left():
         if time.monotonic() > deadline:
