@@ -98,7 +98,7 @@ def result(attachment: Attachment, sandbox: str, dns: Dns, previous: Result | No
     before = previous or Result()
     host = ResultInterface(attachment.host_interface, attachment.host_mac, attachment.mtu)
     inside = ResultInterface(attachment.key.interface, attachment.mac, attachment.mtu, sandbox)
-    gateways = {gateway.version: gateway for gateway in attachment.gateways}
+    gateways = {gateway.version: gateway for gateway in attachment.gateways if attachment.leads_out}
     index = len(before.interfaces) + 1
     return Result(
         interfaces=(*before.interfaces, host, inside),

@@ -13,6 +13,7 @@ The first interface of a pod leads out: a default route that is there stays.
 
 `routed`: the pod holds /32 or /128 and sends everything to a link-local gateway, which every host end answers for by its MAC.
 `bridge`: the host end is a port of a bridge that holds the block's gateway address, and the pod's address has the block's length.
+In a network with a pool of its own both are the pool's; where that is internal, the pod has no default route.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import ipaddress
 import os
 import time
 
-from netloom.calc.pods import GATEWAYS, IPV4_SETTINGS, host_sysctls, ipv6_sysctls
+from netloom.calc.pods import BRIDGE_MAC, GATEWAYS, IPV4_SETTINGS, host_sysctls, ipv6_sysctls
 from netloom.calc.tables import Tables
 from netloom.cni.limiting import limit
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import (
+    Device,
     Netlink,
     add_route,
     addresses_of,
@@ -114,11 +116,18 @@ def _bridge(kernel: Netlink, name: str, part: Tables) -> int:
         found = parse_link(kernel.ask(get_link(name)))
         write_sysctls(host_sysctls(name))
         kernel.transact(set_link(found.index, generates=_no_generation(wanted.mtu), up=True))
-    elif found.kind != "bridge":
-        raise DataplaneError("links", name, f"is a {found.kind or 'hardware'} interface, not a bridge")
-    elif found.mac != wanted.mac:
-        raise DataplaneError("links", name, f"is a bridge that somebody else made (its MAC is {found.mac}, not {wanted.mac})")
+    elif reason := not_ours(found):
+        raise DataplaneError("links", name, reason)
     return found.index
+
+
+def not_ours(found: Device) -> str | None:
+    """Why this link cannot be a bridge of ours; None if it is one."""
+    if found.kind != "bridge":
+        return f"is a {found.kind or 'hardware'} interface, not a bridge"
+    if found.mac != BRIDGE_MAC:
+        return f"is a bridge that somebody else made (its MAC is {found.mac}, not {BRIDGE_MAC})"
+    return None
 
 
 def _no_generation(mtu: int) -> bool | None:
@@ -158,7 +167,7 @@ def _wait_for_intake(kernel: Netlink, attachment: Attachment) -> None:
 
 
 def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
-    """A default route per family, and in routed wiring the way to its gateway, as `ip route` shows it inside the pod."""
+    """A default route per family where there is a way out, and in routed wiring the way to its gateway, as `ip route` shows it inside the pod."""
     name = attachment.key.interface
     routed = attachment.wiring is Wiring.ROUTED
     found: dict[RouteKey, Route] = {}
@@ -166,7 +175,8 @@ def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
         version = address.version
         if routed:
             found[_TO_GATEWAY[version]] = Route(device=name)
-        found[_DEFAULT[version]] = Route(device=name, gateway=gateway, onlink=routed)
+        if attachment.leads_out:
+            found[_DEFAULT[version]] = Route(device=name, gateway=gateway, onlink=routed)
     return found
 
 
@@ -195,6 +205,8 @@ def inspect(kernel: Netlink, attachment: Attachment, pod: int, mac: str) -> list
 
 def _missing_routes(attachment: Attachment) -> list[str]:
     """Inside the pod's namespace: default routes that are not there.  Somebody else's default route is as good as ours."""
+    if not attachment.leads_out:
+        return []
     return [
         f"the sandbox has no IPv{address.version} default route"
         for address in attachment.addresses

@@ -107,6 +107,11 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     def alias(self) -> str:
         return link_alias(self)
 
+    @property
+    def leads_out(self) -> bool:
+        """Whether the pod has a default route by it."""
+        return self.own_network is None or not self.own_network.internal
+
 
 PREFIX = "loom"
 """Every interface of ours starts with this; the kernel's rules close it for whatever is not known yet."""

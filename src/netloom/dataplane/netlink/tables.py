@@ -159,9 +159,10 @@ def delete_route_by_key(key: RouteKey) -> bytes:
     return message(RTM_DELROUTE, 0, head + destination + u32(RTA_PRIORITY, metric))
 
 
-def get_routes(version: int) -> bytes:
-    """To be dumped: ours in the main table.  The kernel does not mark a route dump that changed half way; an event tells."""
-    return message(RTM_GETROUTE, 0, RTMSG.pack(FAMILY[version], 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0))
+def get_routes(version: int, protocol: int = PROTOCOL) -> bytes:
+    """To be dumped: ours in the main table; protocol 0, everybody's.  The kernel does not mark a route dump that changed half way; an
+    event tells."""
+    return message(RTM_GETROUTE, 0, RTMSG.pack(FAMILY[version], 0, 0, 0, RT_TABLE_MAIN, protocol, 0, 0, 0))
 
 
 def look_up(destination: Address) -> bytes:
