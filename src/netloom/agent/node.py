@@ -99,7 +99,7 @@ class Agent:
         self._operations = Operations(
             journal,
             self._claiming,
-            Kernel(self._home, kernel, self._nft, self._remover, conntrack.flush),
+            Kernel(self._home, kernel, self._nft, self._remover, conntrack.flush, conntrack.flush_ports),
             Sandboxes,
             self._attachments_changed,
         )

@@ -56,4 +56,5 @@ def _published(attachment: Attachment) -> Iterable[Published]:
         for address in attachment.addresses:
             if host is None or host.version == address.version:
                 where = None if host is None or host.is_unspecified else host
-                yield Published(port.protocol, where, port.host_port, address.ip, port.container_port, interface)
+                to = address.ip, port.container_port, interface, address.network
+                yield Published(port.protocol, where, port.host_port, *to)

@@ -43,6 +43,7 @@ def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, 
         namespace=request.namespace,
         pod=request.pod,
         labels=request.labels,
+        ports=request.ports,
         bandwidth=request.bandwidth,
     )
     if bridged and _says_another_address(attachment.mac, pod_mac(request.key, addresses)):

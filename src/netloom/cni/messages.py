@@ -24,10 +24,11 @@ import msgspec
 
 from netloom.cni.environment import INVALID_ENVIRONMENT, blame, check_variables, parse_args
 from netloom.cni.netconf import Args, CniArgs, GcConfig, Head, NetworkConfig, RuntimeConfig, unserved
+from netloom.cni.ports import parse_ports
 from netloom.cni.results import FALLBACK_VERSION, VERSIONS, Dns, Result, decode_result
 from netloom.errors import CniError
 from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
-from netloom.model.attachments import AttachmentKey, Bandwidth, NetnsId, Wiring
+from netloom.model.attachments import AttachmentKey, Bandwidth, NetnsId, PublishedPort, Wiring
 from netloom.model.validation import check_labels, check_network_name
 
 INCOMPATIBLE_VERSION, UNSUPPORTED, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 6, 7, 8
@@ -61,6 +62,7 @@ class Add:
     dns: Dns
     previous: Result | None
     bandwidth: Bandwidth | None = None
+    ports: tuple[PublishedPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ def _add(call: _Parts) -> Add:
         dns=dns if dns != Dns() else config.dns,
         previous=_previous(config),
         bandwidth=_bandwidth(asked),
+        ports=_ports(asked),
     )
 
 
@@ -214,6 +217,15 @@ def _check_version(command: str, version: str) -> None:
     if version not in served:
         details = f"cniVersion is {version[:80]!r}; {command} is served in {', '.join(served)}"
         raise CniError(INCOMPATIBLE_VERSION, "incompatible CNI version", details)
+
+
+def _ports(asked: RuntimeConfig) -> tuple[PublishedPort, ...]:
+    if not asked.port_mappings:
+        return ()
+    try:
+        return parse_ports(asked.port_mappings)
+    except ValueError as e:
+        raise CniError(INVALID_CONFIG, f"runtimeConfig.portMappings{e}") from e
 
 
 def _addresses(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> tuple[Address, ...]:

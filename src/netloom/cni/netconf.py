@@ -23,6 +23,7 @@ _BURST = 8 * (2**32 - 1)  # bits: the kernel counts bytes in 32 bits
 _MTU = (576, 65535)  # RFC 791: what every IPv4 host takes; the largest that an interface of ours can have
 
 PoolNames = tuple[str, ...]
+PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Unserved = Any  # any JSON value: shown in the error, and not looked into
 
 
@@ -60,12 +61,17 @@ class Args(_Part, frozen=True, kw_only=True):
 
 
 class PortMapping(_Part, frozen=True, kw_only=True):
-    """Without a host port there is nothing to map; runtimes list such ports as well."""
+    """Without a host port there is nothing to map; runtimes list such ports as well.  CONVENTIONS.md has it as here; containerd
+    writes capitals."""
 
-    host_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    container_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    protocol: str = "tcp"
+    host_port: PortNumber = 0
+    container_port: PortNumber = 0
+    protocol: str = ""
     host_ip: str = msgspec.field(default="", name="hostIP")
+    capital_host_port: PortNumber = msgspec.field(default=0, name="HostPort")
+    capital_container_port: PortNumber = msgspec.field(default=0, name="ContainerPort")
+    capital_protocol: str = msgspec.field(default="", name="Protocol")
+    capital_host_ip: str = msgspec.field(default="", name="HostIP")
 
 
 class RuntimeBandwidth(_Part, frozen=True, kw_only=True):
@@ -214,10 +220,8 @@ def unserved(config: NetworkConfig) -> Iterator[tuple[str, object]]:
     if config.ipam.type not in ("", "netloom"):
         yield "ipam.type", config.ipam.type
     asked = config.runtime_config or RuntimeConfig()
-    ports = [msgspec.to_builtins(port) for port in asked.port_mappings or () if port.host_port]
     limits = asked.bandwidth or RuntimeBandwidth()
     values = {
-        "portMappings": ports,
         "bandwidth.shapedSubnets": limits.shaped_subnets,
         "bandwidth.unshapedSubnets": limits.unshaped_subnets,
         "ipRanges": asked.ip_ranges,

@@ -22,18 +22,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from netloom.calc import pod as pod_tables
+from netloom.calc.ports import localnet, needs_localnet, published
 from netloom.calc.rules import sources
 from netloom.cni import limiting, wiring
 from netloom.cni.attaching import attachment_for
-from netloom.cni.messages import Add, Check, Collect, Status
+from netloom.cni.messages import INVALID_CONFIG, Add, Check, Collect, Status
+from netloom.cni.ports import holder, in_words, rivals, unservable
 from netloom.cni.removing import LinkRemover
 from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device, device_names
 from netloom.dataplane.nft import Nft
+from netloom.dataplane.sysctls import write_sysctls
 from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted, Unavailable
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal, boottime
 from netloom.model.addresses import Address, Interface
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, ifb_name
+from netloom.model.desired import Published
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +68,15 @@ class Sandboxes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The agent's ways into the node's kernel, all of its one loop's thread, but `flush`, which blocks and is called in another.
-    `netns`: a descriptor of the node's namespace."""
+    """The agent's ways into the node's kernel, all of its one loop's thread, but `flush` and `flush_ports`, which block and are called
+    in another.  `netns`: a descriptor of the node's namespace."""
 
     netns: int
     netlink: Netlink
     nft: Nft
     remover: LinkRemover
     flush: Callable[[Collection[Address]], object]
+    flush_ports: Callable[[Collection[Published]], object]
 
 
 class Operations:
@@ -94,6 +99,8 @@ class Operations:
         self._adding[key] = asyncio.current_task()
         try:
             await self._make_way(key)
+            if request.ports:
+                await self._make_way_for_ports(request)
             addresses = await self._allocate(request)
             if abandoned():
                 raise CniError(TRY_AGAIN, "the runtime has given up")
@@ -160,6 +167,8 @@ class Operations:
             found += limiting.inspect(self._kernel.netlink, pod_tables(attachment))
         if not self._kernel.nft.admits(sources(attachment)):
             found.append(f"its packets are dropped: {attachment.host_interface} is not admitted")
+        if attachment.ports and not self._kernel.nft.publishes(published(attachment)):
+            found.append(f"not all of its ports lead to it: {', '.join(map(str, attachment.ports))}")
         if found:
             raise CniError(
                 DIFFERS, f"{attachment.key.interface} of {attachment.key.container_id} has changed", "; ".join(found)
@@ -234,6 +243,12 @@ class Operations:
         if key in self._leaving:
             await asyncio.shield(self._leaving[key])
 
+    async def _make_way_for_ports(self, request: Add) -> None:
+        """Pods that have left and had these ports have to be over, too: what is still tracked leads to them."""
+        before = [rival.key for rival in rivals(request.ports, self._journal.holdings)]
+        for leaving in [self._leaving[key] for key in before if key in self._leaving]:
+            await asyncio.shield(leaving)
+
     async def _allocate(self, request: Add) -> tuple[Interface, ...]:
         wanted = Request(request.namespace, request.addresses, request.pools, request.wiring)
         try:
@@ -260,13 +275,18 @@ class Operations:
     async def _attach(self, request: Add, addresses: tuple[Interface, ...], netns: int) -> Attachment:
         attachment = attachment_for(request, addresses, self._journal.next_sequence(), self._addresses.mtu(addresses))
         self._require_own_mac(attachment)
+        if attachment.ports:
+            self._require_ports(attachment)
         try:
             self._journal.intend(attachment)
         except (JournalUnwritable, ValueError) as e:
             raise CniError(TRY_AGAIN, f"the journal does not take it: {e}") from e
         try:
             wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns, self._kernel.netns)
-            self._kernel.nft.admit(sources(attachment), (attachment.bridge,) if attachment.bridge else ())
+            bridges = (attachment.bridge,) if attachment.bridge else ()
+            self._kernel.nft.admit(sources(attachment), bridges, published(attachment))
+            for interface in needs_localnet(published(attachment)):
+                write_sysctls(localnet(interface, on=True))  # not before the rules that make it safe
             self._journal.commit(attachment.key)
         except Exception as e:
             await self.remove(attachment)
@@ -274,7 +294,26 @@ class Operations:
                 raise  # a fault of our own; not even that leaves half a pod
             raise CniError(_code_of(e), f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
         self._changed()
+        if attachment.ports:
+            await self._lead_here(attachment)
         return attachment
+
+    async def _lead_here(self, attachment: Attachment) -> None:
+        """Clients that have been asking for its ports are led elsewhere, to nowhere mostly, as long as they go on."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush_ports, published(attachment))
+        except (DataplaneError, OSError) as e:
+            log.warning("who has asked for ports of %s may not reach it, conntrack cannot be flushed: %s", attachment.key, e)
+
+    def _require_ports(self, attachment: Attachment) -> None:
+        if reason := unservable(attachment, self._kernel.netlink):
+            raise CniError(INVALID_CONFIG, f"runtimeConfig.portMappings: {reason}")
+        found = holder(attachment, self._journal.holdings)
+        if found is not None:
+            port, other = found
+            code = TRY_AGAIN if other.state is State.LEAVING else REFUSED
+            where = f" of {port.host_address}" if port.host_address else ""
+            raise CniError(code, f"port {port.host_port}/{port.protocol}{where} leads to {in_words(other)} already")
 
     def _require_own_mac(self, attachment: Attachment) -> None:
         """On a bridge frames go where their MAC was last seen: with another pod's MAC one would have its packets."""
@@ -284,7 +323,18 @@ class Operations:
                     REFUSED, f"MAC {attachment.mac} is in use by {other.namespace}/{other.pod or other.key.container_id}"
                 )
 
+    def _unpublish(self, attachment: Attachment) -> None:
+        """The way from 127.0.0.1 goes first: it is safe only behind rules that go with the last port."""
+        mine = published(attachment)
+        others = [a for a in self._journal.attachments.values() if a.ports and a.state is not State.LEAVING]
+        for interface in needs_localnet(mine):
+            if not any(interface in needs_localnet(published(other)) for other in others):
+                write_sysctls(localnet(interface, on=False))
+        self._kernel.nft.withdraw(mine, last=not others)
+
     async def _unwire(self, attachment: Attachment) -> None:
+        if attachment.ports:
+            self._unpublish(attachment)
         self._kernel.nft.expel(sources(attachment))
         bridge = device(self._kernel.netlink, attachment.bridge) if attachment.bridge else None
         if bridge is not None:

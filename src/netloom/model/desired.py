@@ -124,7 +124,8 @@ class Source(NamedTuple):
 
 class Published(NamedTuple):
     """A port of this host that leads to a pod's, in one family.  `host_address` None: every address of that family that the host
-    has.  `interface`: by which the pod's own packets come in, its host interface or its bridge."""
+    has.  `interface`: the one that leads to the pod, its host interface or its bridge; `beside`: who is answered without the host,
+    the pod's own network."""
 
     protocol: str
     host_address: Address | None
@@ -132,6 +133,7 @@ class Published(NamedTuple):
     address: Address
     port: int
     interface: str
+    beside: Prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal
 from netloom.model.addresses import Address, Interface, Mac
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Published, Source
 
 BRIDGE = "blue.br0"
 EVERYTHING = Collect("1.1.0", "net", frozenset())
@@ -38,10 +38,10 @@ class Rules(Nft):
     fault: Exception | None = None
     stuck = ""
 
-    def admit(self, sources: Collection[Source], bridges: Collection[str] = ()) -> None:
+    def admit(self, sources: Collection[Source], bridges: Collection[str] = (), published: Collection[Published] = ()) -> None:
         if self.fault:
             raise self.fault
-        super().admit(sources, bridges)
+        super().admit(sources, bridges, published)
 
     def expel(self, sources: Collection[Source]) -> None:
         if any(source.interface == self.stuck for source in sources):
@@ -62,7 +62,7 @@ class Node:
         self.remover = LinkRemover(Netlink, threads=2)
         self.flushed: list[Collection[Address]] = []
         self.netns = netns.own()
-        kernel = Kernel(self.netns, self.netlink, self.rules, self.remover, self.flush)
+        kernel = Kernel(self.netns, self.netlink, self.rules, self.remover, self.flush, lambda ports: None)
         self.operations = Operations(self.journal, self, kernel, Sandboxes, lambda: None)
         self._numbers = iter(range(2, 60))
 

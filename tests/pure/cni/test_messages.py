@@ -305,13 +305,6 @@ def test_a_wrong_type_or_value_is_code_7_with_its_place(key: str, value: object,
         row(9, "another plugin's addresses", "ipam", {"type": "host-local"}, "ipam.type: host-local"),
         row(
             9,
-            "port mappings",
-            "runtimeConfig",
-            {"portMappings": [{"hostPort": 80, "containerPort": 8080}]},
-            "portMappings: [{'hostPort': 80",
-        ),
-        row(
-            9,
             "limits for some destinations only",
             "runtimeConfig",
             {"bandwidth": {"ingressRate": 1000, "unshapedSubnets": ["10.0.0.0/8"]}},

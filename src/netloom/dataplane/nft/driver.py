@@ -121,7 +121,7 @@ class Nft:
         return self._ports.holds(published)
 
     def published(self) -> frozenset[Published]:
-        """The ports that the kernel leads to pods now, without the pods' interfaces: for who has lost the record of them."""
+        """The ports that the kernel leads to pods now, without their interfaces and networks: for who has lost the record of them."""
         return self._ports.published()
 
     def expel(self, sources: Collection[Source]) -> None:

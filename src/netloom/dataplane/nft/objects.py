@@ -2,15 +2,16 @@
 
 The elements of a set are handled as the bytes of their keys: those are what the kernel stores, compares and gives back, so
 a difference is a difference of two sets of bytes.  An interval set holds points: a key that begins a range, and a key that ends
-one (exclusive), marked by one byte behind it.  An element of a map is its key and, behind that, what it leads to.
+one (exclusive), marked by one byte behind it.  An element of a map is its key and, behind that, what it leads to; one of ranges
+of concatenated keys the first key and the last.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from netloom.dataplane.netlink.wire import AF_INET, AF_INET6, NLA_F_NESTED, NLM_F_CREATE, attribute, attributes, nested, text
 from netloom.dataplane.nft.expressions import be32
@@ -25,7 +26,7 @@ _NEW, _GET, _DELETE = 0, 1, 2
 _APPEND = 0x800
 _ACCEPT = 1
 
-_SET_INTERVAL, _SET_MAP = 0x4, 0x8
+_SET_INTERVAL, _SET_MAP, _SET_CONCATENATION = 0x4, 0x8, 0x80
 _ELEMENT_INTERVAL_END = 1
 _OBJECT_COUNTER = 1
 
@@ -93,25 +94,49 @@ class Set:
         return _type(self.fields)
 
 
-class Map(Set):
-    """A named map; its keys are whole registers wide, and so is what they lead to."""
+class Pairs(Set):
+    """Elements of two parts, the key and another one, both whole registers wide.  `second`: the attribute of the other."""
+
+    second: ClassVar[int]
+
+    def packed(self, element: bytes) -> bytes:
+        key, other = element[: self.key_length], element[self.key_length :]
+        return nested(1, nested(1, attribute(1, key)), nested(self.second, attribute(1, other)))
+
+    def unpacked(self, element: Mapping[int, bytes]) -> bytes:
+        return attributes(element[1])[1] + attributes(element[self.second])[1]
+
+    def description(self) -> tuple[int, bytes]:
+        """Flags and attributes that its making needs."""
+        raise NotImplementedError
+
+
+class Map(Pairs):
+    """A named map: keys, and what they lead to."""
+
+    second = 2
 
     def __init__(self, table: TableId, name: str, fields: tuple[Field, ...], values: tuple[Field, ...]) -> None:
         super().__init__(table, name, fields)
-        assert not self.padding
         self.values = values
-        self.value_length = sum((part.length + 3) & ~3 for part in values)
 
     def __str__(self) -> str:
         return f"map {self.table} {self.name}"
 
-    @property
-    def value_type(self) -> int:
-        return _type(self.values)
+    def description(self) -> tuple[int, bytes]:
+        length = sum((part.length + 3) & ~3 for part in self.values)
+        return _SET_MAP, be32(6, _type(self.values)) + be32(7, length)
 
-    def packed(self, element: bytes) -> bytes:
-        key, value = element[: self.key_length], element[self.key_length :]
-        return nested(1, nested(1, attribute(1, key)), nested(2, attribute(1, value)))
+
+class Ranges(Pairs):
+    """A named set of ranges of concatenated keys, each field for itself: the first key and the last.  For few of them: the kernel
+    copies all to change one."""
+
+    second = 10
+
+    def description(self) -> tuple[int, bytes]:
+        lengths = (nested(1, be32(1, part.length)) for part in self.fields)
+        return _SET_INTERVAL | _SET_CONCATENATION, nested(9, nested(2, *lengths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +180,11 @@ def add_counter(table: TableId, name: str) -> Message:
 def add_set(definition: Set, number: int) -> Message:
     """`number` tells it from others in the same transaction."""
     flags = _SET_INTERVAL if definition.interval else 0
-    values = b""
-    if isinstance(definition, Map):
-        flags, values = flags | _SET_MAP, be32(6, definition.value_type) + be32(7, definition.value_length)
+    description = b""
+    if isinstance(definition, Pairs):
+        flags, description = definition.description()
     body = text(2, definition.name) + be32(3, flags) + be32(4, definition.key_type) + be32(5, definition.key_length)
-    body += values + be32(10, number)
+    body += description + be32(10, number)
     if definition.userdata:
         body += attribute(13, definition.userdata)
     return _message(_SET, _NEW, definition.table, body, str(definition), NLM_F_CREATE)
@@ -212,9 +237,9 @@ def _chunks(definition: Set, keys: Collection[bytes]) -> Iterator[bytes]:
     if definition.interval:
         packed = [_interval_point(key) for key in sorted(keys)]
         longest = _INTERVAL_OVERHEAD + definition.key_length
-    elif isinstance(definition, Map):
+    elif isinstance(definition, Pairs):
         packed = [definition.packed(element) for element in keys]
-        longest = len(max(packed, key=len, default=b"?"))
+        longest = max(map(len, packed), default=1)
     else:
         packed = [definition.headers + key + definition.padding for key in keys]
         longest = len(definition.headers) + definition.key_length + len(definition.padding)
@@ -242,9 +267,8 @@ def _keys(definition: Set, elements: bytes) -> Iterator[bytes]:
     offset, length, key_length = 0, 0, definition.key_length
     while offset < len(elements):
         length = struct.unpack_from("=H", elements, offset)[0]
-        if isinstance(definition, Map):
-            element = attributes(elements[offset + 4 : offset + length])
-            yield attributes(element[1])[1] + attributes(element[2])[1]
+        if isinstance(definition, Pairs):
+            yield definition.unpacked(attributes(elements[offset + 4 : offset + length]))
         elif definition.interval:
             element = attributes(elements[offset + 4 : offset + length])
             end = element.get(3, bytes(4))[-1] & _ELEMENT_INTERVAL_END

@@ -8,7 +8,8 @@ priority.
 
 The pod sees its client's address, but where the answer would take another way than the question:
 
-    hairpin4, hairpin6   (interface, pod): the client is the pod itself, or sits on the same bridge and would be answered directly
+    hairpin4, hairpin6   (pod, pod): the client is the pod itself
+    beside4, beside6     (bridge, network): the client is on the same bridge, in the pod's own network, and would be answered directly
     127.0.0.0/8          the client is the host, by an address that means the pod itself there
 
 Such connections get the host's address.  A packet for or from 127.0.0.0/8 on any interface but lo is dropped before anything else
@@ -40,6 +41,7 @@ from netloom.dataplane.nft.objects import (
     INET_SERVICE,
     Hook,
     Map,
+    Ranges,
     Set,
     TableId,
     add_chain,
@@ -55,6 +57,7 @@ from netloom.dataplane.nft.objects import (
 )
 from netloom.dataplane.nft.standing import Standing
 from netloom.errors import DataplaneError
+from netloom.model.addresses import host_prefix
 from netloom.model.desired import Published
 from netloom.reconcile import Outcome
 
@@ -77,8 +80,9 @@ _PROTOCOL, _PORT = struct.Struct(">Bxxx"), struct.Struct(">Hxx")  # a register e
 
 PORTS: Final = {v: Map(TABLE, f"ports{v}", (INET_PROTO, ADDRESS[v], INET_SERVICE), (ADDRESS[v], INET_SERVICE)) for v in (4, 6)}
 ANY: Final = {v: Map(TABLE, f"any{v}", (INET_PROTO, INET_SERVICE), (ADDRESS[v], INET_SERVICE)) for v in (4, 6)}
-HAIRPIN: Final = {v: Set(TABLE, f"hairpin{v}", (IFNAME, ADDRESS[v])) for v in (4, 6)}
-SETS: Final[tuple[Set, ...]] = (*PORTS.values(), *ANY.values(), *HAIRPIN.values())
+HAIRPIN: Final = {v: Set(TABLE, f"hairpin{v}", (ADDRESS[v], ADDRESS[v])) for v in (4, 6)}
+BESIDE: Final = {v: Ranges(TABLE, f"beside{v}", (IFNAME, ADDRESS[v])) for v in (4, 6)}
+SETS: Final[tuple[Set, ...]] = (*PORTS.values(), *ANY.values(), *HAIRPIN.values(), *BESIDE.values())
 
 
 class Ports:
@@ -105,11 +109,12 @@ class Ports:
             self._built()
 
     def expel(self, published: Collection[Published], *, last: bool) -> None:
-        """Also if they are gone already.  `last`: no other is published, and the table goes."""
+        """Also if they are gone already.  `last`: no other is published, and the table goes.  Networks may be those of other pods, too,
+        and stay."""
         if last:
             self._remove()
             return
-        gone = keys(published)
+        gone = {definition: found for definition, found in keys(published).items() if definition not in BESIDE.values()}
         # the kernel refuses to delete what is not there, so what may be missing is added before
         for batch in (list(_deleted(gone)), [*_added(gone), *_deleted(gone)]):
             try:
@@ -130,7 +135,7 @@ class Ports:
             raise
 
     def published(self) -> frozenset[Published]:
-        """What the kernel holds, whoever put it there; without the pods' interfaces."""
+        """What the kernel holds, whoever put it there; without the pods' interfaces and networks."""
         try:
             return frozenset(
                 port
@@ -188,6 +193,7 @@ class Ports:
     def _remove(self) -> None:
         self._kernel.transact(remove())
         self._stands, self._spoilt = False, False
+        self._standing.forget()
 
     def _exists(self) -> bool:
         try:
@@ -214,7 +220,10 @@ def keys(published: Iterable[Published]) -> dict[Set, frozenset[bytes]]:
         protocol, host = _PROTOCOL.pack(PROTOCOLS[port.protocol]), port.host_address
         key = protocol + (host.packed if host else b"") + _PORT.pack(port.host_port)
         found.setdefault((PORTS if host else ANY)[version], set()).add(key + port.address.packed + _PORT.pack(port.port))
-        found.setdefault(HAIRPIN[version], set()).add(port.interface.encode().ljust(16, b"\0") + port.address.packed)
+        found.setdefault(HAIRPIN[version], set()).add(port.address.packed + port.address.packed)
+        if port.beside.num_addresses > 1:
+            interface, first, last = port.interface.encode().ljust(16, b"\0"), port.beside[0], port.beside[-1]
+            found.setdefault(BESIDE[version], set()).add(interface + first.packed + interface + last.packed)
     return {definition: frozenset(elements) for definition, elements in found.items()}
 
 
@@ -228,7 +237,7 @@ def _decoded(version: int, element: bytes, *, anywhere: bool) -> Published | Non
     if protocol is None:
         return None
     address, port = ipaddress.ip_address(rest[4 : 4 + length]), rest[4 + length :]
-    return Published(protocol, host, _PORT.unpack(rest[:4])[0], address, _PORT.unpack(port)[0], "")
+    return Published(protocol, host, _PORT.unpack(rest[:4])[0], address, _PORT.unpack(port)[0], "", host_prefix(address))
 
 
 def _added(elements: Mapping[Set, Collection[bytes]]) -> Iterator[Message]:
@@ -266,9 +275,13 @@ def _rules() -> Iterator[tuple[str, bytes, str]]:
         anywhere = protocol + _port_in(e.REGISTER + 1) + e.in_map(ANY[version].name)
         yield "published", family + anywhere + e.to_destination(version), "published on every address"
     for version in (4, 6):
-        way = e.load_meta(Meta.IIFNAME) + e.destination(version, e.REGISTER + 4) + e.in_set(HAIRPIN[version].name)
-        back = e.is_redirected() + e.ip_version(version, bridge=False) + way
-        yield "postrouting", back + e.masquerade(), "a pod's own, or from beside it"
+        redirected, width = e.is_redirected() + e.ip_version(version, bridge=False), 1 if version == 4 else 4
+        itself = e.source(version) + e.destination(version, e.REGISTER + width) + e.in_set(HAIRPIN[version].name)
+        yield "postrouting", redirected + itself + e.masquerade(), "a pod's own"
+        # a pod that publishes, whoever asks: others who redirect to others do as they like
+        publisher = e.destination(version) + e.destination(version, e.REGISTER + width) + e.in_set(HAIRPIN[version].name)
+        beside = e.load_meta(Meta.OIFNAME) + e.source(version, e.REGISTER + 4) + e.in_set(BESIDE[version].name)
+        yield "postrouting", redirected + publisher + beside + e.masquerade(), "from beside it, on the same bridge"
     own = e.ip_version(4, bridge=False) + e.source(4) + e.within(_LOOPBACK_NET) + e.not_towards(_LOOPBACK)
     yield "postrouting", e.is_redirected() + own + e.masquerade(), "the host's, by 127.0.0.1"
 

@@ -53,6 +53,12 @@ class Standing:
                 with open(self._path, "w", encoding="ascii", opener=_for_root) as file:
                     file.write(mark)
 
+    def forget(self) -> None:
+        """Nothing stands any more."""
+        if self._path is not None:
+            with suppress(OSError):
+                os.unlink(self._path)
+
     def _mark(self, batch: Sequence[Message]) -> str:
         built = b"".join(message.pack(0) for message in batch if not isinstance(message.what, Set))
         return f"{_hash([built])} {_hash(self._listing())}\n"
