@@ -64,6 +64,11 @@ class Add:
     bandwidth: Bandwidth | None = None
     ports: tuple[PublishedPort, ...] = ()
 
+    @property
+    def bridge_used(self) -> str | None:
+        """None where the pod is routed."""
+        return self.bridge if self.wiring is Wiring.BRIDGE else None
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -98,7 +103,13 @@ class Status:
     version: str
     network: str
     wiring: Wiring
+    bridge: str
     pools: Mapping[int, tuple[str, ...]]
+
+    @property
+    def bridge_used(self) -> str | None:
+        """None where pods are routed."""
+        return self.bridge if self.wiring is Wiring.BRIDGE else None
 
 
 Request = Add | Check | Delete | Collect | Status
@@ -199,7 +210,7 @@ def _collect(call: _Parts) -> Collect:
 
 def _status(call: _Parts) -> Status:
     config = _decode(call.stdin, NetworkConfig)
-    return Status(config.cni_version, config.name, config.wiring, config.pools_by_family())
+    return Status(config.cni_version, config.name, config.wiring, config.bridge, config.pools_by_family())
 
 
 _PARSERS: Mapping[str, Callable[[_Parts], Request]] = {

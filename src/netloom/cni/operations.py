@@ -177,7 +177,7 @@ class Operations:
     async def status(self, request: Status) -> None:
         """Raises CniError where no address is left for the network.  A block that the next ADD needs is claimed now."""
         try:
-            found = self._addresses.allocate(Request(pools=request.pools, wiring=request.wiring))
+            found = self._addresses.allocate(Request(None, (), request.pools, request.bridge_used))
             if isinstance(found, NeedBlock):
                 await self._addresses.claim(found)
         except ConfigError:
@@ -250,7 +250,7 @@ class Operations:
             await asyncio.shield(leaving)
 
     async def _allocate(self, request: Add) -> tuple[Interface, ...]:
-        wanted = Request(request.namespace, request.addresses, request.pools, request.wiring)
+        wanted = Request(request.namespace, request.addresses, request.pools, request.bridge_used)
         try:
             try:
                 return await self._choose(wanted)

@@ -233,7 +233,7 @@ class Allocator:
 
     def _serving(self, request: Request) -> dict[int, list[IPPool]]:
         """Per family: the pools that serve the request.  Raises ConfigError that says why none does."""
-        node, namespace = self._snapshot.nodes.get(self._claims.node), self._snapshot.namespaces.get(request.namespace)
+        node, namespace = self._snapshot.nodes.get(self._claims.node), self._snapshot.namespaces.get(request.namespace or "")
         node_labels = node.metadata.labels if node else EMPTY
         namespace_labels = namespace.metadata.labels if namespace else EMPTY
         serving: dict[int, list[IPPool]] = {version: [] for version in FAMILIES}

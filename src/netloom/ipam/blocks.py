@@ -127,16 +127,16 @@ def refusal(
     pool: IPPool,
     *,
     node_labels: Mapping[str, str],
-    namespace: str,
+    namespace: str | None,
     namespace_labels: Mapping[str, str],
 ) -> str | None:
-    """Why the pool does not serve pods of this namespace on this node; None if it does.  A pool asked for by name is no
+    """Why the pool does not serve pods of this namespace (None: of any) on this node; None if it does.  A pool asked for by name is no
     exception: a selector is the administrator's word, the request may be anybody's."""
     spec = pool.spec
     if spec.disabled:
         return "is disabled"
     if not parse_selector(spec.node_selector)(node_labels):
         return f"does not serve this node (nodeSelector {spec.node_selector!r})"
-    if not parse_selector(spec.namespace_selector)({NAMESPACE_LABEL: namespace, **namespace_labels}):
+    if namespace is not None and not parse_selector(spec.namespace_selector)({NAMESPACE_LABEL: namespace, **namespace_labels}):
         return f"does not serve namespace {namespace} (namespaceSelector {spec.namespace_selector!r})"
     return None

@@ -2,7 +2,10 @@
 
 One address per family that the pools offer, all or nothing.  Inside a block the one that was never used comes first, then
 the one that was released longest ago; blocks are filled one after the other, so that others may run empty and be given back.
-Taken, kept, reserved and cooling addresses are passed over.
+Taken, kept, reserved and cooling addresses are passed over.  A block that was claimed for one address is left to who asks for that.
+
+A block is used in one way at a time: its pods are routed, or they are ports of one bridge.  A bridge takes the whole block for its
+own link, so elsewhere on the node its addresses would not be reached.
 
 An address asked for by name is given even if it is reserved or still cooling (a pod that owns its address comes back with
 it), but never if it is taken or kept.  If none of our blocks has what is needed, the answer is `NeedBlock`: claim, try again.
@@ -14,11 +17,11 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from netloom.errors import ConfigError
+from netloom.errors import ConfigError, Unavailable
 from netloom.ipam.blocks import Block, gateway, kept, slot_at, slot_of
 from netloom.ipam.holdings import Holdings
 from netloom.model.addresses import Address, Interface, Prefix, host_prefix
-from netloom.model.attachments import Wiring
+from netloom.model.attachments import Attachment, Wiring
 from netloom.model.resources import IPPool
 
 FAMILIES = (4, 6)
@@ -29,16 +32,22 @@ class Request:
     """addresses  asked for by name, at most one per family
     pools      per family: only these pools, by name; none at all (an empty tuple): no address of this family.
                A family that is not in it takes any pool that suits.
+    namespace  None: any, for who asks whether there is an address at all
+    bridge     whose port the pod will be; None: it is routed
     network    the CNI network: where it has pools of its own, those that suit are these
     own        it has pools of its own, or will have
     """
 
-    namespace: str = "default"
+    namespace: str | None = "default"
     addresses: tuple[Address, ...] = ()
     pools: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    wiring: Wiring = Wiring.ROUTED
+    bridge: str | None = None
     network: str = ""
     own: bool = False
+
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring.BRIDGE if self.bridge else Wiring.ROUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +82,16 @@ def choose(request: Request, situation: Situation) -> tuple[Interface, ...] | Ne
     """Interfaces with the prefix length that the pod shows: the host's alone when routed, the block's on a bridge, or the whole
     pool's where it is a network's own.
 
-    Raises ConfigError where no claim can help.
+    Raises ConfigError where no claim can help; Unavailable: somebody has the address that was asked for.
     """
-    wanted = _by_family(request.addresses)
+    wanted, elsewhere = _by_family(request.addresses), _elsewhere(request, situation.holdings)
     chosen: list[Interface] = []
     for version in FAMILIES:
         pools = situation.pools.get(version, ())
         if version in wanted:
-            found = _named(wanted[version], pools, request.wiring, situation)
+            found = _named(wanted[version], pools, request.wiring, situation, elsewhere)
         elif pools:
-            found = _next(pools, request.wiring, situation)
+            found = _next(pools, request.wiring, situation, elsewhere)
         else:
             continue
         if isinstance(found, NeedBlock):
@@ -98,9 +107,25 @@ def _by_family(addresses: tuple[Address, ...]) -> dict[int, Address]:
     return wanted
 
 
-def _next(pools: Sequence[IPPool], wiring: Wiring, situation: Situation) -> Interface | NeedBlock:
+def _elsewhere(request: Request, holdings: Holdings) -> tuple[Attachment, ...]:
+    """Those that are routed, where the request is for a bridge, and the other way round, or are ports of another one."""
+    if holdings.bridges.keys() <= {request.bridge}:
+        return ()
+    return tuple(a for a in holdings.attachments.values() if a.bridge != request.bridge)
+
+
+def _user(block: Block, elsewhere: Sequence[Attachment]) -> Attachment | None:
+    """One of them that has an address of the block."""
+    return next((a for a in elsewhere for i in a.addresses if i.ip in block.cidr), None)
+
+
+def _next(
+    pools: Sequence[IPPool], wiring: Wiring, situation: Situation, elsewhere: Sequence[Attachment]
+) -> Interface | NeedBlock:
     for pool in pools:
         for block in situation.blocks.get(pool.name, ()):
+            if _is_single(block, pool) or _user(block, elsewhere):
+                continue
             number = _least_recent(block, situation)
             if number is not None and (wiring is Wiring.ROUTED or block.gateway):
                 return _interface(number, block, wiring)
@@ -109,6 +134,11 @@ def _next(pools: Sequence[IPPool], wiring: Wiring, situation: Situation) -> Inte
         names = ", ".join(pool.name for pool in pools)
         raise ConfigError(f"bridge wiring takes an address of each block as gateway, and the blocks of {names} are too small")
     return NeedBlock(claimable)
+
+
+def _is_single(block: Block, pool: IPPool) -> bool:
+    """Claimed for one address that somebody asked for."""
+    return block.cidr.prefixlen == block.cidr.max_prefixlen != pool.spec.block_size
 
 
 def _least_recent(block: Block, situation: Situation) -> int | None:
@@ -121,7 +151,9 @@ def _least_recent(block: Block, situation: Situation) -> int | None:
     return oldest if oldest is not None and released[oldest] <= situation.cooled else None
 
 
-def _named(address: Address, pools: Sequence[IPPool], wiring: Wiring, situation: Situation) -> Interface | NeedBlock:
+def _named(
+    address: Address, pools: Sequence[IPPool], wiring: Wiring, situation: Situation, elsewhere: Sequence[Attachment]
+) -> Interface | NeedBlock:
     pool = next((pool for pool in pools if address in pool.spec.cidr), None)
     if pool is None:
         serving = ", ".join(f"{p.name} ({p.spec.cidr})" for p in pools) or "none"
@@ -132,8 +164,13 @@ def _named(address: Address, pools: Sequence[IPPool], wiring: Wiring, situation:
         raise ConfigError(f"{address} is kept: in {whole} it is the {owner}'s, the gateway's, or broadcast")
     if holder := situation.holdings.holder(address):
         owner = f"{holder.namespace}/{holder.pod or holder.key.container_id}"
-        raise ConfigError(f"{address} is in use by {owner}", hint=f"netloom ipam find {address}")
+        raise Unavailable(f"{address} is in use by {owner}", hint=f"netloom ipam find {address}")
     block = next((block for block in situation.blocks.get(pool.name, ()) if address in block.cidr), None)
+    if block and (other := _user(block, elsewhere)):
+        way = f"are on bridge {other.bridge}" if other.bridge else "are routed"
+        raise ConfigError(
+            f"{address} is in block {block.cidr}, whose pods on this node {way}", hint=f"netloom ipam find {address}"
+        )
     if wiring is Wiring.ROUTED:
         return _interface(int(address), block, wiring) if block else NeedBlock((pool,), host_prefix(address))
     if not _has_gateways(pool):

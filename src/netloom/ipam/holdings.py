@@ -53,6 +53,7 @@ _NEXT = {State.PENDING: {State.READY, State.LEAVING}, State.READY: {State.LEAVIN
 class Holdings:
     """used      per family: address → number of attachments that hold it (more than one only in a damaged kernel)
     released  per family: address → when it was released; an address in use is not in it
+    bridges   number of attachments by their bridge; None: the routed ones
     """
 
     def __init__(self, sequence: int = 0) -> None:
@@ -60,6 +61,7 @@ class Holdings:
         self.sequence = sequence
         self.used: dict[int, dict[int, int]] = {4: {}, 6: {}}
         self.released: dict[int, dict[int, float]] = {4: {}, 6: {}}
+        self.bridges: dict[str | None, int] = {}
         self._keys: dict[int, AttachmentKey] = {}
         self._publishers: dict[tuple[str, int], set[int]] = {}
 
@@ -118,6 +120,7 @@ class Holdings:
             raise ValueError(f"{attachment.key} is attached already")
         self.attachments[attachment.key] = attachment
         self._keys[attachment.sequence] = attachment.key
+        self.bridges[attachment.bridge] = self.bridges.get(attachment.bridge, 0) + 1
         self.sequence = max(self.sequence, attachment.sequence)
         for interface in attachment.addresses:
             used, number = self.used[interface.version], int(interface.ip)
@@ -135,6 +138,9 @@ class Holdings:
         if attachment.state is State.READY:
             raise ValueError(f"{attachment.key} is ready; it leaves before it is gone")
         del self.attachments[attachment.key], self._keys[attachment.sequence]
+        self.bridges[attachment.bridge] -= 1
+        if not self.bridges[attachment.bridge]:
+            del self.bridges[attachment.bridge]
         for interface in attachment.addresses:
             used, number = self.used[interface.version], int(interface.ip)
             used[number] -= 1

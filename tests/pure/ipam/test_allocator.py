@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from netloom.datastore.memory import Memory, MemoryDatastore
@@ -14,7 +15,6 @@ from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.claims import load
 from netloom.ipam.journal import Journal
-from netloom.model.attachments import Wiring
 from netloom.model.resources import AnyResource, IPBlock
 from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import BOOT, NETNS, attachment, block, claim, key, node, pool, reservation
@@ -55,7 +55,8 @@ class Agent:
     def add(self, name: str, request: Request = ANY) -> list[str]:
         while isinstance(answer := self.allocator.allocate(request), NeedBlock):
             self.allocator.claim(answer, self.store)
-        self.journal.intend(attachment(name, self.journal.next_sequence(), *answer))
+        made = attachment(name, self.journal.next_sequence(), *answer)
+        self.journal.intend(msgspec.structs.replace(made, wiring=request.wiring, bridge=request.bridge))
         return list(map(str, answer))
 
     def delete(self, name: str) -> None:
@@ -191,7 +192,7 @@ def test_an_address_outside_our_blocks_is_claimed_alone(agent: Agent, memory: Me
     agent.sees(POOL)
     assert agent.add("a", asking("10.244.0.21")) == ["10.244.0.21/32"]
     assert agent.blocks == ["10.244.0.21/32"]
-    with pytest.raises(ConfigError, match=r"10\.244\.0\.21 is in use by default/a"):
+    with pytest.raises(Unavailable, match=r"10\.244\.0\.21 is in use by default/a"):
         agent.add("b", asking("10.244.0.21"))
 
 
@@ -426,7 +427,7 @@ def test_choosing_takes_microseconds_beside_250_pods(agent: Agent) -> None:
 
 BLUE = pool("blue", "172.20.0.0/16", network="blue", node="n1")
 RED = pool("red", "172.21.0.0/16", network="red", node="n1")
-ON_BLUE = Request(wiring=Wiring.BRIDGE, network="blue", own=True)
+ON_BLUE = Request(bridge="blue0", network="blue", own=True)
 
 
 def test_a_network_is_filled_from_its_start(agent: Agent) -> None:
@@ -438,11 +439,11 @@ def test_a_network_is_filled_from_its_start(agent: Agent) -> None:
 
 def test_only_its_own_network_is_served_by_its_pool(agent: Agent) -> None:
     agent.sees(POOL, BLUE, RED)
-    assert agent.add("a", Request(wiring=Wiring.BRIDGE, network="pods"))[0].startswith("10.244.")
-    assert agent.add("b", Request(wiring=Wiring.BRIDGE, network="red"))[0].startswith("172.21.")
+    assert agent.add("a", Request(bridge="br0", network="pods"))[0].startswith("10.244.")
+    assert agent.add("b", Request(bridge="br0", network="red"))[0].startswith("172.21.")
     with pytest.raises(ConfigError, match="blue belongs to network blue"):
-        agent.allocator.allocate(Request(wiring=Wiring.BRIDGE, network="red", pools={4: ("blue",)}))
-    assert agent.add("c", Request(wiring=Wiring.BRIDGE, network="red", pools={4: ("p",)}))[0].startswith("10.244.")
+        agent.allocator.allocate(Request(bridge="br0", network="red", pools={4: ("blue",)}))
+    assert agent.add("c", Request(bridge="br0", network="red", pools={4: ("p",)}))[0].startswith("10.244.")
 
 
 def test_a_network_whose_pool_is_not_there_yet_takes_none_of_the_clusters(agent: Agent) -> None:
@@ -465,7 +466,7 @@ def test_a_network_is_no_routed_one(agent: Agent) -> None:
 
 def test_a_block_of_each_network_stays_at_hand(agent: Agent) -> None:
     agent.sees(POOL, BLUE, RED)
-    for request in (ANY, ON_BLUE, Request(wiring=Wiring.BRIDGE, network="red")):
+    for request in (ANY, ON_BLUE, Request(bridge="br0", network="red")):
         agent.add(request.network or "a", request)
         agent.delete(request.network or "a")
     agent.now += 1000
