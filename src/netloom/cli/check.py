@@ -1,4 +1,4 @@
-"""netloom check: proofs.  Exit code 0 if all holds, 1 if not.
+"""netloom check: proofs, and what stands in the way.  Exit code 0 if all holds, 1 if not.
 
 $ netloom check net
 ok   1  every pod reaches every other, and is seen by its own address         180 of 180
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netloom.cli.check_node import node
 from netloom.cli.context import Context, connection, note, output_option
 from netloom.cli.lab import complete_lab, require_root
 from netloom.cli.printing import answer, clean, table
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def check() -> None:
-    """Prove that the network does what it must."""
+    """Prove that the network does what it must; find what stands in the way."""
+
+
+check.add_command(node)
 
 
 @check.command()

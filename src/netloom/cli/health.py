@@ -29,7 +29,7 @@ def judge(
         if isinstance(answer, NetloomError):
             findings.append(Finding(Level.UNKNOWN, str(answer), answer.hint or ""))
     if not isinstance(state, NetloomError):
-        findings += _agent(state)  # before the cluster: what it lacks may be for want of this node
+        findings += of_agent(state)  # before the cluster: what it lacks may be for want of this node
     if not isinstance(records, NetloomError):
         findings += _cluster(records)
         findings += (Finding(Level.PROBLEM, f"record {key} cannot be read: {why}", _broken_hint(key)) for key, why in broken)
@@ -59,7 +59,8 @@ def _cluster(records: Records) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, f"{disagreements} disagreements about addresses", "netloom ipam check")
 
 
-def _agent(state: AgentState) -> Iterator[Finding]:
+def of_agent(state: AgentState) -> Iterator[Finding]:
+    """What this node's agent says of itself."""
     node = f"node {state.node}"
     yield from (Finding(Level.PROBLEM, f"{node}: {problem.message}", problem.hint) for problem in state.problems)
     if not state.ready:

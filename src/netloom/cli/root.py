@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "get": "Nodes, pods, pools, blocks, routes and more: as table, JSON or YAML.",
     "apply": "Make what manifests say: pools, reservations, namespaces, labels.",
     "delete": "Delete objects by kind and name, or those of a file.",
-    "check": "Prove that the network does what it must.",
+    "check": "Prove that the network does what it must; find what stands in the way.",
     "ipam": "Addresses: how many are used, whose is this one, is any leaked?",
     "lab": "A cluster out of network namespaces, on this machine.",
     "system": "Install and uninstall on this host; version; shell completion.",

@@ -43,7 +43,8 @@ _SWITCHES: Final = (
 """Of the host and its uplinks: what the agent sets, see `calc.rules`."""
 _SYS = "/proc/sys/"
 _FAMILY = -1  # beside a chain's attributes
-_RUN_NAMES = ("cni.sock", "netloom.sock", "journal", "journal.new", "journal.lock", "ruleset")
+_RULESETS = ("ruleset", "ruleset-ports", "ruleset-networks")
+_RUN_NAMES = ("cni.sock", "netloom.sock", "journal", "journal.new", "journal.lock", *_RULESETS)
 _STATE_NAMES = ("node.json", "node.json.new", "claims.json", "claims.json.new", "snapshot", "snapshot.new")
 _DATASTORE_SUFFIXES = ("", "-wal", "-shm", "-journal", "-bell")
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from netloom.errors import ConfigError
@@ -30,11 +30,12 @@ _DEADLINE = 10
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`major`: containerd's; 0 where there is none, or it is not known."""
+    """`major`: containerd's; 0 where there is none, or it is not known.  `config`: its file was read."""
 
     bin_dir: str = BIN_DIR
     conf_dir: str = CONF_DIR
     major: int = 0
+    config: bool = False
 
     @property
     def cni_version(self) -> str:
@@ -48,7 +49,7 @@ def find(tree: Tree) -> Runtime:
     if not tree.is_host:
         return runtime
     program = shutil.which("containerd")
-    return Runtime(runtime.bin_dir, runtime.conf_dir, major_of(_ask(program)) if program else 0)
+    return replace(runtime, major=major_of(_ask(program)) if program else 0)
 
 
 def parse(text: str) -> Runtime:
@@ -66,6 +67,7 @@ def parse(text: str) -> Runtime:
         bin_dir=next((p for p in places if _is_path(p)), BIN_DIR),
         conf_dir=p if _is_path(p := cni.get("conf_dir")) else CONF_DIR,
         major=2 if document.get("version") == 3 else 0,
+        config=True,
     )
 
 

@@ -25,12 +25,12 @@ version = 3
 
 
 def test_debians_containerd_looks_in_usr_lib_cni() -> None:
-    assert parse(DEBIAN) == Runtime("/usr/lib/cni", "/etc/cni/net.d", 0)
+    assert parse(DEBIAN) == Runtime("/usr/lib/cni", "/etc/cni/net.d", 0, config=True)
 
 
 def test_containerd_2_has_several_directories_and_speaks_1_1() -> None:
     runtime = parse(SECOND)
-    assert runtime == Runtime("/srv/cni/bin", "/srv/cni/net.d", 2)
+    assert runtime == Runtime("/srv/cni/bin", "/srv/cni/net.d", 2, config=True)
     assert runtime.cni_version == "1.1.0"
 
 
@@ -39,7 +39,7 @@ def test_containerd_2_has_several_directories_and_speaks_1_1() -> None:
 )
 def test_what_says_nothing_is_as_everybody_has_it(text: str) -> None:
     runtime = parse(text)
-    assert runtime == Runtime("/opt/cni/bin", "/etc/cni/net.d")
+    assert runtime == Runtime(config=True)
     assert runtime.cni_version == "1.0.0"
 
 
@@ -70,4 +70,4 @@ def test_containerd_says_which_one_it_is(answer: str, major: int) -> None:
 def test_an_image_is_read_and_nothing_in_it_is_run(tmp_path: Path) -> None:
     (tmp_path / "etc" / "containerd").mkdir(parents=True)
     (tmp_path / "etc" / "containerd" / "config.toml").write_text(SECOND)
-    assert find(Tree(str(tmp_path))) == Runtime("/srv/cni/bin", "/srv/cni/net.d", 2)
+    assert find(Tree(str(tmp_path))) == Runtime("/srv/cni/bin", "/srv/cni/net.d", 2, config=True)
