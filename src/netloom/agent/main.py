@@ -17,7 +17,7 @@ from netloom.agent.identity import boot_id, load_identity
 from netloom.agent.node import Agent
 from netloom.agent.notify import notify
 from netloom.agent.reaching import Reached
-from netloom.agent.rebuilding import attachments_of, completed
+from netloom.agent.rebuilding import attachments_of, completed, publishing
 from netloom.config import Settings
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Netlink
@@ -102,7 +102,7 @@ def _open_journal(settings: Settings, namespace: NetnsId, kernel: Netlink) -> Jo
     try:
         return Journal.open(path, boot_id(), namespace)
     except JournalDamaged as e:
-        attachments = attachments_of(kernel)
+        attachments = publishing(attachments_of(kernel))
         if attachments:
             attachments = completed(attachments, _endpoints(settings))
         if os.path.exists(path) or attachments:

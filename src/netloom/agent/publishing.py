@@ -146,5 +146,6 @@ def endpoint(attachment: Attachment, node: str) -> Endpoint:
             addresses=tuple(i.ip for i in attachment.addresses),
             mac=attachment.mac,
             netns=str(attachment.netns),
+            ports=attachment.ports,
         ),
     )

@@ -5,7 +5,8 @@ alias that somebody else wrote is found out.  The pod's MAC is in the permanent 
 at the link's other end, if its namespace can be found; else it is what a pod has that did not ask for another.  A namespace that
 cannot be found is NetnsId(0, 0), which counts as alive.
 
-Only names and labels of pods are nowhere in the kernel: they are taken from the node's Endpoints, where the datastore answers.
+Published ports are in the rules that lead there.  Only names and labels of pods are nowhere in the kernel: they are taken from the
+node's Endpoints, where the datastore answers.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from netloom.calc.pods import GATEWAYS
+from netloom.calc.ports import recovered
 from netloom.cni.attaching import pod_mac
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Device, Netlink, device, devices
 from netloom.dataplane.netlink.tables import get_neighbours, is_permanent, parse_neighbour
+from netloom.dataplane.nft import Nft
 from netloom.dataplane.peers import find_namespaces
 from netloom.ipam.blocks import gateway
 from netloom.model.addresses import Address, Interface, Mac
@@ -59,6 +62,16 @@ def attachments_of(kernel: Netlink) -> list[Attachment]:
         if attachment is None:
             log.warning("link %s says nothing of whose it is (alias %r): not taken up", link.name, link.alias)
     return [attachment for attachment in found if attachment is not None]
+
+
+def publishing(attachments: Iterable[Attachment]) -> list[Attachment]:
+    """With the ports that the kernel leads to them."""
+    nft = Nft()
+    try:
+        found = nft.published()
+    finally:
+        nft.close()
+    return [msgspec.structs.replace(a, ports=recovered(a, found)) for a in attachments] if found else list(attachments)
 
 
 def completed(attachments: Iterable[Attachment], endpoints: Iterable[Endpoint]) -> list[Attachment]:

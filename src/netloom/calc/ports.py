@@ -7,10 +7,15 @@ switch, so ::1 is not served.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
+from netloom.model.addresses import Address
 from netloom.model.attachments import Attachment, PublishedPort
 from netloom.model.desired import Published
+
+EVERYWHERE: Final[dict[int, Address]] = {4: ipaddress.IPv4Address(0), 6: ipaddress.IPv6Address(0)}
 
 
 def published(attachment: Attachment) -> tuple[Published, ...]:
@@ -47,6 +52,22 @@ def needs_localnet(ports: Iterable[Published]) -> frozenset[str]:
 
 def localnet(interface: str, *, on: bool) -> dict[str, str]:
     return {f"net/ipv4/conf/{interface}/route_localnet": str(int(on))}
+
+
+def recovered(attachment: Attachment, found: Iterable[Published]) -> tuple[PublishedPort, ...]:
+    """The other way round: what an attachment publishes, from what a kernel holds."""
+    own = {address.ip for address in attachment.addresses}
+    hosts: dict[tuple[str, int, int], set[Address]] = {}
+    for port in found:
+        if port.address in own:
+            host = port.host_address or EVERYWHERE[port.address.version]
+            hosts.setdefault((port.protocol, port.host_port, port.port), set()).add(host)
+    every = {EVERYWHERE[address.version] for address in own}
+    return tuple(
+        PublishedPort(*key, host_address=host)
+        for key, some in sorted(hosts.items())
+        for host in ([None] if some == every else sorted(some, key=lambda host: (host.version, int(host))))
+    )
 
 
 def _published(attachment: Attachment) -> Iterable[Published]:

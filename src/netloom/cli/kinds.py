@@ -73,7 +73,7 @@ def _namespace(namespace: Namespace) -> Iterable[Row]:
 def _pod(endpoint: Endpoint) -> Iterable[Row]:
     spec = endpoint.spec
     start = (endpoint.metadata.namespace, pod_name(endpoint), spec.addresses, spec.node, spec.interface)
-    yield *start, spec.host_interface, spec.mac, spec.network, spec.container_id, endpoint.metadata.labels
+    yield *start, spec.ports, spec.host_interface, spec.mac, spec.network, spec.container_id, endpoint.metadata.labels
 
 
 def _endpoint(endpoint: Endpoint) -> Iterable[Row]:
@@ -82,7 +82,7 @@ def _endpoint(endpoint: Endpoint) -> Iterable[Row]:
     yield *start, spec.network, spec.interface, spec.mac, spec.container_id, spec.netns
 
 
-_POD_WIDE = ("INTERFACE", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
+_POD_WIDE = ("INTERFACE", "PORTS", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
 _ENDPOINT_WIDE = ("NETWORK", "INTERFACE", "MAC", "SANDBOX", "NETNS")
 _POOL_COLUMNS = ("NAME", "CIDR", "BLOCK-SIZE", "ENCAPSULATION", "NAT-OUTGOING", "DISABLED")
 

@@ -48,7 +48,7 @@ class State(enum.Enum):
     LEAVING = "leaving"
 
 
-class PublishedPort(msgspec.Struct, frozen=True):
+class PublishedPort(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
     """A port of the host that leads to the pod's.  `host_address` None: every address that the host has; 0.0.0.0 or ::, every one
     of that family."""
 

@@ -29,6 +29,7 @@ from netloom.model.addresses import (
     parse_interface,
     parse_prefix,
 )
+from netloom.model.attachments import PublishedPort
 from netloom.model.selectors import parse_selector
 from netloom.model.validation import (
     check_interface_name,
@@ -281,6 +282,7 @@ class EndpointSpec(Spec, frozen=True, kw_only=True):
     addresses: tuple[Address, ...] = ()
     mac: Mac
     netns: str = ""
+    ports: tuple[PublishedPort, ...] = ()
 
     def __post_init__(self) -> None:
         check_interface_name(self.interface)

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from netloom.model.addresses import Address, Interface, Prefix
+from netloom.model.attachments import PublishedPort
 from netloom.model.resources import (
     BLOCK_SIZES,
     NETWORK_LENGTHS,
@@ -148,6 +149,16 @@ endpoint_specs = st.builds(
     addresses=one_per_family(addresses),
     mac=macs,
     netns=st.builds("{}:{}".format, st.integers(0, 1 << 32), st.integers(0, 1 << 64)),
+    ports=st.lists(
+        st.builds(
+            PublishedPort,
+            protocol=st.sampled_from(["tcp", "udp", "sctp"]),
+            host_port=st.integers(1, 65535),
+            container_port=st.integers(1, 65535),
+            host_address=st.none() | versions.flatmap(addresses),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 nodes = st.builds(Node, metadata=metadata(), spec=node_specs)
