@@ -35,7 +35,7 @@ def write_image(busybox: Path, target: Path) -> None:
     config = {
         "architecture": _ARCHITECTURES[os.uname().machine],
         "os": "linux",
-        "config": {"Entrypoint": ["/bin/sleep", "86400"], "Env": ["PATH=/bin"], "WorkingDir": "/"},
+        "config": {"Cmd": ["/bin/sleep", "86400"], "Env": ["PATH=/bin"], "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(files).hexdigest()}"]},
     }
     manifest = {

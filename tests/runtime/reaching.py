@@ -21,6 +21,28 @@ from tests.runtime.cri import Sandbox
 _PAUSE = 0.005
 
 
+def problem(namespace: int, address: str, port: int, timeout: float = 1.0) -> str:
+    """Of a TCP connection from within that network namespace; empty where there is none."""
+    with netns.entered(namespace):
+        client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    with client:
+        client.settimeout(timeout)
+        try:
+            client.connect((address, port))
+        except OSError as e:
+            return f"{address}: {e}"
+    return ""
+
+
+def eventually(namespace: int, addresses: Sequence[str], port: int) -> None:
+    """Connects to each, and waits for what is still starting there."""
+    deadline = time.monotonic() + 5
+    for address in addresses:
+        while found := problem(namespace, address, port):
+            assert time.monotonic() < deadline, found
+            time.sleep(_PAUSE)
+
+
 class Reaching:
     def __init__(self, runtime: Containerd, pod: Sandbox, addresses: Sequence[str], port: int = 80) -> None:
         self._netns = netns.open_netns(str(namespace_of(runtime, pod)))
@@ -31,10 +53,7 @@ class Reaching:
         self.lost: list[str] = []
 
     def __enter__(self) -> Reaching:
-        deadline = time.monotonic() + 5
-        while self._try():  # what serves needs a moment to start
-            assert time.monotonic() < deadline
-            time.sleep(_PAUSE)
+        eventually(self._netns, self._addresses, self._port)
         self._thread.start()
         return self
 
@@ -52,23 +71,11 @@ class Reaching:
     def _run(self) -> None:
         start = time.monotonic()
         while not self._end.wait(_PAUSE):
-            problems = self._try()
-            self.lost += [f"{time.monotonic() - start:.2f} s: {problem}" for problem in problems]
-            self._answered += len(self._addresses) - len(problems)
-
-    def _try(self) -> list[str]:
-        problems = []
-        for address in self._addresses:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            with netns.entered(self._netns):
-                client = socket.socket(family, socket.SOCK_STREAM)
-            with client:
-                client.settimeout(1)
-                try:
-                    client.connect((address, self._port))
-                except OSError as e:
-                    problems.append(f"{address}: {e}")
-        return problems
+            for address in self._addresses:
+                if found := problem(self._netns, address, self._port):
+                    self.lost.append(f"{time.monotonic() - start:.2f} s: {found}")
+                else:
+                    self._answered += 1
 
 
 def namespace_of(runtime: Containerd, pod: Sandbox) -> Path:
