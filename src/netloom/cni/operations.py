@@ -153,7 +153,8 @@ class Operations:
                     log.warning("%s", e)
 
     def check(self, request: Check, netns: int) -> None:
-        """Raises CniError that says what is not as ADD left it.  What later plugins in the chain changed is theirs."""
+        """Raises CniError that says what is not as ADD left it.  What later plugins in the chain changed is theirs, but for
+        the MAC: rules and neighbours know the pod by the one that it had, and with another it is cut off."""
         attachment = self._journal.get(request.key)
         if attachment is None or attachment.state is not State.READY:
             raise CniError(UNKNOWN_CONTAINER, f"{request.key.interface} of {request.key.container_id} is not attached")
@@ -163,6 +164,11 @@ class Operations:
         inside = [i for i in request.previous.interfaces if i.name == attachment.key.interface and i.sandbox]
         mac = inside[-1].mac.lower() if inside and inside[-1].mac else attachment.mac
         found += wiring.inspect(self._kernel.netlink, attachment, netns, mac)
+        if mac != attachment.mac:
+            found.append(
+                f"a later plugin gave it MAC {mac}, and it may send from {attachment.mac} only: "
+                "ask for the MAC here (capability mac, args.cni.mac or CNI_ARGS MAC)"
+            )
         if attachment.bandwidth is not None:
             found += limiting.inspect(self._kernel.netlink, pod_tables(attachment))
         if not self._kernel.nft.admits(sources(attachment)):

@@ -44,6 +44,7 @@ from netloom.dataplane.netlink import (
     set_hairpin,
     set_link,
 )
+from netloom.dataplane.netlink.tables import get_neighbours, parse_neighbour
 from netloom.dataplane.sysctls import speaks_ipv6, write_sysctls
 from netloom.errors import DataplaneError
 from netloom.model.addresses import host_prefix
@@ -200,7 +201,22 @@ def inspect(kernel: Netlink, attachment: Attachment, pod: int, mac: str) -> list
             found.append(f"{name} is not the other end of {attachment.host_interface}")
         held = addresses_of(inside, end.index)
         found += [f"{name} has lost {address}" for address in attachment.addresses if address not in held]
-        return found + _missing_routes(attachment)
+        return found + _missing_routes(attachment) + _missing_neighbours(inside, attachment, end.index)
+
+
+def _missing_neighbours(inside: Netlink, attachment: Attachment, index: int) -> list[str]:
+    """Gateways of routed wiring, which answer nobody who asks for their MAC.  The kernel forgets all neighbours of an interface that
+    gets a MAC, even the one that it has."""
+    if attachment.wiring is not Wiring.ROUTED:
+        return []
+    entries = [
+        parse_neighbour(body) for gateway in attachment.gateways for body in inside.dump(get_neighbours(gateway.version))
+    ]
+    return [
+        f"{attachment.key.interface} has forgotten the MAC of its gateway {gateway}, as after a change of its own MAC"
+        for gateway in attachment.gateways
+        if (index, gateway, attachment.host_mac) not in entries
+    ]
 
 
 def _missing_routes(attachment: Attachment) -> list[str]:

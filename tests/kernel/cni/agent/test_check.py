@@ -113,11 +113,23 @@ def test_62_what_later_plugins_changed_is_theirs(runtime: Runtime, sandbox: Sand
     command(sandbox.netns, "ip address add 10.200.0.1/24 dev eth0")
     command(sandbox.netns, "ip route add 10.201.0.0/16 dev eth0")
     command(sandbox.netns, "ip link set eth0 mtu 1300 txqueuelen 99")
-    command(sandbox.netns, "ip link set eth0 address 0a:00:00:00:00:77")
-    result["interfaces"][1]["mac"] = "0A:00:00:00:00:77"
     result["ips"].append({"address": "10.200.0.1/24", "interface": 1})
     result["routes"].append({"dst": "10.201.0.0/16"})
     assert runtime("CHECK", sandbox, config, result=result).ok
+
+
+def test_62_but_not_another_mac_with_which_the_pod_is_cut_off(runtime: Runtime, sandbox: Sandbox, wired: Any) -> None:
+    config, result = wired
+    command(sandbox.netns, "ip link set eth0 address 0a:00:00:00:00:77")
+    result["interfaces"][1]["mac"] = "0A:00:00:00:00:77"
+    assert refused(runtime("CHECK", sandbox, config, result=result), "gave it MAC 0a:00:00:00:00:77, and it may send from")
+
+
+def test_60_a_gateway_whose_mac_is_forgotten_is_named(runtime: Runtime, sandbox: Sandbox) -> None:
+    result = runtime("ADD", sandbox).document
+    command(sandbox.netns, "ip neighbour del fe80::1 dev eth0")
+    assert refused(runtime("CHECK", sandbox, result=result), "eth0 has forgotten the MAC of its gateway fe80::1")
+    assert runtime("DEL", sandbox).ok
 
 
 def test_59_a_result_of_somebody_else_is_refused(runtime: Runtime, sandbox: Sandbox, wired: Any) -> None:
