@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from netloom.dataplane import netns
+from netloom.datastore import Datastore, connect
+from netloom.model.resources import Endpoint
 from tests.agent_process import ADDRESSES, Machine, Sandbox
 from tests.cni_calls import CONFIG, KUBERNETES, Answer, Document, Runtime
 from tests.kernel import frames
@@ -447,3 +450,27 @@ def test_a_thousand_ports_of_one_pod(runtime: Runtime, machine: Machine, sandbox
 def test_who_publishes_nothing_has_no_chain_for_it(runtime: Runtime, machine: Machine, sandbox: Sandbox) -> None:
     with attached(runtime, sandbox, publishing(port(0))):
         assert "netloom-ports" not in nft(machine, "list tables")
+
+
+def test_ports_outlive_a_lost_journal_and_the_cluster_sees_them(
+    runtime: Runtime, machine: Machine, sandbox: Sandbox, other: Sandbox
+) -> None:
+    ports = [port(8080), port(53, 5353, "udp", "127.0.0.1"), port(8081, where="::")]
+    with attached(runtime, sandbox, publishing(*ports)), attached(runtime, other, publishing(port(8082))):
+        before = nft(machine, "-s list table inet netloom-ports")
+        machine.end(signal.SIGKILL)
+        os.unlink(f"{machine.run_dir}/journal")
+        machine.start()
+        assert sorted(nft(machine, "-s list table inet netloom-ports")) == sorted(before)
+        datastore = connect(machine.datastore)
+        try:
+            assert eventually(
+                lambda: shown(datastore) == {"127.0.0.1:53:5353/udp", "8080:80/tcp", "[::]:8081:80/tcp", "8082:80/tcp"}
+            )
+        finally:
+            datastore.close()
+
+
+def shown(datastore: Datastore) -> set[str]:
+    found = (stored.resource for stored in datastore.list("Endpoint").items)
+    return {str(port) for endpoint in found if isinstance(endpoint, Endpoint) for port in endpoint.spec.ports}
