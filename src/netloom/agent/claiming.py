@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 
+from netloom.agent.networks import Networks
 from netloom.datastore import Datastore
 from netloom.errors import Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
+from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Interface
 from netloom.model.resources import IPPool
 
@@ -20,12 +22,19 @@ _CLAIMS = 8  # blocks that one address of the node's own waits for at most
 
 
 class Claiming:
-    """`cni.operations.Addresses`; `mtu_of` knows what fits through the pools' encapsulations."""
+    """`cni.operations.Addresses`; `mtu_of` knows what fits through the pools' encapsulations, `networks` which pools networks have
+    declared."""
 
     def __init__(
-        self, allocator: Allocator, datastore: Datastore, thread: Executor, mtu_of: Callable[[Iterable[Interface]], int]
+        self,
+        allocator: Allocator,
+        datastore: Datastore,
+        thread: Executor,
+        mtu_of: Callable[[Iterable[Interface]], int],
+        networks: Networks,
     ) -> None:
         self._allocator, self._datastore, self._thread, self._mtu_of = allocator, datastore, thread, mtu_of
+        self._networks = networks
         self._under_way: dict[object, asyncio.Future[None]] = {}
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
@@ -33,6 +42,12 @@ class Claiming:
 
     def mtu(self, addresses: Iterable[Interface]) -> int:
         return self._mtu_of(addresses)
+
+    def pools_of(self, addresses: Iterable[Interface]) -> tuple[IPPool | None, ...]:
+        return self._allocator.pools_of(addresses)
+
+    async def declare(self, network: Declared, place: Callable[[], None]) -> None:
+        await self._networks.declare(network, place)
 
     async def claim(self, need: NeedBlock) -> None:
         loop = asyncio.get_running_loop()

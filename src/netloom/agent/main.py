@@ -17,7 +17,8 @@ from netloom.agent.identity import boot_id, load_identity
 from netloom.agent.node import Agent
 from netloom.agent.notify import notify
 from netloom.agent.reaching import Reached
-from netloom.agent.rebuilding import attachments_of, completed, publishing
+from netloom.agent.rebuilding import attachments_of, completed, of_networks, publishing
+from netloom.agent.remembering import Memory
 from netloom.config import Settings
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Netlink
@@ -105,6 +106,7 @@ def _open_journal(settings: Settings, namespace: NetnsId, kernel: Netlink) -> Jo
         attachments = publishing(attachments_of(kernel))
         if attachments:
             attachments = completed(attachments, _endpoints(settings))
+            attachments = of_networks(attachments, Memory(settings.state_dir).recall().pools.values())
         if os.path.exists(path) or attachments:
             log.warning("%s; made anew from the kernel's links: %d attachments", e, len(attachments))
         return Journal.rebuild(path, boot_id(), namespace, attachments)

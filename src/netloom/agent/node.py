@@ -31,6 +31,7 @@ from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity, boot_id
 from netloom.agent.metrics import Metrics
+from netloom.agent.networks import Networks
 from netloom.agent.passing import AFTER_NEWS, Known, Passes
 from netloom.agent.publishing import Publisher
 from netloom.agent.reaching import Reached
@@ -88,7 +89,9 @@ class Agent:
         )
         self._allocator.update(self._snapshot)
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
-        self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu)
+        self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
+        self._networks.heard(self._snapshot)
+        self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu, self._networks)
         self._registration = Registration(
             datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id, f"{boot_id()}/{netns}"
         )
@@ -171,6 +174,7 @@ class Agent:
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
+        self._networks.heard(snapshot)
         if not connection.connected:
             self.settled.set()
         if connection.connected and new_store:
@@ -182,6 +186,10 @@ class Agent:
         if snapshot.complete:
             self._register()
             self._passes.request(AFTER_NEWS)
+
+    def _settle(self) -> None:
+        """A network's pool is new: whatever it needs is there before its first pod."""
+        self._passes.run()
 
     def _not_published(self, failures: Sequence[str]) -> None:
         """From the publishing thread."""

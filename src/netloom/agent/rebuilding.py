@@ -20,7 +20,7 @@ import msgspec
 
 from netloom.calc.pods import GATEWAYS
 from netloom.calc.ports import recovered
-from netloom.cni.attaching import pod_mac
+from netloom.cni.attaching import own_network, pod_mac
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Device, Netlink, device, devices
 from netloom.dataplane.netlink.tables import get_neighbours, is_permanent, parse_neighbour
@@ -38,11 +38,12 @@ from netloom.model.attachments import (
     host_interface_name,
     parse_bandwidth,
 )
-from netloom.model.resources import Endpoint
+from netloom.model.resources import Endpoint, IPPool
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN_NETNS = NetnsId(0, 0)
+_SMALLEST_NETWORK = 4  # addresses: its own, a gateway, a pod, and broadcast
 _WORDS = 5  # "netloom", network, container, interface, and at least one address
 
 
@@ -80,6 +81,24 @@ def completed(attachments: Iterable[Attachment], endpoints: Iterable[Endpoint]) 
     return [_named(a, published.get(a.key)) for a in attachments]
 
 
+def of_networks(attachments: Iterable[Attachment], pools: Iterable[IPPool]) -> list[Attachment]:
+    """With what the pools of networks of their own say, as they are remembered."""
+    own = [pool for pool in pools if pool.spec.network]
+    return [_of_network(a, [pool for pool in own if pool.spec.network == a.key.network]) for a in attachments]
+
+
+def _of_network(attachment: Attachment, pools: list[IPPool]) -> Attachment:
+    found = [next((pool for pool in pools if a.network == pool.spec.cidr), None) for a in attachment.addresses]
+    if attachment.bridge is None or not any(found):
+        return attachment
+    gateways = [pool.spec.gateway if pool else None for pool in found]
+    return msgspec.structs.replace(
+        attachment,
+        gateways=tuple(new or old for new, old in zip(gateways, attachment.gateways, strict=True)),
+        own_network=own_network(found),
+    )
+
+
 def _named(attachment: Attachment, endpoint: Endpoint | None) -> Attachment:
     if endpoint is None or tuple(a.ip for a in attachment.addresses) != endpoint.spec.addresses:
         return attachment
@@ -109,9 +128,12 @@ def _attachment(
     bridge = names[link.master] or None
     entries = ((link.master or link.index, a.ip) for a in addresses)
     mac = next((neighbours[entry] for entry in entries if entry in neighbours), None)
-    gateways = tuple(g for a in addresses if (g := gateway(a.network) if bridge else GATEWAYS[a.version]))
-    if len(gateways) < len(addresses):
+    if bridge and any(a.network.num_addresses < _SMALLEST_NETWORK for a in addresses):
         return None
+    # where a block has no gateway, the address is of a network with a pool of its own: `of_networks` knows which that is
+    gateways = tuple(
+        (gateway(a.network) or a.network.network_address + 1) if bridge else GATEWAYS[a.version] for a in addresses
+    )
     return Attachment(
         key=key,
         sequence=0,

@@ -49,8 +49,12 @@ def apart(pools: Iterable[IPPool], attachments: Iterable[Attachment]) -> Apart:
     return Apart(frozenset(internal), frozenset(isolated))
 
 
+def links(attachments: Iterable[Attachment]) -> frozenset[Prefix]:
+    """What networks of their own take up, whether their pools are known or not."""
+    return frozenset(address.network for a in attachments if a.own_network is not None for address in a.addresses)
+
+
 def routed_blocks(blocks: Iterable[Prefix], pools: Iterable[IPPool], attachments: Iterable[Attachment]) -> frozenset[Prefix]:
     """Less those of networks: a network is on the link as a whole, and a blackhole for one of its blocks would hide its pods."""
-    links = {pool.spec.cidr for pool in pools if pool.spec.network}
-    links |= {address.network for a in attachments if a.own_network is not None for address in a.addresses}
-    return frozenset(block for block in blocks if not any(contains(link, block) for link in links))
+    networks = links(attachments).union(pool.spec.cidr for pool in pools if pool.spec.network)
+    return frozenset(block for block in blocks if not any(contains(network, block) for network in networks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netloom.calc.encap import ENCAPS, vxlan
-from netloom.calc.networks import apart, of_node
+from netloom.calc.networks import apart, links, of_node
 from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
 from netloom.model.desired import Filter, Source
@@ -25,7 +25,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> 
     kept_apart = apart(pools, attachments)
     return Filter(
         sources=frozenset().union(*(sources(a) for a in attachments)),
-        pools=frozenset(pool.spec.cidr for pool in pools),
+        pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
         vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if tunnels else frozenset(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from netloom.calc.pods import GATEWAYS, HOST_MAC
 from netloom.cni.environment import INVALID_ENVIRONMENT
@@ -15,13 +16,16 @@ from netloom.cni.messages import INVALID_CONFIG, Add
 from netloom.errors import CniError
 from netloom.ipam.blocks import gateway
 from netloom.model.addresses import IPV6_MTU, Address, Interface, Mac, mac_bytes, mac_text
-from netloom.model.attachments import ALIAS_LIMIT, Attachment, AttachmentKey, State, Wiring, host_interface_name
+from netloom.model.attachments import ALIAS_LIMIT, Attachment, AttachmentKey, OwnNetwork, State, Wiring, host_interface_name
+from netloom.model.resources import IPPool
 
 _POD, _PORT = b"\x0a\x58", b"\x0e\x58"
 
 
-def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, mtu: int) -> Attachment:
-    """PENDING, with everything decided.  `addresses` carry the length that the pod's interface shows.
+def attachment_for(
+    request: Add, addresses: Sequence[Interface], sequence: int, mtu: int, pools: Sequence[IPPool | None] = ()
+) -> Attachment:
+    """PENDING, with everything decided.  `addresses` carry the length that the pod's interface shows; `pools`: on a bridge, of each.
 
     Raises CniError where the MAC asked for says another pod's address, the interface is too small for IPv6, or the link's alias
     could not say whose it is: after a lost journal nobody would know."""
@@ -39,10 +43,11 @@ def attachment_for(request: Add, addresses: Sequence[Interface], sequence: int, 
         addresses=tuple(addresses),
         wiring=request.wiring,
         bridge=request.bridge if bridged else None,
-        gateways=tuple(_gateway(request.wiring, a) for a in addresses),
+        gateways=_gateways(addresses, pools) if bridged else tuple(GATEWAYS[a.version] for a in addresses),
         namespace=request.namespace,
         pod=request.pod,
         labels=request.labels,
+        own_network=own_network(pools),
         ports=request.ports,
         bandwidth=request.bandwidth,
     )
@@ -68,9 +73,15 @@ def pod_mac(key: AttachmentKey, addresses: Sequence[Interface]) -> Mac:
     return mac_text(_POD + hashlib.sha1("\0".join(key).encode(), usedforsecurity=False).digest()[:4])
 
 
-def _gateway(wiring: Wiring, address: Interface) -> Address:
-    if wiring is Wiring.ROUTED:
-        return GATEWAYS[address.version]
-    found = gateway(address.network)
-    assert found is not None  # the chooser gives a bridge only addresses of blocks that keep one
-    return found
+def _gateways(addresses: Sequence[Interface], pools: Sequence[IPPool | None]) -> tuple[Address, ...]:
+    found = [gateway(a.network, pool) for a, pool in zip_longest(addresses, pools)]
+    assert all(found)  # the chooser gives a bridge only addresses of blocks that keep one
+    return tuple(one for one in found if one)
+
+
+def own_network(pools: Sequence[IPPool | None]) -> OwnNetwork | None:
+    """Closed as far as any of its pools says."""
+    own = [pool.spec for pool in pools if pool is not None and pool.spec.network]
+    if not own:
+        return None
+    return OwnNetwork(internal=any(spec.internal for spec in own), isolated=any(spec.isolated for spec in own))

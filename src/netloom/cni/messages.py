@@ -27,6 +27,7 @@ from netloom.cni.netconf import Args, CniArgs, GcConfig, Head, NetworkConfig, Ru
 from netloom.cni.ports import parse_ports
 from netloom.cni.results import FALLBACK_VERSION, VERSIONS, Dns, Result, decode_result
 from netloom.errors import CniError
+from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
 from netloom.model.attachments import AttachmentKey, Bandwidth, NetnsId, PublishedPort, Wiring
 from netloom.model.validation import check_labels, check_network_name
@@ -43,7 +44,8 @@ C = TypeVar("C", bound=Head)
 class Add:
     """`sandbox` is CNI_NETNS as given: it is shown, never opened.  `addresses`: asked for, at most one per family, without
     a prefix length, which is the network's.  `pools`: family → names; a family that is missing takes any pool, an empty
-    one gets no address.  `mtu` 0: the agent's.  `previous`: of the plugins before us in the chain."""
+    one gets no address.  `mtu` 0: the agent's.  `previous`: of the plugins before us in the chain.  `declared`: the network's own
+    pools, where the configuration says them."""
 
     version: str
     key: AttachmentKey
@@ -63,6 +65,7 @@ class Add:
     previous: Result | None
     bandwidth: Bandwidth | None = None
     ports: tuple[PublishedPort, ...] = ()
+    declared: Declared | None = None
 
     @property
     def bridge_used(self) -> str | None:
@@ -98,13 +101,14 @@ class Collect:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`wiring` and `pools` as in Add: whether this network can take a pod depends on them."""
+    """`wiring`, `pools` and `declared` as in Add: whether this network can take a pod depends on them."""
 
     version: str
     network: str
     wiring: Wiring
     bridge: str
     pools: Mapping[int, tuple[str, ...]]
+    declared: Declared | None = None
 
     @property
     def bridge_used(self) -> str | None:
@@ -187,6 +191,7 @@ def _add(call: _Parts) -> Add:
         previous=_previous(config),
         bandwidth=_bandwidth(asked),
         ports=_ports(asked),
+        declared=config.declared(),
     )
 
 
@@ -210,7 +215,7 @@ def _collect(call: _Parts) -> Collect:
 
 def _status(call: _Parts) -> Status:
     config = _decode(call.stdin, NetworkConfig)
-    return Status(config.cni_version, config.name, config.wiring, config.bridge, config.pools_by_family())
+    return Status(config.cni_version, config.name, config.wiring, config.bridge, config.pools_by_family(), config.declared())
 
 
 _PARSERS: Mapping[str, Callable[[_Parts], Request]] = {

@@ -5,16 +5,25 @@ we do know with a value that we cannot serve is an error that names both: see `u
 
     {"cniVersion": "1.1.0", "name": "blue", "type": "netloom",
      "wiring": "bridge", "bridge": "blue.br0", "mtu": 1400, "ipv4Pools": ["blue"], "ipv6Pools": []}
+
+or, as a network of this host alone:
+
+    {"cniVersion": "1.1.0", "name": "blue", "type": "netloom",
+     "wiring": "bridge", "bridge": "blue0", "subnet": "172.20.0.0/16", "gateway": "172.20.0.1", "internal": false}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from netloom.calc.encap.vxlan import DEVICE as TUNNEL
 from netloom.cni.results import Dns
+from netloom.ipam.networks import Declared
+from netloom.model.addresses import parse_address, parse_prefix
 from netloom.model.attachments import Bandwidth, Wiring
 from netloom.model.validation import check_interface_name, check_object_name
 
@@ -23,7 +32,13 @@ _BURST = 8 * (2**32 - 1)  # bits: the kernel counts bytes in 32 bits
 _MTU = (576, 65535)  # RFC 791: what every IPv4 host takes; the largest that an interface of ours can have
 
 PoolNames = tuple[str, ...]
+Texts = str | tuple[str, ...]
 PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_HOST_INTERFACE = re.compile(r"loom[0-9a-f]{11}\Z")
+_KEYS = {"cidr": "subnet", "natOutgoing": "ipMasq", "network": "name"}
+"""What a pool's fields are called in a configuration."""
+T = TypeVar("T")
+
 Unserved = Any  # any JSON value: shown in the error, and not looked into
 
 
@@ -142,6 +157,11 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
     pools         names for both families; or ipv4Pools and ipv6Pools.  A family without a list: any pool that suits;
                   with an empty one: no address
     hairpinMode   of the port of a bridge (a pod reaches itself by way of a service); always on, so only true is served
+    subnet        of a network of this host alone, whose pool this is: a prefix, or one of each family
+    gateway       which the bridge holds: an address of the subnet, or of each; the first, unless said
+    internal      true: nothing leaves it or comes in, and its pods have no default route
+    isolated      true, unless said: kept apart from other networks and the cluster's pods
+    ipMasq        true, unless it is internal: what leaves it takes the host's address
     """
 
     wiring: Wiring = Wiring.ROUTED
@@ -153,7 +173,11 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
     ipv6_pools: PoolNames | None = None
     dns: Dns = Dns()
     ipam: Ipam = Ipam()
-    ip_masq: bool = False
+    ip_masq: bool | None = None
+    subnet: Texts | None = None
+    gateway: Texts | None = None
+    internal: bool | None = None
+    isolated: bool | None = None
     args: Args | None = None
     runtime_config: RuntimeConfig | None = None
     prev_result: msgspec.Raw = msgspec.Raw(b"null")
@@ -169,6 +193,46 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
             raise ValueError("pools: names pools of both families; leave it out, or ipv4Pools and ipv6Pools")
         for key, names in (("pools", self.pools), ("ipv4Pools", self.ipv4_pools), ("ipv6Pools", self.ipv6_pools)):
             _check_pool_names(key, names or ())
+        if self.bridge == TUNNEL or _HOST_INTERFACE.match(self.bridge):
+            raise ValueError(f"bridge: {self.bridge} is a name that other interfaces of ours have")
+        if self.subnet is not None:
+            self._check_network()
+        elif said := [key for key in ("gateway", "internal", "isolated") if getattr(self, key) is not None]:
+            raise ValueError(f"{said[0]}: goes with `subnet`; of a network without one its pools say it")
+
+    def _check_network(self) -> None:
+        """What the pools that follow from it would be refused for, in the words of this document."""
+        if self.wiring is not Wiring.BRIDGE:
+            raise ValueError("subnet: a network with a subnet of its own is one link, and needs wiring bridge")
+        if self.pools is not None or self.ipv4_pools is not None or self.ipv6_pools is not None:
+            raise ValueError("subnet: is a pool by itself; leave out pools, ipv4Pools and ipv6Pools")
+        declared = self.declared()
+        assert declared is not None
+        subnets = {cidr.version for cidr in declared.subnets}
+        if not subnets or len(subnets) != len(declared.subnets):
+            raise ValueError("subnet: takes a prefix, or one of each family")
+        gateways = {gateway.version for gateway in declared.gateways}
+        if len(gateways) != len(declared.gateways) or not gateways <= subnets:
+            raise ValueError("gateway: takes an address of the subnet, or one of each subnet")
+        try:
+            declared.pools("node")
+        except ValueError as e:
+            path, _, reason = str(e).removeprefix("spec.").partition(": ")
+            raise ValueError(f"{_KEYS.get(path, path)}: {reason}") from e
+
+    def declared(self) -> Declared | None:
+        """The network of this host that the configuration declares, if it does."""
+        if self.subnet is None:
+            return None
+        return Declared(
+            name=self.name,
+            bridge=self.bridge,
+            subnets=tuple(_parsed("subnet", self.subnet, parse_prefix)),
+            gateways=tuple(_parsed("gateway", self.gateway or (), parse_address)),
+            internal=self.internal,
+            isolated=self.isolated,
+            masquerade=self.ip_masq,
+        )
 
     def pools_by_family(self) -> dict[int, PoolNames]:
         """Family → names.  A family that is not in it takes any pool."""
@@ -198,6 +262,14 @@ def _check_pool_names(key: str, names: PoolNames) -> None:
             raise ValueError(f"{key}: {name[:80]!r} is not the name of a pool") from e
 
 
+def _parsed(key: str, texts: Texts, parse: Callable[[str], T]) -> Iterator[T]:
+    for text in (texts,) if isinstance(texts, str) else texts:
+        try:
+            yield parse(text)
+        except ValueError as e:
+            raise ValueError(f"{key}: {str(e)[:200]}") from e
+
+
 def _check_rate(direction: str, rate: int, burst: int) -> None:
     if rate and not _RATE[0] <= rate <= _RATE[1]:
         raise ValueError(
@@ -215,7 +287,7 @@ def unserved(config: NetworkConfig) -> Iterator[tuple[str, object]]:
     """What is asked for and would be missing if we went on: key and value."""
     if not config.hairpin_mode:
         yield "hairpinMode", False
-    if config.ip_masq:
+    if config.ip_masq and config.subnet is None:
         yield "ipMasq", True
     if config.ipam.type not in ("", "netloom"):
         yield "ipam.type", config.ipam.type

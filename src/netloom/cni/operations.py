@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from netloom.calc import pod as pod_tables
+from netloom.calc.networks import apart
 from netloom.calc.ports import localnet, needs_localnet, published
 from netloom.calc.rules import sources
 from netloom.cni import limiting, wiring
 from netloom.cni.attaching import attachment_for
 from netloom.cni.messages import INVALID_CONFIG, Add, Check, Collect, Status
+from netloom.cni.placing import require_place
 from netloom.cni.ports import holder, in_words, rivals, unservable
 from netloom.cni.removing import LinkRemover
 from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device, device_names
@@ -35,9 +37,11 @@ from netloom.dataplane.sysctls import write_sysctls
 from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted, Unavailable
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal, boottime
+from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Interface
-from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, ifb_name
+from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, ifb_name
 from netloom.model.desired import Published
+from netloom.model.resources import IPPool
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,13 @@ class Addresses(Protocol):
 
     def mtu(self, addresses: Iterable[Interface]) -> int:
         """Of a pod's interface, in bytes."""
+
+    def pools_of(self, addresses: Iterable[Interface]) -> tuple[IPPool | None, ...]:
+        """The pool of each."""
+
+    async def declare(self, network: Declared, place: Callable[[], None]) -> None:
+        """Makes sure that the network has its pools.  `place` is called before they are made, and may refuse.  Raises ConfigError: it
+        cannot have them; NetloomError: not now."""
 
 
 class Sandboxes(Protocol):
@@ -101,6 +112,8 @@ class Operations:
             await self._make_way(key)
             if request.ports:
                 await self._make_way_for_ports(request)
+            if request.declared is not None:
+                await self._declare(request.declared)
             addresses = await self._allocate(request)
             if abandoned():
                 raise CniError(TRY_AGAIN, "the runtime has given up")
@@ -183,11 +196,13 @@ class Operations:
     async def status(self, request: Status) -> None:
         """Raises CniError where no address is left for the network.  A block that the next ADD needs is claimed now."""
         try:
-            found = self._addresses.allocate(Request(None, (), request.pools, request.bridge_used))
+            own = request.declared is not None
+            wanted = Request(None, (), request.pools, request.bridge_used, network=request.network, own=own)
+            found = self._addresses.allocate(wanted)
             if isinstance(found, NeedBlock):
                 await self._addresses.claim(found)
         except ConfigError:
-            return  # pools that serve some namespaces only: which one the next pod has is not known
+            return  # the next pod's namespace is not known, which some pools ask for; or its ADD will make the pool
         except (PoolExhausted, Unavailable) as e:
             raise CniError(UNAVAILABLE, str(e), e.hint or "") from e
 
@@ -255,8 +270,23 @@ class Operations:
         for leaving in [self._leaving[key] for key in before if key in self._leaving]:
             await asyncio.shield(leaving)
 
+    async def _declare(self, network: Declared) -> None:
+        def place() -> None:
+            present = self._journal.holdings.attachments.values()
+            require_place(self._kernel.netlink, network.name, network.bridge, network.subnets, present)
+
+        try:
+            if network.bridge not in self._journal.holdings.bridges:
+                place()  # asked once more when its first pod has an address; but this costs nobody a block
+            await self._addresses.declare(network, place)
+        except ConfigError as e:
+            raise CniError(INVALID_CONFIG, str(e), e.hint or "") from e
+        except NetloomError as e:
+            raise CniError(TRY_AGAIN, str(e), e.hint or "") from e
+
     async def _allocate(self, request: Add) -> tuple[Interface, ...]:
-        wanted = Request(request.namespace, request.addresses, request.pools, request.bridge_used)
+        own = request.declared is not None
+        wanted = Request(request.namespace, request.addresses, request.pools, request.bridge_used, request.key.network, own)
         try:
             try:
                 return await self._choose(wanted)
@@ -279,8 +309,11 @@ class Operations:
         raise Unavailable("claimed blocks are used up as fast as they come")
 
     async def _attach(self, request: Add, addresses: tuple[Interface, ...], netns: int) -> Attachment:
-        attachment = attachment_for(request, addresses, self._journal.next_sequence(), self._addresses.mtu(addresses))
-        self._require_own_mac(attachment)
+        bridged = request.wiring is Wiring.BRIDGE
+        pools = self._addresses.pools_of(addresses) if bridged else ()
+        attachment = attachment_for(request, addresses, self._journal.next_sequence(), self._addresses.mtu(addresses), pools)
+        if bridged:
+            self._require_port(attachment)
         if attachment.ports:
             self._require_ports(attachment)
         try:
@@ -289,6 +322,8 @@ class Operations:
             raise CniError(TRY_AGAIN, f"the journal does not take it: {e}") from e
         try:
             wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns, self._kernel.netns)
+            if attachment.own_network is not None:
+                self._kernel.nft.keep_apart(*apart((), (attachment,)))
             bridges = (attachment.bridge,) if attachment.bridge else ()
             self._kernel.nft.admit(sources(attachment), bridges, published(attachment))
             for interface in needs_localnet(published(attachment)):
@@ -321,13 +356,24 @@ class Operations:
             where = f" of {port.host_address}" if port.host_address else ""
             raise CniError(code, f"port {port.host_port}/{port.protocol}{where} leads to {in_words(other)} already")
 
-    def _require_own_mac(self, attachment: Attachment) -> None:
-        """On a bridge frames go where their MAC was last seen: with another pod's MAC one would have its packets."""
-        for other in self._journal.attachments.values() if attachment.bridge else ():
-            if (other.bridge, other.mac) == (attachment.bridge, attachment.mac):
-                raise CniError(
-                    REFUSED, f"MAC {attachment.mac} is in use by {other.namespace}/{other.pod or other.key.container_id}"
-                )
+    def _require_port(self, attachment: Attachment) -> None:
+        """On a bridge frames go where their MAC was last seen: with another pod's MAC one would have its packets.  And the bridge of a
+        network with a pool of its own is no other's."""
+        present, own = self._journal.holdings.attachments, attachment.own_network
+        for other in present.values():
+            if other.bridge != attachment.bridge:
+                continue
+            if other.mac == attachment.mac:
+                whose = f"{other.namespace}/{other.pod or other.key.container_id}"
+                raise CniError(REFUSED, f"MAC {attachment.mac} is in use by {whose}")
+            if own is None and other.own_network is not None:
+                raise CniError(INVALID_CONFIG, f"bridge: {attachment.bridge} is the bridge of network {other.key.network}")
+        if own is not None:
+            subnets = [address.network for address in attachment.addresses]
+            try:
+                require_place(self._kernel.netlink, attachment.key.network, str(attachment.bridge), subnets, present.values())
+            except ConfigError as e:
+                raise CniError(INVALID_CONFIG, str(e), e.hint or "") from e
 
     def _unpublish(self, attachment: Attachment) -> None:
         """The way from 127.0.0.1 goes first: it is safe only behind rules that go with the last port."""

@@ -24,6 +24,7 @@ from netloom.dataplane.sandboxes import Sandboxes
 from netloom.errors import CniError, DataplaneError
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal
+from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Interface, Mac
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring
 from netloom.model.desired import Filter, Published, Source
@@ -38,7 +39,9 @@ class Rules(Nft):
     fault: Exception | None = None
     stuck = ""
 
-    def admit(self, sources: Collection[Source], bridges: Collection[str] = (), published: Collection[Published] = ()) -> None:
+    def admit(
+        self, sources: Collection[Source], bridges: Collection[str] = (), published: Collection[Published] = ()
+    ) -> None:
         if self.fault:
             raise self.fault
         super().admit(sources, bridges, published)
@@ -81,6 +84,12 @@ class Node:
 
     def mtu(self, addresses: Iterable[Interface]) -> int:
         return 1450
+
+    def pools_of(self, addresses: Iterable[Interface]) -> tuple[None, ...]:
+        return tuple(None for _ in addresses)
+
+    async def declare(self, network: Declared, place: Callable[[], None]) -> None:
+        place()
 
     async def add(self, container: str, sandbox: int, *, mac: str | None = None, bridge: str = "") -> Attachment:
         request = Add(

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from netloom.agent.claiming import Claiming
+from netloom.agent.networks import Networks
 from netloom.datastore.memory import MemoryDatastore
 from netloom.errors import PoolExhausted
 from netloom.ipam.allocator import Allocator
@@ -35,7 +36,8 @@ class Bench:
             else Journal.rebuild(str(folder / "journal"), BOOT, NETNS)
         )
         self.allocator = Allocator(self.journal, str(folder / "claims.json"), "a", "a-1", cool_down=0)
-        self.claiming = Claiming(self.allocator, self.store, self.thread, lambda addresses: 1450)
+        self.networks = Networks("a", self.store, self.thread, lambda: None)
+        self.claiming = Claiming(self.allocator, self.store, self.thread, lambda addresses: 1450, self.networks)
 
     def know(self, *pools: IPPool) -> None:
         self.allocator.update(Snapshot.of(1, [node("a", "a-1"), *pools]))

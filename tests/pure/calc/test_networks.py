@@ -86,6 +86,11 @@ def test_a_network_whose_pool_is_not_known_is_kept_apart_as_it_was(pools: list[I
     assert apart(pools, [before]) == Apart(frozenset({"blue0"}), frozenset({"blue0"}))
 
 
+def test_what_a_network_takes_up_is_known_without_its_pool() -> None:
+    before = msgspec.structs.replace(ON_BLUE, own_network=OwnNetwork())
+    assert desired(Snapshot(), [before], HOST).filter.pools == {prefix("172.20.0.0/16")}
+
+
 def test_one_family_that_is_closed_closes_the_bridge() -> None:
     pools = [pool("blue", "172.20.0.0/16", isolated=False), pool("blue", "fd00:20::/64", internal=True)]
     assert apart(pools, [ON_BLUE]) == Apart(frozenset({"blue0"}), frozenset({"blue0"}))

@@ -93,9 +93,15 @@ class Networks:
             self._build(wanted)
         self._known = {d: self._known.get(d, frozenset()) | found for d, found in wanted.items()}
 
-    def reconcile(self, internal: Collection[str], isolated: Collection[str], pools: frozenset[Prefix]) -> Outcome:
+    def reconcile(
+        self, internal: Collection[str], isolated: Collection[str], pools: frozenset[Prefix], *, complete: bool = True
+    ) -> Outcome:
+        """`complete` False: what stands is only added to."""
         self._pools = pools
         try:
+            if not complete and self._is_standing():
+                self.keep_apart(internal, isolated)
+                return Outcome()
             if internal or isolated:
                 return self._put_in_place(keys(internal, isolated) | pool_keys(pools))
             self._known = {}
@@ -110,17 +116,22 @@ class Networks:
         return Outcome()
 
     def _put_in_place(self, want: Keys) -> Outcome:
-        if self._stands or (self._stands is None and not self._spoilt and self._standing.is_of(_structure())):
+        if self._is_standing():
             try:
                 outcome = self._adjust(want)
             except DataplaneError:
                 pass  # something is missing after all
             else:
-                self._stands, self._known = True, want
+                self._known = want
                 return outcome
         outcome = Outcome(put=self._build(want))
         self._known = want
         return outcome
+
+    def _is_standing(self) -> bool:
+        if self._stands is None and not self._spoilt and self._standing.is_of(_structure()):
+            self._stands = True
+        return bool(self._stands)
 
     def _adjust(self, want: Keys) -> Outcome:
         batch: list[Message] = []

@@ -103,6 +103,19 @@ def test_a_successor_leaves_it_as_it_stands(tmp_path: Path) -> None:
     assert nft("-a list ruleset") == before
 
 
+def test_from_what_stands_nothing_is_taken_while_the_cluster_is_only_remembered(tmp_path: Path) -> None:
+    first = Nft(str(tmp_path / "ruleset"))
+    first.reconcile(WANT)
+    first.close()
+    remembered = Filter(isolated=frozenset({"blue0", "green0"}))
+    successor = Nft(str(tmp_path / "ruleset"))
+    successor.reconcile(remembered, complete=False)
+    assert '"red0"' in elements("internal") and "10.244.0.0/16" in elements("pools4")
+    assert '"green0"' in elements("isolated")
+    successor.reconcile(WANT)
+    assert listing() == SHOWN
+
+
 def test_it_counts_what_it_drops() -> None:
     driver = Nft()
     assert "inet isolated" not in driver.drops()
