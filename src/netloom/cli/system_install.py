@@ -13,7 +13,7 @@ import posixpath
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -101,16 +101,17 @@ def install(
     if dry_run:
         for step in installation.steps:
             say(step)
-        if managed:
-            _say(f"service/{_unit()}", "started", dry_run)
     else:
         installation.begin(kernel.switches() if tree.is_host else {})
         for step in installation.put():
             say(step)
-        _serve(context, managed)
+    if managed:
+        _serve(context, dry_run)
     if not without_agent and not (dry_run and tree.is_host):
         _wait_for_agent(context, tree, timeout, installation.last.file.path)
     say(installation.last if dry_run else installation.finish())
+    if tree.is_host:
+        _note_problems(context)
 
 
 @click.command()
@@ -144,17 +145,17 @@ def uninstall(context: Context, *, dry_run: bool, root: str, purge: bool, force:
         _hold_namespace()
     _say_all(removing.conflist(), dry_run)
     if tree.is_host:
-        if managed and not dry_run:
-            _say_all(((f"service/{unit}", word) for unit, word in services.stop()), dry_run)
-            _hold_namespace()
+        if managed:
+            _say_all(_services(services.stop(dry=dry_run)), dry_run)
+            if not dry_run:
+                _hold_namespace()
         if not force:
             _refuse_pods(kernel.pods())  # one that came before the network went
         _say_all(kernel.remove(dry=dry_run), dry_run)
         _say_all(kernel.remove_run_dir(context.settings, dry=dry_run), dry_run)
     _say_all(removing.files(), dry_run)
-    if managed and not dry_run:
-        services.forget()
-        _say_all(((f"service/{unit}", word) for unit, word in services.reload_readers()), dry_run)
+    if managed:
+        _say_all(_services(services.forget(dry=dry_run)), dry_run)
     if purge and tree.is_host:
         _say_all(kernel.purge(context.settings, dry=dry_run), dry_run)
     if removing.record is None:
@@ -231,15 +232,18 @@ def _require_root(tree: Tree, dry_run: bool) -> None:
         raise ConfigError("what is put on a host is root's", hint=f"sudo {click.get_current_context().command_path}")
 
 
-def _serve(context: Context, managed: bool) -> None:
+def _serve(context: Context, dry_run: bool) -> None:
     from netloom.footprint import services
 
-    if managed:
-        try:
-            again = context.agent_state().version != __version__
-        except DatastoreError:
-            again = False
-        _say_all(((f"service/{unit}", word) for unit, word in services.start(again=again)), False)
+    try:
+        again = context.agent_state().version != __version__
+    except DatastoreError:
+        again = False
+    _say_all(_services(services.start(again=again, dry=dry_run)), dry_run)
+
+
+def _services(done: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return ((f"service/{unit}", word) for unit, word in done)
 
 
 def _wait_for_agent(context: Context, tree: Tree, seconds: float, conflist: str) -> None:
@@ -268,6 +272,19 @@ def _unready(context: Context) -> str | None:
     except Unavailable as e:
         return str(e)
     return None if state.ready else f"the agent of {state.node} is not ready"
+
+
+def _note_problems(context: Context) -> None:
+    """What would keep pods from their network now, for instance another network that the runtime takes first."""
+    from netloom.findings import Level
+    from netloom.preflight.judging import judge
+    from netloom.preflight.reading import read
+
+    problems = [f for findings in judge(read(context.settings)).values() for f in findings if f.level is Level.PROBLEM]
+    for problem in problems:
+        note(" ".join(filter(None, (problem.where, problem.message))))
+    if problems:
+        note("netloom check node says how to repair it")
 
 
 def _hold_namespace() -> None:

@@ -14,7 +14,7 @@ import glob
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -31,12 +31,14 @@ from netloom.dataplane.nft.driver import TABLES
 from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.dataplane.nft.objects import TableId, delete_table, get_chains
 from netloom.datastore import check_target
+from netloom.footprint import record as records
 from netloom.model.attachments import PREFIX
 from netloom.reconcile import Changes, Outcome
 
 _SWITCHES: Final = (
     "net/ipv4/ip_forward",
     "net/ipv6/conf/all/forwarding",
+    "net/ipv4/conf/*/forwarding",
     "net/ipv4/conf/*/rp_filter",
     "net/ipv6/conf/*/accept_ra",
 )
@@ -85,12 +87,13 @@ def remove_run_dir(settings: Settings, *, dry: bool = False) -> Iterator[tuple[s
 
 def purge(settings: Settings, *, dry: bool = False) -> Iterator[tuple[str, str]]:
     """What survives a reboot: identity, claims, what is remembered, the datastore."""
+    places = {settings.state_dir: [*_STATE_NAMES]}
     scheme, path = check_target(settings.datastore)
     if scheme == "sqlite":
-        yield from _remove_files(
-            os.path.dirname(path), [os.path.basename(path) + suffix for suffix in _DATASTORE_SUFFIXES], (), dry=dry
-        )
-    yield from _remove_files(settings.state_dir, _STATE_NAMES, (), dry=dry)
+        name = os.path.basename(path)
+        places.setdefault(os.path.dirname(path), []).extend(name + suffix for suffix in _DATASTORE_SUFFIXES)
+    for directory, names in places.items():
+        yield from _remove_files(directory, names, (), dry=dry)
 
 
 def _is_pods(link: Device) -> bool:
@@ -155,22 +158,21 @@ def _require(outcome: Outcome) -> None:
         raise failure
 
 
-def _remove_files(
-    directory: str, names: list[str] | tuple[str, ...], folders: tuple[str, ...], *, dry: bool
-) -> Iterator[tuple[str, str]]:
+def _remove_files(directory: str, names: Iterable[str], folders: Iterable[str], *, dry: bool) -> Iterator[tuple[str, str]]:
     """Those of these names, and the directory if nothing else is in it."""
-    for name in names:
+    if os.path.islink(directory) or not os.path.isdir(directory):
+        return
+    left = {name for name in os.listdir(directory) if f"{directory}/{name}" != records.PATH}  # which goes by itself, before
+    for name in sorted(left.intersection((*names, *folders))):
         path = f"{directory}/{name}"
-        if os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):
-            if not dry:
-                os.unlink(path)
-            yield path, "deleted"
-    for name in folders:
-        path = f"{directory}/{name}"
-        if os.path.isdir(path) and not os.path.islink(path):
-            if not dry:
-                shutil.rmtree(path)
-            yield path, "deleted"
-    if os.path.isdir(directory) and not os.path.islink(directory) and not dry and not os.listdir(directory):
-        os.rmdir(directory)
+        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        if is_folder != (name in folders):
+            continue  # somebody else's, under a name of ours
+        if not dry:
+            (shutil.rmtree if is_folder else os.unlink)(path)
+        left.remove(name)
+        yield path, "deleted"
+    if not left:
+        if not dry:
+            os.rmdir(directory)
         yield directory, "deleted"

@@ -29,37 +29,40 @@ def is_active(unit: str = UNIT) -> bool:
     return subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False, timeout=_DEADLINE).returncode == 0
 
 
-def start(*, again: bool) -> Iterator[tuple[str, str]]:
-    """Now and at every boot; `again`: what runs is another version.  What was done to which service."""
-    _run("systemctl", "daemon-reload")
-    yield from reload_readers()
+def start(*, again: bool, dry: bool = False) -> Iterator[tuple[str, str]]:
+    """Now and at every boot; `again`: what runs is another version.  What was done to which service; `dry`: would be."""
+    _run("systemctl", "daemon-reload", dry=dry)
+    yield from reload_readers(dry=dry)
     active = is_active()
-    _run("systemctl", "enable", "--now", UNIT)
+    _run("systemctl", "enable", "--now", UNIT, dry=dry)
     if active and again:
-        _run("systemctl", "restart", UNIT)
+        _run("systemctl", "restart", UNIT, dry=dry)
     yield UNIT, "restarted" if active and again else "unchanged" if active else "started"
 
 
-def stop() -> Iterator[tuple[str, str]]:
+def stop(*, dry: bool = False) -> Iterator[tuple[str, str]]:
     """Now and for ever."""
     if os.path.exists(f"/etc/systemd/system/{UNIT}"):
-        _run("systemctl", "disable", "--now", UNIT)
+        _run("systemctl", "disable", "--now", UNIT, dry=dry)
         yield UNIT, "stopped"
 
 
-def forget() -> None:
-    """The unit's file has gone."""
-    _run("systemctl", "daemon-reload")
+def forget(*, dry: bool = False) -> Iterator[tuple[str, str]]:
+    """The files have gone."""
+    _run("systemctl", "daemon-reload", dry=dry)
+    yield from reload_readers(dry=dry)
 
 
-def reload_readers() -> Iterator[tuple[str, str]]:
+def reload_readers(*, dry: bool) -> Iterator[tuple[str, str]]:
     for unit, command in _READERS.items():
         if is_active(unit):
-            _run(*command)
+            _run(*command, dry=dry)
             yield unit, "reloaded"
 
 
-def _run(*command: str) -> None:
+def _run(*command: str, dry: bool) -> None:
+    if dry:
+        return
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE, check=False)
     except (OSError, subprocess.TimeoutExpired) as e:

@@ -93,6 +93,8 @@ class Tree:
         mask = os.umask(0)
         try:
             with _named(path), self._folder(os.path.dirname(path)) as folder:
+                with suppress(FileNotFoundError):  # of a killed one; it might be another name of something else
+                    os.unlink(f"{os.path.basename(path)}.new", dir_fd=folder)
                 write_durably(f"{_real(folder)}/{os.path.basename(path)}", content, mode)
         finally:
             os.umask(mask)

@@ -48,7 +48,9 @@ def _tables(chains: Collection[Chain]) -> Iterator[Finding]:
     for chain in filter(_is_closed, chains):
         where = f"{chain.table} {chain.name}"
         rules = (f'insert rule {where} {end} "{PREFIX}*" accept' for end in ("iifname", "oifname"))
-        message = "drops what this host forwards, and with it the traffic of pods (repair it also where that table is written down)"
+        message = (
+            "drops what this host forwards, and with it the traffic of pods (repair it also where that table is written down)"
+        )
         yield Finding(Level.PROBLEM, message, f"nft '{'; '.join(rules)}'", where)
 
 

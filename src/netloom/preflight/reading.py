@@ -94,7 +94,7 @@ def read(
         permissions=_try(lambda: tuple(_permissions(settings))),
         now=time.time(),
         skew=_try(lambda: _skew(settings)),
-        managers=_try(lambda: frozenset(name for name, path in _MANAGERS.items() if os.path.exists(path))),
+        managers=_try(_managers),
         link_file=_try(lambda: _has_link_file(tree)),
         agent=agent,
         cluster=cluster,
@@ -302,6 +302,22 @@ def _skew(settings: Settings) -> float:
 
 
 # processes
+
+
+def _managers() -> frozenset[str]:
+    """They look after the first network namespace alone."""
+    own, first = os.stat("/proc/thread-self/ns/net"), _first_namespace()
+    if first is not None and (own.st_dev, own.st_ino) != (first.st_dev, first.st_ino):
+        return frozenset()
+    return frozenset(name for name, path in _MANAGERS.items() if os.path.exists(path))
+
+
+def _first_namespace() -> os.stat_result | None:
+    """That of process 1; None: it is not ours to know."""
+    try:
+        return os.stat("/proc/1/ns/net")
+    except OSError:
+        return None
 
 
 def _descriptors(agent: AgentState | None) -> int:

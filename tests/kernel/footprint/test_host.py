@@ -67,17 +67,12 @@ def test_the_host_is_afterwards_as_it_was_before(host: Host) -> None:
     made.end()
     dry = host.netloom("system", "uninstall", "--purge", "--dry-run")
     done = host.netloom("system", "uninstall", "--purge")
-    assert _without_emptied(dry.stdout.replace(" (dry run)", "")) == _without_emptied(done.stdout)
+    assert dry.stdout.replace(" (dry run)", "") == done.stdout
     assert differences(files, host.files()) == []
     put_switches_back(host, done.stderr)
     assert differences(kernel, kernel_residue(made.netns)) == []
     again = host.netloom("system", "uninstall", "--purge")
     assert again.stdout == ""
-
-
-def _without_emptied(said: str) -> list[str]:
-    """RUN_DIR and STATE_DIR themselves: whether they are empty is seen only afterwards."""
-    return [line for line in said.splitlines() if not line.endswith(("/run deleted", "/state deleted", "/netloom deleted"))]
 
 
 def test_pods_keep_their_network_unless_it_is_forced(host: Host) -> None:
@@ -124,3 +119,17 @@ def test_a_plugin_that_runs_is_replaced_under_it(host: Host) -> None:
         running.kill()
         running.wait()
     assert "netloom-cni is a CNI plugin" in host.run("/opt/cni/bin/netloom").stderr
+
+
+def test_what_survives_a_reboot_goes_only_when_it_is_said(host: Host) -> None:
+    """Where everything is at its usual place, the record of the installation among it."""
+    settings = "nodeName: a\nhealthAddress: ''\n"
+    host.netloom("system", "install", "--timeout", "0", check=False)
+    host.run("sh", "-c", f'printf "{settings}" >{host.machine.folder}/agent.yaml')
+    for name in ("node.json", "claims.json", "snapshot", "datastore.db", "datastore.db-wal", "datastore.db-bell"):
+        host.run("touch", f"/var/lib/netloom/{name}")
+    assert "/var/lib/netloom" not in host.netloom("system", "uninstall", "--dry-run").stdout
+    dry = host.netloom("system", "uninstall", "--purge", "--dry-run").stdout
+    done = host.netloom("system", "uninstall", "--purge").stdout
+    assert dry.replace(" (dry run)", "") == done
+    assert done.splitlines()[-1] == "/var/lib/netloom deleted"
