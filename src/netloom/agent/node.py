@@ -188,8 +188,10 @@ class Agent:
             self._passes.request(AFTER_NEWS)
 
     def _settle(self) -> None:
-        """A network's pool is new: whatever it needs is there before its first pod."""
+        """A network's pool is new: whatever it needs is there before its first pod, and it is remembered at once, for who is
+        killed next."""
         self._passes.run()
+        self._begin("remembering", self._remember(at_once=True))
 
     def _not_published(self, failures: Sequence[str]) -> None:
         """From the publishing thread."""
@@ -288,8 +290,9 @@ class Agent:
     async def _bury(self) -> None:
         await self._operations.bury(self._passes.missing)
 
-    async def _remember(self) -> None:
-        await self._loop.run_in_executor(None, self._memory.keep, self._snapshot)
+    async def _remember(self, *, at_once: bool = False) -> None:
+        snapshot = self._snapshot
+        await self._loop.run_in_executor(None, lambda: self._memory.keep(snapshot, at_once=at_once))
 
     async def _pass_firewalls(self) -> None:
         if self._snapshot.complete:

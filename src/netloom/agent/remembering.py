@@ -8,6 +8,7 @@ read is passed over, for the datastore is the truth.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import msgspec
@@ -26,6 +27,7 @@ class Memory:
         self._path = f"{state_dir}/snapshot"
         self._written = float("-inf")
         self._revision = -1
+        self._writing = threading.Lock()
 
     def recall(self) -> Snapshot:
         try:
@@ -40,6 +42,10 @@ class Memory:
 
     def keep(self, snapshot: Snapshot, *, at_once: bool = False) -> None:
         """Writes it down if it is new, and not more often than every few seconds."""
+        with self._writing:
+            self._keep(snapshot, at_once=at_once)
+
+    def _keep(self, snapshot: Snapshot, *, at_once: bool) -> None:
         now = time.monotonic()
         if snapshot.revision == self._revision or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
             return
