@@ -22,7 +22,7 @@ INVALID_ENVIRONMENT, IO_FAILURE, TRY_AGAIN, NOT_AVAILABLE, INTERNAL = 4, 5, 11, 
 
 MAGIC, ACCEPTED = b"NLM1", b"."
 ENVIRONMENT_LIMIT, STDIN_LIMIT, ANSWER_LIMIT = 65536, 1048576, 1048576
-STDIN_SECONDS, ACCEPT_SECONDS, ANSWER_SECONDS = 10, 2, 60
+STDIN_SECONDS, ACCEPT_SECONDS, ANSWER_SECONDS, OUTPUT_SECONDS = 10, 2, 60, 60
 VERSION_SECONDS = 1  # VERSION must be answered, even to a terminal that sends nothing
 
 RUN_DIR = posix.environ.get(b"NETLOOM_RUN_DIR") or b"/run/netloom"
@@ -225,14 +225,18 @@ def print_document(code: int, spec_version: bytes, body: bytes) -> int:
 
 
 def write_all(fd: int, data: bytes) -> bool:
+    """A pipe that is ready takes PIPE_BUF bytes without waiting (pipe(7)); of more it could keep us for ever."""
+    deadline = time.monotonic() + OUTPUT_SECONDS
     writable = select.poll()
     writable.register(fd, select.POLLOUT)
     rest = memoryview(data)
     while rest:
         try:
-            rest = rest[posix.write(fd, rest) :]
+            if not writable.poll(max(0, deadline - time.monotonic()) * 1000):
+                return False
+            rest = rest[posix.write(fd, rest[: select.PIPE_BUF]) :]
         except BlockingIOError:
-            writable.poll()
+            continue
         except OSError:
             return False
     return True

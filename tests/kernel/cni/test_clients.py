@@ -503,6 +503,20 @@ def test_a_runtime_that_does_not_read_the_answer_sees_a_failure_not_a_signal(cli
     assert (gone.returncode, closed.returncode, full.returncode) == (1, 1, 1)
 
 
+@pytest.mark.long
+def test_a_runtime_that_never_reads_a_large_answer_is_given_up_after_a_minute(client: Command, run_dir: Path) -> None:
+    with agent(run_dir, answering(0, b"x" * 200_000)):
+        process = start(client, run_dir)
+        assert process.stdin is not None
+        process.stdin.write(CONFIG)
+        process.stdin.close()
+        began = time.monotonic()
+        assert process.wait(protocol.OUTPUT_SECONDS + 5) == 1
+        assert time.monotonic() - began > protocol.OUTPUT_SECONDS - 1
+        assert process.stdout is not None
+        process.stdout.close()
+
+
 def test_an_answer_goes_through_a_pipe_that_does_not_block(client: Command, run_dir: Path) -> None:
     answer = os.urandom(300_000)
     reading, writing = os.pipe()

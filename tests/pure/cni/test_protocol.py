@@ -85,7 +85,7 @@ def test_an_answer_has_a_bound() -> None:
 def test_the_python_client_agrees_with_the_protocol() -> None:
     for name in ("MAGIC", "ACCEPTED", "ENVIRONMENT_LIMIT", "STDIN_LIMIT", "ANSWER_LIMIT"):
         assert getattr(client, name) == getattr(protocol, name)
-    for name in ("STDIN_SECONDS", "ACCEPT_SECONDS", "ANSWER_SECONDS"):
+    for name in ("STDIN_SECONDS", "ACCEPT_SECONDS", "ANSWER_SECONDS", "OUTPUT_SECONDS"):
         assert getattr(client, name) == getattr(protocol, name)
     assert client.SOCKET.endswith(f"/{protocol.SOCKET}".encode())
     assert client.TOMBSTONES.endswith(f"/{protocol.TOMBSTONES}".encode())
@@ -98,7 +98,7 @@ def test_the_native_client_agrees_with_the_protocol() -> None:
     numbers = {name: int(value) for name, value in re.findall(r"\b([A-Z_]+) = (\d+)\b", source)}
     for name in ("ENVIRONMENT_LIMIT", "STDIN_LIMIT", "ANSWER_LIMIT"):
         assert numbers[name] == getattr(protocol, name)
-    for name in ("STDIN", "ACCEPT", "ANSWER"):
+    for name in ("STDIN", "ACCEPT", "ANSWER", "OUTPUT"):
         assert numbers[f"{name}_MS"] == getattr(protocol, f"{name}_SECONDS") * 1000
     assert numbers["HEADER"] == protocol.REQUEST_HEADER.size
 

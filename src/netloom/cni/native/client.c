@@ -16,6 +16,7 @@
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/limits.h>
 #include <linux/time_types.h>
 
 typedef unsigned char u8;
@@ -27,7 +28,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a little endian machi
 
 enum { INVALID_ENVIRONMENT = 4, IO_FAILURE = 5, TRY_AGAIN = 11, NOT_AVAILABLE = 50, INTERNAL = 999 };
 enum { HEADER = 12, ENVIRONMENT_LIMIT = 65536, STDIN_LIMIT = 1048576, ANSWER_LIMIT = 1048576, PATH_LIMIT = 4096 };
-enum { STDIN_MS = 10000, VERSION_MS = 1000, ACCEPT_MS = 2000, ANSWER_MS = 60000, FOREVER = -1 };
+enum { STDIN_MS = 10000, VERSION_MS = 1000, ACCEPT_MS = 2000, ANSWER_MS = 60000, OUTPUT_MS = 60000 };
 
 /* Names that the kernel shares with every C library, but does not export in its headers. */
 enum { AF_UNIX = 1, SOCK_STREAM = 1, SOL_SOCKET = 1, SCM_RIGHTS = 1, SO_SNDTIMEO = 21 };
@@ -102,12 +103,12 @@ static int ready(long fd, short events, long deadline)
     struct poll poll = {(int)fd, events, 0};
     for (;;) {
         struct __kernel_timespec left = {0, 0};
-        long ns = deadline == FOREVER ? 0 : deadline - clock_ns(CLOCK_MONOTONIC);
+        long ns = deadline - clock_ns(CLOCK_MONOTONIC);
         if (ns > 0) {
             left.tv_sec = ns / 1000000000L;
             left.tv_nsec = ns % 1000000000L;
         }
-        long count = kernel(__NR_ppoll, POINTER(&poll), 1, deadline == FOREVER ? 0 : POINTER(&left), 0, 0);
+        long count = kernel(__NR_ppoll, POINTER(&poll), 1, POINTER(&left), 0, 0);
         if (count != -EINTR)
             return count > 0;
     }
@@ -115,15 +116,17 @@ static int ready(long fd, short events, long deadline)
 
 static int again(long result) { return result == -EINTR || result == -EAGAIN; }
 
+/* A pipe that is ready takes PIPE_BUF bytes without waiting (pipe(7)); of more it could keep us for ever. */
 static int write_all(long fd, const void *data, u64 length)
 {
     const u8 *at = data;
+    long deadline = deadline_in(OUTPUT_MS);
     while (length) {
-        long written = kernel(__NR_write, (u64)fd, POINTER(at), length, 0, 0);
-        if (again(written)) {
-            ready(fd, POLLOUT, FOREVER);
+        if (!ready(fd, POLLOUT, deadline))
+            return 0;
+        long written = kernel(__NR_write, (u64)fd, POINTER(at), length < PIPE_BUF ? length : PIPE_BUF, 0, 0);
+        if (again(written))
             continue;
-        }
         if (written < 0)
             return 0;
         at += written;
