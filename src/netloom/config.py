@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -59,10 +60,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             raise ValueError(f"vxlanVni: {self.vxlan_vni} is out of range; 1 to 16777215")
         if not 1 <= self.vxlan_port < 1 << 16:
             raise ValueError(f"vxlanPort: {self.vxlan_port} is out of range; 1 to 65535")
-        if self.cool_down < 0:
-            raise ValueError(f"coolDown: {self.cool_down} is negative")
-        if self.resync_interval <= 0:
-            raise ValueError(f"resyncInterval: {self.resync_interval} is not positive")
+        if not 0 <= self.cool_down < math.inf:
+            raise ValueError(f"coolDown: {self.cool_down} is out of range; 0 or more seconds")
+        if not 0 < self.resync_interval < math.inf:
+            raise ValueError(f"resyncInterval: {self.resync_interval} is out of range; more than 0 seconds")
+        for name, path in (("runDir", self.run_dir), ("stateDir", self.state_dir)):
+            if not os.path.isabs(path):
+                raise ValueError(f"{name}: {path!r} is not an absolute path")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"logLevel: {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
 

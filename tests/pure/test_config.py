@@ -45,7 +45,10 @@ def test_a_variable_holds_several_addresses_with_commas(text: str) -> None:
     [
         ("NETLOOM_MTU", "abc", "mtu: Expected `int`, got `str`"),
         ("NETLOOM_MTU", "12", "mtu: 12 is out of range; 576 to 65535, or 0 to compute it"),
-        ("NETLOOM_COOL_DOWN", "-1", "coolDown: -1.0 is negative"),
+        ("NETLOOM_COOL_DOWN", "-1", "coolDown: -1.0 is out of range; 0 or more seconds"),
+        ("NETLOOM_COOL_DOWN", ".nan", "coolDown: nan is out of range; 0 or more seconds"),
+        ("NETLOOM_RESYNC_INTERVAL", ".inf", "resyncInterval: inf is out of range; more than 0 seconds"),
+        ("NETLOOM_RUN_DIR", "here", "runDir: 'here' is not an absolute path"),
         ("NETLOOM_NODE_ADDRESSES", "10.0.0.1", "nodeAddresses: '10.0.0.1' has no prefix length; write for example 10.0.0.1/24"),
     ],
 )

@@ -55,7 +55,7 @@ def parse_prefix(text: str) -> Prefix:
     Cached, because a block and the claim in it say the same, and then share one object."""
     _, slash, length = text.partition("/")
     if not slash:
-        raise ValueError(f"{text!r} has no prefix length; write for example {text}/24")
+        raise ValueError(f"{text!r} has no prefix length; write {text}/{128 if ':' in text else 32} for one address")
     if "%" in text or not length.isdecimal():
         raise ValueError(f"{text!r} is not ADDRESS/LENGTH")
     try:

@@ -7,6 +7,7 @@ every field that is not here, is refused by name, never dropped.  (Fields: Calic
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 
 API_VERSION = "projectcalico.org/v3"
@@ -90,7 +91,19 @@ def _refused(spec: Fields) -> Iterator[Unsupported]:
 
 
 def _reservation(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
-    return dict(spec), ()
+    """Calico takes single addresses for prefixes."""
+    ours = dict(spec)
+    if isinstance(cidrs := ours.get("reservedCIDRs"), list):
+        ours["reservedCIDRs"] = [_prefix(cidr) for cidr in cidrs]
+    return ours, ()
+
+
+def _prefix(value: object) -> object:
+    """What is no address is left to whoever decodes it."""
+    try:
+        return str(ipaddress.ip_network(value)) if isinstance(value, str) and "/" not in value else value
+    except ValueError:
+        return value
 
 
 _KINDS: Mapping[str, Callable[[Fields], tuple[dict[str, object], tuple[Unsupported, ...]]]] = {

@@ -86,8 +86,10 @@ def _objects(document: Document) -> Iterator[Document]:
     """The document, or what a list of Kubernetes' or Calico's in it holds."""
     value = document.value
     if isinstance(value, dict) and str(value.get("kind", "")).endswith("List") and isinstance(value.get("items"), list):
+        kind = str(value["kind"]).removesuffix("List")
+        shared = {"apiVersion": value.get("apiVersion"), "kind": kind} if kind else {}
         for i, item in enumerate(value["items"]):
-            yield document.within(("items", i), item)
+            yield document.within(("items", i), {**shared, **item} if isinstance(item, dict) else item)
     else:
         yield document
 

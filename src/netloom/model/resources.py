@@ -149,6 +149,14 @@ NETWORK_LENGTHS: Mapping[int, range] = {4: range(8, 31), 6: range(16, 127)}
 """Prefix lengths that leave a network its own address, a gateway and a pod, and the host the rest of the world."""
 
 
+_NOT_FOR_PODS: tuple[Prefix, ...] = tuple(
+    map(
+        parse_prefix,
+        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::/127", "fe80::/10", "ff00::/8"),
+    )
+)  # RFC 6890
+
+
 class IPPoolSpec(Spec, frozen=True, kw_only=True):
     """`network`: the pool belongs to the CNI network of this name, on `node` alone, as a network of Docker does to its host: all of
     it is one link, whose prefix length its pods show and whose `gateway` (the first address, unless said) the bridge holds.
@@ -178,8 +186,10 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
             )
         if self.block_size < self.cidr.prefixlen:
             raise ValueError(f"spec.blockSize: a /{self.block_size} block does not fit into {self.cidr}")
-        if self.cidr.is_multicast or self.cidr.is_loopback or self.cidr.is_link_local:
-            raise ValueError(f"spec.cidr: {self.cidr} is not for pods (multicast, loopback or link-local)")
+        if special := next((p for p in _NOT_FOR_PODS if overlap(p, self.cidr)), None):
+            raise ValueError(
+                f"spec.cidr: {self.cidr} is not for pods: {special} is multicast, loopback, link-local or no host's"
+            )
         for field, text in (("nodeSelector", self.node_selector), ("namespaceSelector", self.namespace_selector)):
             try:
                 parse_selector(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from netloom.model.addresses import Address, Interface, Prefix
+from netloom.model.addresses import Address, Interface, Prefix, overlap
 from netloom.model.attachments import PublishedPort
 from netloom.model.resources import (
     BLOCK_SIZES,
@@ -93,10 +93,14 @@ node_specs = st.builds(
 )
 
 
+def is_for_pods(cidr: Prefix) -> bool:
+    special = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::/127", "fe80::/10", "ff00::/8"]
+    return not any(overlap(cidr, ipaddress.ip_network(text)) for text in special)
+
+
 @st.composite
 def pool_specs(draw: Callable[..., Any]) -> IPPoolSpec:
-    unfit = "is_multicast", "is_loopback", "is_link_local"
-    cidr = draw(prefixes(shortest=1).filter(lambda p: not any(getattr(p, name) for name in unfit)))
+    cidr = draw(prefixes(shortest=1).filter(is_for_pods))
     sizes = [size for size in BLOCK_SIZES[cidr.version] if size >= cidr.prefixlen]
     return IPPoolSpec(
         cidr=cidr,
@@ -114,8 +118,7 @@ def network_specs(draw: Callable[..., Any]) -> IPPoolSpec:
     """Pools that belong to a network."""
     version = draw(versions)
     lengths = NETWORK_LENGTHS[version]
-    unfit = "is_multicast", "is_loopback", "is_link_local"
-    whole = prefixes(version, lengths[0]).filter(lambda p: p.prefixlen in lengths and not any(getattr(p, n) for n in unfit))
+    whole = prefixes(version, lengths[0]).filter(lambda p: p.prefixlen in lengths and is_for_pods(p))
     cidr = draw(whole)
     first, last = int(cidr.network_address) + 1, int(cidr.broadcast_address) - 1
     internal = draw(st.booleans())

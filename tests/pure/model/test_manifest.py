@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from netloom.errors import ConfigError
 from netloom.model.manifest import Manifest, read
-from netloom.model.resources import AnyResource, Encapsulation, IPPool
+from netloom.model.resources import AnyResource, Encapsulation, IPPool, IPReservation
 
 
 def manifest(text: str, file: str = "f.yaml") -> Manifest:
@@ -213,7 +213,20 @@ def test_all_fields_that_are_refused_are_named_at_once() -> None:
 def test_calicos_reservation_is_ours() -> None:
     text = "apiVersion: projectcalico.org/v3\nkind: IPReservation\nmetadata: {name: a}\nspec: {reservedCIDRs: [10.0.0.0/30]}"
     assert resource(text) == resource(text.replace("projectcalico.org/v3", "netloom.io/v1"))
-    assert error(text.replace("/30", "")).path == "spec.reservedCIDRs[0]"
+    assert error(text.replace("/30", "/3x")).path == "spec.reservedCIDRs[0]"
+
+
+def test_calico_takes_single_addresses_for_prefixes() -> None:
+    text = "apiVersion: projectcalico.org/v3\nkind: IPReservation\nmetadata: {name: a}\nspec: {reservedCIDRs: [192.168.2.3, 'cafe:f00d::1']}"
+    found = resource(text)
+    assert isinstance(found, IPReservation)
+    assert list(map(str, found.spec.reserved_cidrs)) == ["192.168.2.3/32", "cafe:f00d::1/128"]
+    assert "write 192.168.2.3/32 for one address" in str(error(text.replace("projectcalico.org/v3", "netloom.io/v1")))
+
+
+def test_items_of_a_typed_list_need_not_say_what_they_are() -> None:
+    text = "apiVersion: projectcalico.org/v3\nkind: IPPoolList\nitems: [{metadata: {name: a}, spec: {cidr: 10.0.0.0/16}}]"
+    assert resource(text).kind == "IPPool"
 
 
 # Whatever is written, the answer is a manifest.

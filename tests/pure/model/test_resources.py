@@ -104,7 +104,7 @@ def test_a_network_is_kept_apart_and_has_a_way_out_unless_told() -> None:
         ({"node": "A b"}, "spec.node"),
         ({"encapsulation": "VXLAN"}, "spec.encapsulation: network blue lives on one node"),
         ({"cidr": "172.20.0.0/31"}, "spec.cidr: 172.20.0.0/31 is no network's; IPv4 takes /8 to /30"),
-        ({"cidr": "0.0.0.0/0"}, "is no network's"),
+        ({"cidr": "64.0.0.0/7"}, "is no network's"),
         ({"cidr": "fd00::/127"}, "IPv6 takes /16 to /126"),
         ({"gateway": "172.21.0.1"}, "spec.gateway: 172.21.0.1 is outside 172.20.0.0/16"),
         ({"gateway": "fd00::1"}, "spec.gateway: fd00::1 is outside"),
@@ -152,3 +152,10 @@ def test_claims_lie_inside_their_block_and_apart() -> None:
 def test_a_node_has_at_most_one_address_per_family() -> None:
     with pytest.raises(msgspec.ValidationError, match="at most one address per family"):
         convert({"kind": "Node", "metadata": {"name": "a"}, "spec": {"addresses": ["10.0.0.1/24", "10.0.0.2/24"]}})
+
+
+@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "224.0.0.0/8", "127.0.0.0/16", "160.0.0.0/3", "::/0", "fe80::/64", "fe00::/7"])
+def test_a_pool_has_nothing_that_is_no_pods(cidr: str) -> None:
+    """Neither inside nor around it: what is a pool's is let through."""
+    with pytest.raises(ValueError, match="is not for pods"):
+        pool(cidr=cidr)
