@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -69,12 +68,7 @@ def cri(runtime: Containerd) -> Cri:
     return runtime.cri
 
 
-def left_of(runtime: Containerd, before: Residue) -> list[str]:
+def left_of(runtime: Containerd, before: Residue, seconds: float = 5.0) -> list[str]:
     """In the node's kernel, the agent's folders and the datastore, and in the runtime's; what is claimed stays the node's."""
-    found = settled(runtime.inside.machine, before, allowed=("IPBlock", "claims", "blackhole", "blocks4", "blocks6"))
-    deadline = time.monotonic() + 5
-    while left := runtime.left():
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    return [*found, *left]
+    claimed = ("IPBlock", "claims", "blackhole", "blocks4", "blocks6")
+    return [*settled(runtime.inside.machine, before, allowed=claimed, seconds=seconds), *runtime.left()]
