@@ -24,11 +24,10 @@ __all__ = ["desired", "pod", "remote"]
 
 def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, others: Tables | None = None) -> Desired:
     """`others`: what `remote(snapshot, host)` gave, if the caller still has it: thousands of entries that pods do not change."""
-    tables = Tables()
+    tables = Tables(sysctls=sysctls(snapshot, host))  # written first: the host's own carry those of its interfaces along
     present = [a for a in attachments if a.state is not State.LEAVING]
     for attachment in present:
         tables.add(pod(attachment))
-    tables.sysctls |= sysctls(snapshot, host)
     wanted = rules(snapshot, present, host)
     for interface in needs_localnet(wanted.published):
         tables.sysctls |= localnet(interface, on=True)

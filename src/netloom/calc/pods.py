@@ -26,8 +26,9 @@ BRIDGE_MAC = Mac("0e:58:6c:6f:6f:6d")
 """Fixed, so that a bridge does not take the MAC of whichever port came last (0e:58, then "loom")."""
 
 # A host link is closed to what IPv6 does by itself, and answers ARP for nobody.  Sources are checked by our own rules.
+# Whether IPv4 forwards what comes from a link is the link's own switch, born as `conf.default` has it; IPv6 has one for all of them.
 IPV6_SETTINGS = {"accept_ra": 0}
-IPV4_SETTINGS = {"rp_filter": 0, "send_redirects": 0, "route_localnet": 0, "proxy_arp": 0}
+IPV4_SETTINGS = {"forwarding": 1, "rp_filter": 0, "send_redirects": 0, "route_localnet": 0, "proxy_arp": 0}
 
 
 def pod(attachment: Attachment) -> Tables:

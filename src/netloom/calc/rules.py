@@ -38,7 +38,8 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> 
 
 
 def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:
-    """Forwarding in each family that has a pool; loose reverse path checks where a tunnel makes paths asymmetric.
+    """Forwarding in each family that has a pool, IPv4's also of each uplink, which may differ; loose reverse path checks where a tunnel
+    makes paths asymmetric.
 
     An uplink that takes router advertisements only while the host does not forward has to take them all the same, and before
     the host forwards: the kernel forgets the default routes from there otherwise."""
@@ -48,6 +49,7 @@ def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:
     found: dict[str, str] = {}
     if 4 in versions:
         found["net/ipv4/ip_forward"] = "1"
+        found |= {f"net/ipv4/conf/{u.name}/forwarding": "1" for u in host.uplinks.values() if u.default or u in own}
     if 6 in versions:
         ways_out = [u for u in host.uplinks.values() if u.default or u in own]
         found |= {f"net/ipv6/conf/{u.name}/accept_ra": "2" for u in ways_out if u.accept_ra == 1}

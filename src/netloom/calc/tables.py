@@ -38,7 +38,7 @@ class Tables:
             routes=ChainMap(self.routes, below.routes),
             neighbours=ChainMap(self.neighbours, below.neighbours),
             fdb=ChainMap(self.fdb, below.fdb),
-            sysctls=below.sysctls | self.sysctls,
+            sysctls=self.sysctls | below.sysctls,
             shaping=below.shaping | self.shaping,
             filter=rules,
             problems=(*below.problems, *self.problems),

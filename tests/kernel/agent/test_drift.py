@@ -113,6 +113,10 @@ ACTS = {
     "IPv6 forwarding is switched off": ("net/ipv6/conf/all/forwarding=0", "+net/ipv6/conf/all/forwarding"),
     "the uplink checks paths strictly": ("net/ipv4/conf/eth0/rp_filter=1", "+net/ipv4/conf/eth0/rp_filter"),
     "a pod's host end checks paths": ("net/ipv4/conf/{routed}/rp_filter=1", "+net/ipv4/conf/{routed}/rp_filter"),
+    "the uplink does not forward": ("net/ipv4/conf/eth0/forwarding=0", "+net/ipv4/conf/eth0/forwarding"),
+    "the tunnel device does not forward": ("net/ipv4/conf/loom.vxlan/forwarding=0", "+net/ipv4/conf/loom.vxlan/forwarding"),
+    "the bridge does not forward": ("net/ipv4/conf/loom.br0/forwarding=0", "+net/ipv4/conf/loom.br0/forwarding"),
+    "a pod's host end does not forward": ("net/ipv4/conf/{routed}/forwarding=0", "+net/ipv4/conf/{routed}/forwarding"),
     "a pod's host end answers for others": ("net/ipv4/conf/{routed}/proxy_arp=1", "+net/ipv4/conf/{routed}/proxy_arp"),
 }
 
@@ -201,6 +205,7 @@ def _wrong_sysctls(place: Place) -> list[str]:
         "net/ipv4/ip_forward": "1",
         "net/ipv6/conf/all/forwarding": "1",
         "net/ipv4/conf/eth0/rp_filter": "2",
+        **{f"net/ipv4/conf/{link}/forwarding": "1" for link in ("eth0", "loom.vxlan", "loom.br0", place.links["routed"])},
         f"net/ipv4/conf/{place.links['routed']}/rp_filter": "0",
         f"net/ipv4/conf/{place.links['routed']}/proxy_arp": "0",
     }

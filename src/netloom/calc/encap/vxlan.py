@@ -52,7 +52,7 @@ def local(host: Host) -> Tables:
                 parent=uplink.name,
             )
         },
-        sysctls={f"net/ipv4/conf/{DEVICE}/rp_filter": "2"},
+        sysctls={f"net/ipv4/conf/{DEVICE}/forwarding": "1", f"net/ipv4/conf/{DEVICE}/rp_filter": "2"},
     )
     speaks_ipv6 = host.ipv6 and mtu >= IPV6_MTU
     if speaks_ipv6:
