@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from netloom.dataplane.netlink import Netlink, is_local
-from netloom.dataplane.netlink.wire import FAMILY, attribute, attributes, nested, u8, u32
+from netloom.dataplane.netlink.wire import FAMILY, attribute, attributes, nested, u32
 from netloom.dataplane.nft.nfnetlink import SUBSYSTEM_CONNTRACK, Message, Nfnetlink
 from netloom.model.addresses import Address
 from netloom.model.desired import Published
@@ -36,7 +36,7 @@ _DESTINATION = {4: 2, 6: 4}
 _SOURCE = {4: 1, 6: 3}
 _NUMBER, _DESTINATION_PORT = 1, 3
 _FILTER, _BY_ORIGINAL = 25, 1
-_OF_PROTOCOL_AND_PORT = 1 << 3 | 1 << 5  # net/netfilter/nf_internals.h
+_BY_NUMBER, _BY_PORT = 1 << 3, 1 << 5  # net/netfilter/nf_internals.h
 _CONNECTIONLESS = {"udp": 17, "sctp": 132}
 _AT_ONCE = 200
 
@@ -53,14 +53,17 @@ def flush(addresses: Collection[Address]) -> int:
 
 
 def flush_ports(published: Collection[Published]) -> int:
-    """Deletes the entries of clients of these ports that do not lead to their pods; how many there were."""
+    """Deletes the entries of clients of these ports that do not lead to their pods, in one reading a family; how many there were."""
     ports = [port for port in published if port.protocol in _CONNECTIONLESS]
     if not ports or not _entries():
         return 0
     kernel = Nfnetlink()
     try:
         with Netlink(buffer=0) as routes:
-            return sum(_delete(kernel, _astray(kernel, routes, port)) for port in ports)
+            return sum(
+                _delete(kernel, _astray(kernel, routes, [port for port in ports if port.address.version == version]))
+                for version in {port.address.version for port in ports}
+            )
     finally:
         kernel.close()
 
@@ -97,28 +100,50 @@ def _to_delete(family: int, entry: dict[int, bytes]) -> Message:
     return Message(_DELETE, 0, family, same, "conntrack entry")
 
 
-def _astray(kernel: Nfnetlink, routes: Netlink, port: Published) -> Iterator[Message]:
-    """One request to delete for each entry of a client of `port` that leads elsewhere.  Where the kernel knows how to (since 5.8),
-    it lists no others in the first place; what it lists is looked at in any case."""
-    version = port.address.version
-    number, service = bytes((_CONNECTIONLESS[port.protocol],)), port.host_port.to_bytes(2, "big")
-    wanted = nested(_TUPLE_PROTOCOL, u8(_NUMBER, number[0]), attribute(_DESTINATION_PORT, service))
-    chosen = nested(_ORIGINAL, wanted) + nested(_FILTER, u32(_BY_ORIGINAL, _OF_PROTOCOL_AND_PORT))
+def _astray(kernel: Nfnetlink, routes: Netlink, ports: Collection[Published]) -> Iterator[Message]:
+    """One request to delete for each entry of a client of these ports, all of one family, that leads elsewhere."""
+    version = next(iter(ports)).address.version
+    wanted: dict[tuple[bytes, bytes], list[Published]] = {}
+    for port in ports:
+        wanted.setdefault((_number(port), _service(port)), []).append(port)
+    somewhere = re.compile(b"|".join(re.escape(attribute(_DESTINATION_PORT, service)[:6]) for _, service in wanted))
     here: dict[bytes, bool] = {}
-    for _, family, body in kernel.dump(Message(_GET, 0, FAMILY[version], chosen, "conntrack")):
+    for _, family, body in kernel.dump(Message(_GET, 0, FAMILY[version], _listed(wanted), "conntrack")):
+        if not somewhere.search(body):
+            continue
         entry = attributes(body)
         original, reply = attributes(entry[_ORIGINAL]), attributes(entry[_REPLY])
         protocol = attributes(original[_TUPLE_PROTOCOL])
+        asked = wanted.get((protocol.get(_NUMBER, b""), protocol.get(_DESTINATION_PORT, b"")), [])
         target = attributes(original[_TUPLE_ADDRESSES]).get(_DESTINATION[version], b"")
-        if (protocol[_NUMBER], protocol.get(_DESTINATION_PORT)) != (number, service) or not target:
+        answers = attributes(reply[_TUPLE_ADDRESSES]).get(_SOURCE[version])
+        if not target or any(answers == port.address.packed for port in asked):
             continue
-        if attributes(reply[_TUPLE_ADDRESSES]).get(_SOURCE[version]) == port.address.packed:
-            continue
-        if target not in here:
-            host = ipaddress.ip_address(target)
-            here[target] = is_local(routes, host) if port.host_address is None else host == port.host_address
-        if here[target]:
-            yield _to_delete(family, entry)
+        for port in asked:
+            if port.host_address is None and target not in here:
+                here[target] = is_local(routes, ipaddress.ip_address(target))
+            if port.host_address.packed == target if port.host_address else here[target]:
+                yield _to_delete(family, entry)
+                break
+
+
+def _listed(wanted: Collection[tuple[bytes, bytes]]) -> bytes:
+    """What the kernel lists no others than, where it knows how to (since 5.8); what it lists is looked at in any case."""
+    numbers, services = {number for number, _ in wanted}, {service for _, service in wanted}
+    only = [attribute(_NUMBER, number) for number in numbers] if len(numbers) == 1 else []
+    flags = _BY_NUMBER if only else 0
+    if only and len(services) == 1:
+        only, flags = [*only, attribute(_DESTINATION_PORT, *services)], flags | _BY_PORT
+    chosen = nested(_ORIGINAL, nested(_TUPLE_PROTOCOL, *only)) + nested(_FILTER, u32(_BY_ORIGINAL, flags))
+    return chosen if flags else b""
+
+
+def _number(port: Published) -> bytes:
+    return bytes((_CONNECTIONLESS[port.protocol],))
+
+
+def _service(port: Published) -> bytes:
+    return port.host_port.to_bytes(2, "big")
 
 
 def _addresses(direction: bytes) -> frozenset[bytes]:

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from netloom.dataplane import conntrack
+from netloom.model.desired import Published
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -81,3 +82,36 @@ def test_an_address_that_only_looks_alike_keeps_its_connections() -> None:
     remember("fd00::af4:2", AWAY6)
     assert flush(POD) == 0
     assert remembered() == [f"fd00::af4:2 {AWAY6}"]
+
+
+def published(pod: str, host: str | None = None, *, protocol: str = "udp", port: int = 53) -> Published:
+    address, where = ipaddress.ip_address(pod), ipaddress.ip_address(host) if host else None
+    return Published(protocol, where, port, address, 5353, "loom0", ipaddress.ip_network(address))
+
+
+@pytest.mark.parametrize(
+    ("pod", "other", "host", "away"), [(POD, OTHER, HOST, AWAY), (POD6, OTHER6, HOST6, AWAY6)], ids=("IPv4", "IPv6")
+)
+@pytest.mark.parametrize("more", [0, 1000])
+def test_clients_of_a_port_are_forgotten_where_they_are_led_elsewhere(
+    pod: str, other: str, host: str, away: str, more: int
+) -> None:
+    for words in ("set lo up", f"add {host} dev lo nodad" if ":" in host else f"add {host} dev lo"):
+        subprocess.run(["ip", "link" if "up" in words else "address", *words.split()], check=True)
+    remember(away, host)  # to the host itself
+    remember(away, host, answers=other, port=5001)  # to the pod before
+    remember(away, host, answers=pod, port=5002)  # where it should
+    remember(other, away)  # somebody else's name server
+    remember(away, other)
+    ports = [published(pod), *(published(pod, port=1000 + number) for number in range(more))]
+    assert conntrack.flush_ports(ports) == 2
+    assert remembered() == sorted((f"{away} {host}", f"{other} {away}", f"{away} {other}"))
+
+
+def test_a_port_of_one_address_is_forgotten_there_only() -> None:
+    for address in (HOST, "192.0.2.2"):
+        subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+        remember(AWAY, address)
+    assert conntrack.flush_ports([published(POD, HOST, protocol="tcp"), published(POD, HOST, port=54)]) == 0
+    assert conntrack.flush_ports([published(POD, HOST), published(POD, HOST, protocol="sctp")]) == 1
+    assert remembered() == [f"{AWAY} 192.0.2.2"]
