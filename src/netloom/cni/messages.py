@@ -13,6 +13,7 @@ looks at the identity of the attachment and at nothing else.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -164,9 +165,7 @@ class _Parts:
 
 
 def _add(call: _Parts) -> Add:
-    config = _decode(call.stdin, NetworkConfig)
-    for key, value in unserved(config):
-        raise CniError(UNSUPPORTED, f"{key}: {str(value)[:200]} is not supported")
+    config = _served(call.stdin)
     given = parse_args(call.environment.get("CNI_ARGS", ""))
     asked, cni = config.runtime_config or RuntimeConfig(), (config.args or Args()).cni or CniArgs()
     with blame("args.cni.labels", INVALID_CONFIG):
@@ -214,7 +213,7 @@ def _collect(call: _Parts) -> Collect:
 
 
 def _status(call: _Parts) -> Status:
-    config = _decode(call.stdin, NetworkConfig)
+    config = _served(call.stdin)
     return Status(config.cni_version, config.name, config.wiring, config.bridge, config.pools_by_family(), config.declared())
 
 
@@ -242,6 +241,15 @@ def _ports(asked: RuntimeConfig) -> tuple[PublishedPort, ...]:
         return parse_ports(asked.port_mappings)
     except ValueError as e:
         raise CniError(INVALID_CONFIG, f"runtimeConfig.portMappings{e}") from e
+
+
+def _served(stdin: bytes) -> NetworkConfig:
+    """Raises CniError where it asks for what we do not do."""
+    config = _decode(stdin, NetworkConfig)
+    for key, value in unserved(config):
+        shown = json.dumps(value) if isinstance(value, bool) else str(value)
+        raise CniError(UNSUPPORTED, f"{key}: {shown[:200]} is not supported")
+    return config
 
 
 def _addresses(asked: RuntimeConfig, cni: CniArgs, given: Mapping[str, str]) -> tuple[Address, ...]:

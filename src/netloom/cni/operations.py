@@ -194,17 +194,19 @@ class Operations:
             )
 
     async def status(self, request: Status) -> None:
-        """Raises CniError where no address is left for the network.  A block that the next ADD needs is claimed now."""
+        """Raises CniError where no pod can be added to the network.  A block that the next ADD needs is claimed now."""
+        link = device(self._kernel.netlink, request.bridge_used) if request.bridge_used else None
+        if link is not None and (reason := wiring.not_ours(link)):
+            raise CniError(UNAVAILABLE, f"bridge: {request.bridge} {reason}")
         try:
             own = request.declared is not None
             wanted = Request(None, (), request.pools, request.bridge_used, network=request.network, own=own)
             found = self._addresses.allocate(wanted)
             if isinstance(found, NeedBlock):
                 await self._addresses.claim(found)
-        except ConfigError:
-            return  # the next pod's namespace is not known, which some pools ask for; or its ADD will make the pool
-        except (PoolExhausted, Unavailable) as e:
-            raise CniError(UNAVAILABLE, str(e), e.hint or "") from e
+        except (ConfigError, PoolExhausted, Unavailable) as e:
+            if request.declared is None or not isinstance(e, ConfigError):  # else the first ADD makes its pool
+                raise CniError(UNAVAILABLE, str(e), e.hint or "") from e
 
     async def collect(self, request: Collect) -> None:
         """GC: what the runtime does not list goes, except what a living sandbox still uses; without a list, only the dead go.
@@ -290,13 +292,15 @@ class Operations:
         try:
             try:
                 return await self._choose(wanted)
-            except (PoolExhausted, ConfigError):
+            except (PoolExhausted, ConfigError, Unavailable):
                 if not self._leaving:
                     raise
             await asyncio.wait(self._leaving.values())  # a DEL has been answered: what it frees may be what is wanted
             return await self._choose(wanted)
         except PoolExhausted as e:
             raise CniError(EXHAUSTED, str(e), e.hint or "") from e
+        except ConfigError as e:  # which no later try will mend
+            raise CniError(INVALID_CONFIG, str(e), e.hint or "") from e
         except NetloomError as e:
             raise CniError(TRY_AGAIN, str(e), e.hint or "") from e
 

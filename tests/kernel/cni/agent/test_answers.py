@@ -30,7 +30,7 @@ def asked(runtime: Runtime, sandbox: Sandbox, variables: dict[str, str | None], 
     [
         row(2, "an unknown command", {"CNI_COMMAND": "REMOVE"}, {}, 4, "CNI_COMMAND"),
         row(8, "a version that nobody has", {}, {"cniVersion": "9.9.9"}, 1, "version"),
-        row(9, "a field that is not served", {}, {"ipMasq": True}, 2, "ipMasq: True"),
+        row(9, "a field that is not served", {}, {"ipMasq": True}, 2, "ipMasq: true"),
         row(9, "a capability that is not served", {}, {"runtimeConfig": {"aliases": ["a"]}}, 2, "aliases"),
         row(80, "another plugin's addresses", {}, {"ipam": {"type": "host-local"}}, 2, "ipam.type: host-local"),
         row(11, "all missing variables", {"CNI_CONTAINERID": None, "CNI_NETNS": None}, {}, 4, "CNI_CONTAINERID, CNI_NETNS"),

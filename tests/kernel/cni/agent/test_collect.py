@@ -125,7 +125,15 @@ def test_72_status_says_nothing_when_all_is_well(either: Runtime, sandbox: Sandb
     [
         pytest.param({"wiring": "warp"}, 7, id="14: a wiring that does not exist"),
         pytest.param({"cniVersion": "1.0.0"}, 1, id="35: before it was there"),
+        pytest.param({"pools": ["nope"]}, 50, id="72: a pool that does not exist"),
+        pytest.param({"pools": []}, 50, id="72: no address at all"),
+        pytest.param({"ipMasq": True}, 2, id="72: a field that is not served"),
+        pytest.param({"ipam": {"type": "host-local"}}, 2, id="72: somebody else's addresses"),
+        pytest.param({"wiring": "bridge", "bridge": "eth0"}, 50, id="72: a bridge that is no bridge"),
     ],
 )
 def test_a_status_that_is_asked_wrongly_is_refused(either: Runtime, sandbox: Sandbox, config: Document, code: int) -> None:
+    """As ADD would be."""
     assert either("STATUS", sandbox, CONFIG | config).error == code
+    if "cniVersion" not in config:
+        assert not either("ADD", sandbox, CONFIG | config).ok
