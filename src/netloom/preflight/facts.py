@@ -37,7 +37,7 @@ def known(fact: Known[T]) -> T:
 
 class Chain(NamedTuple):
     """A chain of nftables.  `hook`: empty, or where it hooks in.  `drops`: by its policy, or by a last rule without a condition.
-    `ours`: a rule in it names our interfaces."""
+    `ours`: of one for forwarding, a rule in it names our interfaces; of one for input, a rule in its table names our tunnels' port."""
 
     table: TableId
     name: str

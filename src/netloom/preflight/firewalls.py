@@ -16,6 +16,7 @@ from netloom.findings import Finding, Level
 from netloom.model.addresses import Prefix
 from netloom.model.attachments import PREFIX
 from netloom.preflight.facts import Chain, Facts, known
+from netloom.preflight.pools import tunnels_wanted
 
 _ANY: tuple[Prefix, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 _START = "systemctl start netloom-agent; without systemd: netloom agent"
@@ -28,6 +29,31 @@ def forward(facts: Facts) -> Iterator[Finding]:
     yield from _tables(chains)
     yield from _iptables(facts, chains)
     yield from _legacy(facts)
+
+
+def inbound(facts: Facts) -> Iterator[Finding]:
+    """Packets of tunnels come to the host itself.  What other rules let in cannot be known, so this is never more than a warning."""
+    if not tunnels_wanted(facts) or (facts.cluster and len(facts.cluster.cluster.nodes) == 1):
+        return
+    port = facts.settings.vxlan_port
+    message = f"drops what comes to this host, and no rule of it names UDP port {port}, by which other nodes send pods' traffic"
+    for chain in known(facts.chains):
+        if chain.hook == "input" and chain.drops and not chain.ours and chain.table not in OWN:
+            where = f"{chain.table} {chain.name}"
+            yield Finding(Level.WARNING, message, _letting_in(chain, port), where)
+    for version, lines in known(facts.legacy).items():
+        if lines and "-P INPUT DROP" in lines and not any(f"port {port}" in line for line in lines):
+            command = f"{_LEGACY[version]} -I INPUT -p udp --dport {port} -j ACCEPT"
+            yield Finding(Level.WARNING, message, command, f"{_LEGACY[version]} INPUT")
+
+
+def _letting_in(chain: Chain, port: int) -> str:
+    if chain.table.name == "firewalld":
+        return f"firewall-cmd --permanent --add-port={port}/udp; firewall-cmd --reload"
+    if chain.table in PASSABLE:
+        program = "ip6tables" if str(chain.table).startswith("ip6") else "iptables"
+        return f"{program} -I INPUT -p udp --dport {port} -j ACCEPT"
+    return f"nft insert rule {chain.table} {chain.name} udp dport {port} accept"
 
 
 def bridged(facts: Facts) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ CHECKS: Mapping[str, Callable[[Facts], Iterator[Finding]]] = {
     "reverse-path": kernel.reverse_path,
     "ipv6": kernel.ipv6,
     "firewalls": firewalls.forward,
+    "inbound": firewalls.inbound,
     "bridge-nf": firewalls.bridged,
     "networks": others.networks,
     "leftovers": others.leftovers,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netloom.agent.addressing import choose
-from netloom.calc.encap import ENCAPS, vxlan
+from netloom.calc.encap import vxlan
 from netloom.errors import ConfigError
 from netloom.findings import Finding, Level
 from netloom.model.addresses import IPV6_MTU
 from netloom.model.attachments import Wiring
 from netloom.preflight.facts import Facts, known
+from netloom.preflight.pools import tunnels_wanted
 
 _OVERHEAD = {4: 50, 6: 70}  # as calc.encap.vxlan
 _LEAST_MTU = 576  # of a pod's interface
@@ -27,7 +28,7 @@ def mtu(facts: Facts) -> Iterator[Finding]:
         addresses = choose(uplinks, known(facts.default), facts.settings.node_addresses).addresses
     except ConfigError:
         return  # another check says so
-    if not addresses or not _tunnels(facts):
+    if not addresses or not tunnels_wanted(facts):
         return
     outer = next((a for a in addresses if a.version == 4), addresses[0])
     uplink = next((u for u in uplinks.values() if outer.ip in {a.ip for a in u.addresses}), None)
@@ -109,9 +110,3 @@ def descriptors(facts: Facts) -> Iterator[Finding]:
     if 0 < (most := known(facts.descriptors)) < _FEW_DESCRIPTORS:
         hint = "LimitNOFILE=65536 under [Service], by systemctl edit netloom-agent; without systemd: ulimit -Hn 65536 before it starts"
         yield Finding(Level.WARNING, f"the agent may open {most} files and sockets: too few for many pods at once", hint)
-
-
-def _tunnels(facts: Facts) -> bool:
-    """Whether pools need them; where no pool is known, they will."""
-    pools = facts.cluster.cluster.pools.values() if facts.cluster else ()
-    return not pools or any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in pools)

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from netloom.calc.encap import ENCAPS, vxlan
 from netloom.calc.pods import BRIDGE_MAC
 from netloom.findings import Finding, Level
 from netloom.footprint.files import CONFLIST, PLUGIN
 from netloom.model.attachments import PREFIX
 from netloom.preflight.facts import Facts, known
+from netloom.preflight.pools import tunnels_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,8 @@ def leftovers(facts: Facts) -> Iterator[Finding]:
 
 def tunnels(facts: Facts) -> Iterator[Finding]:
     """The port of our VXLAN is ours alone: our rules drop what comes to it from others than nodes."""
-    if facts.cluster and facts.cluster.cluster.pools:
-        pools = facts.cluster.cluster.pools.values()
-        if not any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in pools):
-            return
+    if not tunnels_wanted(facts):
+        return
     port = facts.settings.vxlan_port
     other = "set vxlanPort to another number in /etc/netloom/agent.yaml on every node; or ip link delete {}"
     for link in known(facts.links):

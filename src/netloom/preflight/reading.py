@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -55,6 +56,7 @@ _MANAGERS = {
 }
 _LINK_FILES = ("/etc/systemd/network", "/run/systemd/network", "/usr/lib/systemd/network")
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}  # linux/netfilter.h
+_HOLDING_UP = ("input", "forward")
 _HOOKING = (INET, AF_INET, AF_INET6, BRIDGE)
 _ENDS = frozenset((b"immediate\0", b"reject\0"))
 _WITHOUT_CONDITION = _ENDS | {b"counter\0", b"log\0"}
@@ -80,7 +82,7 @@ def read(
         links=links,
         uplinks=_try(_uplinks),
         default=_try(lambda: tuple(default_devices())),
-        chains=_try(_chains),
+        chains=_try(lambda: _chains(settings.vxlan_port)),
         legacy=_try(_legacy),
         runtime=runtime,
         networks=_try(lambda: tuple(_networks(tree, where.conf_dir))),
@@ -157,7 +159,7 @@ def _uplinks() -> Mapping[str, Any]:  # Any: read_uplinks' own value
         return read_uplinks(kernel, bridges, default_devices())
 
 
-def _chains() -> tuple[Chain, ...]:
+def _chains(port: int) -> tuple[Chain, ...]:
     with closing(Nfnetlink()) as kernel:
         found = []
         for _, family, body in kernel.dump(get_chains()):
@@ -165,14 +167,26 @@ def _chains() -> tuple[Chain, ...]:
             table, name = TableId(family, to_text(chain[1])), to_text(chain[3])
             number = attributes(chain[4]).get(1, b"") if 4 in chain else b""
             hook = _HOOKS.get(int.from_bytes(number, "big"), "other") if number and family in _HOOKING else ""
-            if hook != "forward":
+            if hook not in _HOLDING_UP:
                 found.append(Chain(table, name, hook))
                 continue
-            rules = [attributes(rule).get(4, b"") for _, _, rule in kernel.dump(get_rules(table, name))]
+            rules = _rules(kernel, table, name)
             drops = 5 in chain and int.from_bytes(chain[5], "big") == _NF_DROP
-            ours = any(PREFIX.encode() in rule for rule in rules)
+            if hook == "forward":
+                ours = any(PREFIX.encode() in rule for rule in rules)
+            else:
+                ours = any(_names_port(rule, port) for rule in _rules(kernel, table))
             found.append(Chain(table, name, hook, drops or bool(rules and _ends_all(rules[-1])), ours))
         return tuple(found)
+
+
+def _rules(kernel: Nfnetlink, table: TableId, chain: str | None = None) -> list[bytes]:
+    return [attributes(rule).get(4, b"") for _, _, rule in kernel.dump(get_rules(table, chain))]
+
+
+def _names_port(rule: bytes, port: int) -> bool:
+    """nft compares in network order; iptables' own matches have it in the machine's."""
+    return port.to_bytes(2, "big") in rule or port.to_bytes(2, sys.byteorder) in rule
 
 
 def _ends_all(expressions: bytes) -> bool:

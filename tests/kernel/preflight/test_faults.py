@@ -130,6 +130,21 @@ def bridge_nf_off() -> None:
         write("bridge/bridge-nf-call-ip6tables", "0")
 
 
+def table_that_lets_nobody_in(place: Place) -> None:
+    run(
+        "nft",
+        "table inet filter { chain input { type filter hook input priority 0; policy drop; ct state established accept; }; }",
+    )
+
+
+def iptables_that_let_nobody_in(place: Place) -> None:
+    run("iptables-nft -P INPUT DROP")
+
+
+def older_iptables_that_let_nobody_in(place: Place) -> None:
+    run("iptables-legacy -P INPUT DROP")
+
+
 def small_uplink(place: Place) -> None:
     run("ip link set eth0 mtu 1300")
 
@@ -160,6 +175,9 @@ FAULTS: list[tuple[Callable[[Place], None], str, Level]] = [
     (kube_routers_older_chains, "leftovers", Level.WARNING),
     (table_that_drops, "firewalls", Level.PROBLEM),
     (table_whose_last_rule_rejects, "firewalls", Level.PROBLEM),
+    (table_that_lets_nobody_in, "inbound", Level.WARNING),
+    (iptables_that_let_nobody_in, "inbound", Level.WARNING),
+    (older_iptables_that_let_nobody_in, "inbound", Level.WARNING),
     (small_uplink, "mtu", Level.WARNING),
     (tiny_uplink, "mtu", Level.PROBLEM),
     (sysctl_file_that_stops_forwarding, "forwarding", Level.WARNING),
@@ -214,7 +232,7 @@ def test_docker_and_firewalld_are_known(place: Place) -> None:
 
 def test_tables_that_forward_are_left_alone(place: Place) -> None:
     run("nft", 'table inet x { chain f { type filter hook forward priority 5; iifname "a" drop; }; }')
-    run("nft", "table inet y { chain i { type filter hook input priority 5; policy drop; }; }")
+    run("nft", "table inet y { chain i { type filter hook input priority 5; policy drop; udp dport 4789 accept; }; }")
     run("iptables-nft -A FORWARD -i eth9 -j DROP")
     assert place.found() == {}
 

@@ -32,7 +32,7 @@ def test_a_host_where_nothing_is_wrong(run: Run, facts: dict[str, Any]) -> None:
     assert result.exit_code == 0
     assert lines[0] == f"node a · netloom {__version__} · no agent · kernel 6.1.0"
     assert lines[2].startswith("✓ kernel  ✓ address  ✓ forwarding")
-    assert lines[-1] == "21 of 21 checks found nothing"
+    assert lines[-1] == "22 of 22 checks found nothing"
 
 
 def test_a_warning_is_no_failure(run: Run, facts: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def test_a_warning_is_no_failure(run: Run, facts: dict[str, Any]) -> None:
         "! mtu: eth0 has an MTU of 1300: a tunnel leaves 1250 bytes, and IPv6 needs 1280",
         "      repair: ip link set eth0 mtu 1500",
         "",
-        "20 of 21 checks found nothing, 1 warning",
+        "21 of 22 checks found nothing, 1 warning",
     ]
 
 

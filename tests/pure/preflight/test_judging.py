@@ -21,6 +21,7 @@ from tests.pure.cli.samples import CLUSTER, STATE, node, pool
 from tests.pure.preflight.facts import CLEAN, ETH0, ETH1, SWITCHES, found, with_cluster
 
 FORWARD = Chain(TableId(INET, "filter"), "forward", "forward", drops=True)
+INPUT = Chain(TableId(INET, "filter"), "input", "input", drops=True)
 IPTABLES = Chain(TableId(2, "filter"), "FORWARD", "forward", drops=True)
 OUR_NETWORK = Network("/etc/cni/net.d/10-netloom.conflist", "pods", ("netloom",))
 FLANNEL = Network("/etc/cni/net.d/10-flannel.conflist", "cbr0", ("flannel", "portmap"))
@@ -57,6 +58,13 @@ CASES: list[tuple[str, Level, str, dict[str, Any]]] = [
     ("firewalls", Level.WARNING, "the agent will make a passage", {"chains": (IPTABLES,)}),
     ("firewalls", Level.WARNING, "the agent will make a passage", {"legacy": {4: ("-P FORWARD DROP",)}}),
     ("firewalls", Level.PROBLEM, "there is no program ip6tables-legacy", {"legacy": {6: None}}),
+    ("inbound", Level.WARNING, "no rule of it names UDP port 4789", {"chains": (INPUT,)}),
+    (
+        "inbound",
+        Level.WARNING,
+        "no rule of it names UDP port 4789",
+        {"legacy": {4: ("-P INPUT DROP", "-A INPUT -i lo -j ACCEPT")}},
+    ),
     ("networks", Level.WARNING, "gives pods network 'cbr0' (flannel, portmap)", {"networks": (FLANNEL,)}),
     ("networks", Level.PROBLEM, "comes before 10-netloom.conflist", {"networks": (FLANNEL, OUR_NETWORK)}),
     ("networks", Level.PROBLEM, "is another one", {"networks": (OUR_NETWORK._replace(types=("bridge",)),)}),
@@ -100,7 +108,8 @@ def test_a_fault_is_found_by_its_check_alone(check: str, level: Level, message: 
 
 
 HARMLESS: list[dict[str, Any]] = [
-    {"chains": (FORWARD._replace(drops=False), FORWARD._replace(ours=True), FORWARD._replace(hook="input"))},
+    {"chains": (FORWARD._replace(drops=False), FORWARD._replace(ours=True), INPUT._replace(ours=True))},
+    {"legacy": {4: ("-P INPUT DROP", "-A INPUT -p udp -m udp --dport 4789 -j ACCEPT")}},
     {"chains": (IPTABLES, Chain(TableId(2, "filter"), "NETLOOM-FORWARD"))},
     {"legacy": {4: ("-P FORWARD DROP", "-N NETLOOM-FORWARD")}},
     {"networks": (OUR_NETWORK, Network("/etc/cni/net.d/87-podman-bridge.conflist", "podman", ("bridge",)))},
@@ -161,6 +170,10 @@ def test_two_nodes_with_one_address_are_named() -> None:
 def test_a_cluster_without_tunnels_needs_no_port_for_them() -> None:
     small = replace(CLEAN, udp=frozenset((4789,)), uplinks={"eth0": replace(ETH0, mtu=1300)})
     assert found(with_cluster(small, pool("flat", "10.0.0.0/16", encapsulation="None"))) == {}
+
+
+def test_a_node_alone_gets_nothing_from_other_nodes() -> None:
+    assert found(with_cluster(replace(CLEAN, chains=(INPUT,)), node("a", "192.0.2.1/24"))) == {}
 
 
 def test_a_cluster_that_the_neighbour_table_is_too_small_for_is_known_before_it_is_full() -> None:

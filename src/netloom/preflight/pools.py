@@ -1,0 +1,12 @@
+"""What the cluster's pools ask of a host."""
+
+from __future__ import annotations
+
+from netloom.calc.encap import ENCAPS, vxlan
+from netloom.preflight.facts import Facts
+
+
+def tunnels_wanted(facts: Facts) -> bool:
+    """Whether packets cross from node to node in VXLAN; where no pool is known, they will."""
+    pools = facts.cluster.cluster.pools.values() if facts.cluster else ()
+    return not pools or any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in pools)
