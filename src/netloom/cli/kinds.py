@@ -52,7 +52,8 @@ def _node(node: Node) -> Iterable[Row]:
 def _pool(pool: IPPool) -> Iterable[Row]:
     spec = pool.spec
     start = (pool.name, spec.cidr, spec.block_size, spec.encapsulation, spec.nat_outgoing, spec.disabled)
-    yield *start, spec.node_selector, spec.namespace_selector
+    nodes, own = (spec.node, (spec.internal, spec.isolated)) if spec.network else (spec.node_selector, (None, None))
+    yield *start, nodes, spec.namespace_selector, spec.network, spec.gateway, *own
 
 
 def _block(block: IPBlock) -> Iterable[Row]:
@@ -85,6 +86,7 @@ def _endpoint(endpoint: Endpoint) -> Iterable[Row]:
 _POD_WIDE = ("INTERFACE", "PORTS", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
 _ENDPOINT_WIDE = ("NETWORK", "INTERFACE", "MAC", "SANDBOX", "NETNS")
 _POOL_COLUMNS = ("NAME", "CIDR", "BLOCK-SIZE", "ENCAPSULATION", "NAT-OUTGOING", "DISABLED")
+_POOL_WIDE = ("NODES", "NAMESPACES", "NETWORK", "GATEWAY", "INTERNAL", "ISOLATED")
 
 VIEWS: tuple[View, ...] = (
     View("Node", "node", "nodes", ("NAME", "ADDRESSES", "TUNNEL", "MTU"), ("VTEP-MAC", "ID", "LABELS"), _node),
@@ -98,7 +100,7 @@ VIEWS: tuple[View, ...] = (
         namespaced=True,
         name=pod_name,
     ),
-    View("IPPool", "pool", "pools", _POOL_COLUMNS, ("NODES", "NAMESPACES"), _pool),
+    View("IPPool", "pool", "pools", _POOL_COLUMNS, _POOL_WIDE, _pool),
     View("IPBlock", "block", "blocks", ("NAME", "CIDR", "NODE"), ("NODE-ID",), _block),
     View("Namespace", "namespace", "namespaces", ("NAME", "LABELS"), (), _namespace),
     View("IPReservation", "reservation", "reservations", ("NAME", "RESERVED"), (), _reservation),

@@ -119,6 +119,7 @@ def establish(datastore: Datastore, declared: Declared, node: str) -> None:
         except Conflict:
             continue
         _require_alone(datastore, wanted, made)
+        return
     raise Conflict(f"the pools of network {declared.name} were changed by others {_ATTEMPTS} times in a row")
 
 
