@@ -17,6 +17,14 @@ from tests.kernel.iproute import run
 from tests.residue import differences, kernel_residue
 
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge", "bridge": "docker9"}
+PUBLISHED: Document = {
+    **CONFIG,
+    "runtimeConfig": {
+        "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+        "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000},
+    },
+}
+ALONE: Document = {**CONFIG, "name": "alone", "wiring": "bridge", "bridge": "br-alone", "subnet": "10.99.0.0/24"}
 CONFLIST = "/etc/cni/net.d/10-netloom.conflist"
 
 
@@ -82,10 +90,10 @@ def test_pods_keep_their_network_unless_it_is_forced(host: Host) -> None:
     made.start()
     host.netloom("system", "install")
     with ExitStack() as stack:
-        pods = [add(stack, made), add(stack, made, BRIDGED)]
+        pods = [add(stack, made, config) for config in (CONFIG, BRIDGED, PUBLISHED, ALONE)]
         refused = host.netloom("system", "uninstall", check=False)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert refused.stderr.startswith("error: 2 pods would lose their network: ")
+        assert refused.stderr.startswith("error: 4 pods would lose their network: ")
         assert pods[0].container_id in refused.stderr
         running = host.netloom("system", "uninstall", "--force", check=False)
         assert running.returncode == 2
@@ -93,7 +101,9 @@ def test_pods_keep_their_network_unless_it_is_forced(host: Host) -> None:
         assert host.run("ls", CONFLIST).stdout
         made.end()
         done = host.netloom("system", "uninstall", "--force")
-        assert "link/docker9 deleted" in done.stdout
+        assert {"link/docker9 deleted", "link/br-alone deleted", "nft/inet netloom-ports deleted"} <= set(
+            done.stdout.splitlines()
+        )
     put_switches_back(host, done.stderr)
     assert differences(kernel, kernel_residue(made.netns)) == []
     assert host.run("ls", "/var/lib/netloom", check=False).returncode != 0
