@@ -1,11 +1,12 @@
 /* What carrying a packet from one network namespace to another costs, pinned to one CPU.
 
-       carry pingpong|packets NAMESPACE NAMESPACE ADDRESS CPU MILLISECONDS
+       carry pingpong|packets|connections NAMESPACE NAMESPACE ADDRESS CPU MILLISECONDS
 
-   The first namespace is the sender's, ADDRESS is in the second one.  Prints how many times in a second:
-     pingpong   a byte goes there and back over TCP, by two processes, as netperf's TCP_RR does it
-     packets    a UDP packet of 64 bytes is sent and received, by one process that sends as many as a socket's buffer takes and
-                then collects them, so that no wake-up is measured.  One that does not arrive is an error.  */
+   The first namespace is the sender's, ADDRESS (port 5201) leads to the second one.  Prints how many times in a second:
+     pingpong      a byte goes there and back over TCP, by two processes, as netperf's TCP_RR does it
+     packets       a UDP packet of 64 bytes is sent and received, by one process that sends as many as a socket's buffer takes and
+                   then collects them, so that no wake-up is measured.  One that does not arrive is an error.
+     connections   a TCP connection is made and reset, by one process that has both ends  */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -48,9 +49,13 @@ static int socket_in(const char *namespace, int type)
     return made;
 }
 
+/* To every address: what is sent to ADDRESS may come in at another one. */
 static void bound(int made)
 {
-    if (bind(made, (struct sockaddr *)&there, there_length))
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(PORT)};
+    struct sockaddr *any = there.ss_family == AF_INET ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+    if (bind(made, any, there_length))
         err(1, "bind");
 }
 
@@ -122,6 +127,34 @@ static double packets(const char *from, const char *to, double seconds)
     return (double)carried / (at - start);
 }
 
+static void reset(int connection)
+{
+    struct linger hard = {1, 0};
+    setsockopt(connection, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    close(connection);
+}
+
+static double connections(const char *from, const char *to, double seconds)
+{
+    int listener = socket_in(to, SOCK_STREAM);
+    bound(listener);
+    listen(listener, 16);
+    close(socket_in(from, SOCK_STREAM));
+    long made = 0;
+    double start = now(), end = start + seconds, at = start;
+    for (; at < end; at = now())
+        for (int i = 0; i < 10; i++, made++) {
+            int stream = socket(there.ss_family, SOCK_STREAM, 0);
+            connected(stream);
+            int peer = accept(listener, NULL, NULL);
+            if (peer < 0)
+                err(1, "accept");
+            reset(stream);
+            close(peer);
+        }
+    return (double)made / (at - start);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 7)
@@ -140,6 +173,8 @@ int main(int argc, char **argv)
     if (sched_setaffinity(0, sizeof cpus, &cpus))
         err(1, "CPU %s", argv[5]);
     double seconds = atoi(argv[6]) / 1e3;
-    printf("%.1f\n", (strcmp(argv[1], "packets") ? pingpong : packets)(argv[2], argv[3], seconds));
+    double (*measure)(const char *, const char *, double) =
+        !strcmp(argv[1], "packets") ? packets : !strcmp(argv[1], "connections") ? connections : pingpong;
+    printf("%.1f\n", measure(argv[2], argv[3], seconds));
     return 0;
 }

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,13 +44,15 @@ V4, V6 = "10.99.0.0/16", "fd00:99::/48"
 
 @dataclass(slots=True)
 class Contestant:
-    """`config`: without version and name.  `few`: only some calls, one after the other.  `figures`: name → one value per round."""
+    """`config`: without version and name.  `few`: only some calls, one after the other.  `behind`: plugins that come after it in a
+    chain, and their own configurations.  `figures`: name → one value per round."""
 
     name: str
     plugin: str
     config: Mapping[str, object]
     place: Machine
     few: bool = False
+    behind: Sequence[tuple[str, Mapping[str, object]]] = ()
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, name: str, value: float) -> None:
@@ -111,13 +113,17 @@ class Driver:
         subprocess.run(["gcc", "-O2", "-Wall", "-pthread", "-o", self._path, source], check=True)
 
     def run(self, who: Contestant, command: str, first: int, count: int, at_once: int) -> tuple[list[float], float]:
-        kind = os.path.basename(who.plugin) if who.plugin.startswith(OTHERS) else "netloom"
-        config = {"cniVersion": VERSION, "name": who.name.replace(", ", "-").replace(" ", "-"), "type": kind, **who.config}
-        Path(self._configuration).write_text(json.dumps(config), encoding="ascii")
+        chain = [(who.plugin, who.config), *who.behind]
+        for place, (plugin, own) in enumerate(chain):
+            kind = os.path.basename(plugin) if plugin.startswith(OTHERS) else "netloom"
+            config = {"cniVersion": VERSION, "name": who.name.replace(", ", "-").replace(" ", "-"), "type": kind, **own}
+            Path(f"{self._configuration}-{place}").write_text(json.dumps(config), encoding="ascii")
+        plugins = ",".join(plugin for plugin, _ in chain)
+        configurations = ",".join(f"{self._configuration}-{place}" for place in range(len(chain)))
         numbers = [str(number) for number in (first, count, at_once)]
         with netns.entered(who.place.netns):
             done = subprocess.run(
-                [self._path, command, who.plugin, self._configuration, who.place.folder, *numbers],
+                [self._path, command, plugins, configurations, who.place.folder, *numbers],
                 env={"NETLOOM_RUN_DIR": who.place.run_dir},
                 capture_output=True,
                 text=True,
