@@ -1,4 +1,4 @@
-"""netloom check: proofs, and what stands in the way.  Exit code 0 if all holds, 1 if not.
+"""netloom check: proofs, and what stands in the way.  Exit code 0 if all holds, 1 if not, 3 if nobody can say.
 
 $ netloom check net
 ok   1  every pod reaches every other, and is seen by its own address         180 of 180
@@ -17,7 +17,7 @@ from netloom.cli.check_node import node
 from netloom.cli.context import Context, connection, note, output_option
 from netloom.cli.lab import complete_lab, require_root
 from netloom.cli.printing import answer, clean, table
-from netloom.errors import NotFound
+from netloom.errors import Unavailable
 
 if TYPE_CHECKING:
     from netloom.lab.checks import Proof
@@ -105,5 +105,5 @@ def _places(context: Context, lab_name: str | None, this_node: bool) -> Iterator
         for pod in lost:
             note(f"{pod}: no process and no name holds its network namespace any more; it is passed over")
         if len(found) < 2:
-            raise NotFound(f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A")
+            raise Unavailable(f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A")
         yield found
