@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.agent_process import machine, running_machine
-from tests.cni_calls import CLIENTS, CONFIG, NATIVE
+from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document
 from tests.crash.harness import (
     AgentKnife,
     ClientKnife,
@@ -26,7 +26,12 @@ from tests.crash.harness import (
 )
 
 OPERATIONS = {"ADD": adding, "DEL": deleting}
-WIRINGS = ("routed", "bridge")
+RATES = {"ingressRate": 10_000_000, "egressRate": 10_000_000}
+SHAPES: dict[str, Document] = {
+    "routed": {"wiring": "routed"},
+    "bridge": {"wiring": "bridge"},
+    "limited": {"runtimeConfig": {"bandwidth": RATES}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +45,14 @@ def knife(here: World) -> AgentKnife:
     return AgentKnife(here)
 
 
-@pytest.mark.parametrize("wiring", WIRINGS)
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", [*OPERATIONS, "GC"])
-def test_an_agent_that_dies_at_any_point_of_an_operation_leaves_nothing(knife: AgentKnife, name: str, wiring: str) -> None:
+def test_an_agent_that_dies_at_any_point_of_an_operation_leaves_nothing(knife: AgentKnife, name: str, shape: str) -> None:
     """On a bridge the pod is the only one: the bridge comes and goes with it."""
     here, operation = knife.here, {**OPERATIONS, "GC": collecting}[name]
-    before, here.config = here.config, {**CONFIG, "wiring": wiring}
+    before, here.config = here.config, {**CONFIG, **SHAPES[shape]}
     try:
-        table = cut_everywhere(f"agent killed, {name}, {wiring}", knife, lambda number: operation(here, knife, number))
+        table = cut_everywhere(f"agent killed, {name}, {shape}", knife, lambda number: operation(here, knife, number))
     finally:
         here.config = before
     print(table)

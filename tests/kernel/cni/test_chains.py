@@ -119,7 +119,7 @@ def test_a_mac_that_tuning_alone_is_asked_for_cuts_the_pod_off_and_check_says_wh
     assert settled(machine, before) == []
 
 
-@pytest.mark.parametrize("wiring", ["routed", "bridge"])
+@pytest.mark.parametrize("wiring", ["bridge"])
 def test_a_mac_that_we_are_asked_for_is_the_pods(machine: Machine, sandbox: Sandbox, wiring: str) -> None:
     mac: Document = {"mac": "0a:66:00:00:00:42"}
     capable: Document = {"capabilities": {"mac": True}}
@@ -142,7 +142,7 @@ def test_the_same_mac_from_both_is_one_too_many_for_routed_wiring_and_check_says
         assert chain.delete().ok
 
 
-@pytest.mark.parametrize("wiring", ["routed", "bridge"])
+@pytest.mark.parametrize("wiring", ["bridge"])
 def test_firewall_lets_the_pod_through(machine: Machine, sandbox: Sandbox, wiring: str) -> None:
     with chained(machine, sandbox, [FIREWALL], "1.0.0", wiring, {}) as chain:
         assert chain.result is not None
@@ -151,7 +151,7 @@ def test_firewall_lets_the_pod_through(machine: Machine, sandbox: Sandbox, wirin
         assert reaches_out(machine, sandbox)
 
 
-@pytest.mark.parametrize("wiring", ["routed", "bridge"])
+@pytest.mark.parametrize("wiring", ["routed"])
 def test_our_own_limits_stand_with_all_of_them_behind(machine: Machine, sandbox: Sandbox, wiring: str) -> None:
     plugins = [PORTMAP, FIREWALL, tuning(machine)]
     with chained(machine, sandbox, plugins, "1.0.0", wiring, PORTS | RATES, more=LIMITED), answering(sandbox, 80):
@@ -159,7 +159,7 @@ def test_our_own_limits_stand_with_all_of_them_behind(machine: Machine, sandbox:
         assert asked(machine.outside, "192.168.77.1", 8080) == b"pod"
 
 
-@pytest.mark.parametrize("wiring", ["routed", "bridge"])
+@pytest.mark.parametrize("wiring", ["bridge"])
 def test_they_may_stand_before_us_behind_an_interface_of_somebody_elses(
     machine: Machine, sandbox: Sandbox, wiring: str
 ) -> None:
@@ -176,7 +176,7 @@ def test_they_may_stand_before_us_behind_an_interface_of_somebody_elses(
         assert reaches_out(machine, sandbox)
 
 
-@pytest.mark.parametrize("wiring", ["routed", "bridge"])
+@pytest.mark.parametrize("wiring", ["routed"])
 def test_two_that_limit_one_pod_are_refused_and_nothing_is_left(machine: Machine, sandbox: Sandbox, wiring: str) -> None:
     """The kernel has one place for a limit; `bandwidth` finds it taken."""
     before = quiet_residue(machine)

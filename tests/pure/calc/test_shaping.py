@@ -50,7 +50,7 @@ def attachment(bandwidth: Bandwidth | None) -> Attachment:
 
 def test_what_a_pod_receives_is_limited_at_the_hosts_end_of_its_link() -> None:
     found = pod(attachment(Bandwidth(ingress_rate=8_000_000, ingress_burst=800_000)))
-    assert found.shaping == {HOST: Shaping(Limit(rate=1_000_000, burst=100_000, queue=125_000))}
+    assert found.shaping == {HOST: Shaping(Limit(rate=1_000_000, burst=100_000, queue=287_216))}
     assert not any(isinstance(link, Ifb) for link in found.links.values())
 
 
@@ -58,7 +58,7 @@ def test_what_a_pod_sends_is_limited_in_an_ifb_that_says_whose_it_is() -> None:
     one = attachment(Bandwidth(egress_rate=8_000_000, egress_burst=800_000))
     found = pod(one)
     ifb = ifb_name(HOST)
-    assert found.shaping == {HOST: Shaping(redirect=ifb), ifb: Shaping(Limit(1_000_000, 100_000, 125_000))}
+    assert found.shaping == {HOST: Shaping(redirect=ifb), ifb: Shaping(Limit(1_000_000, 100_000, 287_216))}
     assert found.links[ifb] == Ifb(HOST_MAC, 1450, one.alias)
     assert ifb.startswith("loomq") and len(ifb) == 15
 
@@ -71,12 +71,12 @@ def test_a_pod_without_limits_has_neither() -> None:
 @pytest.mark.parametrize(
     ("rate", "burst", "mtu", "expected"),
     [
-        pytest.param(8_000_000, 800, 1500, Limit(1_000_000, 1518, 26_518), id="a burst below a frame would pass nothing"),
-        pytest.param(8 * 10**9, 800, 1500, Limit(10**9, 10**6, 25_131_108), id="nor may the kernel be late"),
-        pytest.param(8_000_000, 0, 1500, Limit(1_000_000, 100_000, 125_000), id="none given: a tenth of a second"),
-        pytest.param(8_000, 0, 1500, Limit(1000, 65_554, 89_842), id="but a packet of 64 KiB at least"),
-        pytest.param(8_000, 0, 65535, Limit(1000, 65_554, 1_114_402), id="and a frame of a large interface"),
-        pytest.param(8_000_000, 2**32 - 1, 1500, Limit(10**6, 2**29 - 1, 156_108), id="Kubernetes: few of it wait"),
+        pytest.param(8_000_000, 800, 1500, Limit(1_000_000, 1518, 287_216), id="a burst below a frame would pass nothing"),
+        pytest.param(8 * 10**9, 800, 1500, Limit(10**9, 10**6, 25_262_216), id="nor may the kernel be late"),
+        pytest.param(8_000_000, 0, 1500, Limit(1_000_000, 100_000, 287_216), id="none given: a tenth of a second"),
+        pytest.param(8_000, 0, 1500, Limit(1000, 65_554, 262_241), id="but a packet of 64 KiB at least"),
+        pytest.param(8_000, 0, 65535, Limit(1000, 65_554, 262_241), id="and a frame of a large interface"),
+        pytest.param(8_000_000, 2**32 - 1, 1500, Limit(10**6, 2**29 - 1, 287_216), id="Kubernetes: no more waits"),
         pytest.param(10**15, 0, 1500, Limit(125 * 10**12, 2**32 - 1, 2**32 - 1), id="32 bits for bytes"),
         pytest.param(0, 0, 1500, None, id="no rate"),
     ],

@@ -1,5 +1,5 @@
 """The capability `bandwidth`: what a pod receives and sends is held to a rate, from the first packet to the last, and it goes with the
-pod."""
+pod.  (Kills at every point of an ADD and a DEL: tests/crash/test_points.py.)"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from netloom.dataplane import netns
 from netloom.model.attachments import ifb_name
 from tests.agent_process import Machine, Sandbox
-from tests.cni_calls import CONFIG, NATIVE, Answer, Document, Runtime, environment, start
+from tests.cni_calls import CONFIG, Answer, Document, Runtime
 from tests.kernel.transfers import speed
 from tests.residue import kernel_residue
 
@@ -44,8 +44,10 @@ def pod(runtime: Runtime, sandbox: Sandbox, config: Document) -> Iterator[Docume
 
 
 def tc(machine: Machine, *arguments: str) -> Any:  # Any: what `tc -j` prints
+    """Nothing of an interface that has just gone."""
     with netns.entered(machine.netns):
-        done = subprocess.run(["tc", "-j", *arguments], capture_output=True, check=True)
+        done = subprocess.run(["tc", "-j", *arguments], capture_output=True, check=False)
+    assert done.returncode == 0 or b"Cannot find device" in done.stderr, done
     return json.loads(done.stdout or b"[]")
 
 
@@ -92,10 +94,12 @@ def test_what_a_pod_receives_and_sends_is_as_fast_as_was_asked_for(machine: Mach
 
 
 def test_a_rate_alone_is_enough_and_the_other_direction_is_free(runtime: Runtime, machine: Machine, sandbox: Sandbox) -> None:
-    config = limited(egressRate=RATE)
+    """High enough for the acknowledgements of what comes in."""
+    rate = 160_000_000
+    config = limited(egressRate=rate)
     result = runtime("ADD", sandbox, config).document
-    assert shown(machine)[ifb_name(result["interfaces"][0]["name"])] == [("tbf", RATE // 8, RATE // 80)]
-    assert speed(machine.netns, sandbox.netns, address(result, 4), 0.4, 0.1) > 5 * RATE
+    assert shown(machine)[ifb_name(result["interfaces"][0]["name"])] == [("tbf", rate // 8, rate // 80)]
+    assert speed(machine.netns, sandbox.netns, address(result, 4), 0.5, 0.1) > 2 * rate
     assert runtime("DEL", sandbox, config).ok
 
 
@@ -214,24 +218,6 @@ def test_nothing_is_left_of_a_pod_that_is_gone(runtime: Runtime, machine: Machin
         assert runtime("GC", sandbox, config | {"cni.dev/valid-attachments": []}).ok
     eventually(machine, {}, 15)
     assert runtime("DEL", sandbox, config).ok
-
-
-@pytest.mark.parametrize("delay", [0.001, 0.0018, 0.003])
-def test_an_agent_that_is_killed_while_it_adds_leaves_nothing_or_a_pod(
-    machine: Machine, sandbox: Sandbox, delay: float
-) -> None:
-    runtime = Runtime(machine.run_dir, NATIVE)
-    process = start(
-        NATIVE, environment("ADD", machine.run_dir, sandbox.container_id, sandbox.path), json.dumps(limited()).encode()
-    )
-    time.sleep(delay)
-    machine.end(signal.SIGKILL)
-    output, _ = process.communicate(timeout=20)
-    machine.start()
-    expected = wanted(json.loads(output)) if process.returncode == 0 else {}
-    eventually(machine, expected)
-    assert runtime("DEL", sandbox).ok
-    eventually(machine, {})
 
 
 @pytest.mark.parametrize("config", [limited("bridge")], ids=["bridge"])
