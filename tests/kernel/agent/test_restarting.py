@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import subprocess
@@ -42,7 +43,7 @@ def tunnel_end(place: Place) -> None:
     state, stored = place.machine.state(), place.store.get("Node", "node-0")
     assert stored is not None and isinstance(stored.resource, Node)
     mac = stored.resource.spec.vtep_mac
-    own = next(b.cidr for b in state.blocks if b.cidr.version == 4)
+    own = next(b.cidr for b in state.blocks if ipaddress.ip_address(place.addresses["a"][0]) in b.cidr)
     with netns.entered(place.machine.outside):
         run("ip link add vx address 66:00:00:00:00:02 type vxlan id 4096 dstport 4789 local 192.168.77.2 dev eth0 nolearning")
         run("ip link set vx up")
