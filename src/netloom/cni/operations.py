@@ -101,6 +101,8 @@ class Operations:
         self._adding: dict[AttachmentKey, asyncio.Task[object] | None] = {}
         self._leaving: dict[AttachmentKey, asyncio.Task[None]] = {}
         self._flushing, self._unflushed = asyncio.Lock(), list[Attachment]()
+        self._leading: asyncio.Task[None] | None = None
+        self._arrived = list[Attachment]()
 
     async def add(self, request: Add, netns: int, abandoned: Callable[[], bool]) -> Attachment:
         """Raises CniError; then nothing of the request is left, or it is on its way out."""
@@ -158,7 +160,9 @@ class Operations:
     async def recover(self) -> None:
         """Brings to an end what a killed agent left half done: an ADD that was never answered, a DEL, is taken away."""
         for attachment in self._journal.attachments.values():
-            if attachment.state is not State.READY:
+            if attachment.state is State.READY:
+                self._lead_here(attachment)
+            else:
                 log.info("taking away %s %s, which was %s", *attachment.key[1:], attachment.state.value)
                 try:
                     await self.remove(attachment)
@@ -339,16 +343,27 @@ class Operations:
                 raise  # a fault of our own; not even that leaves half a pod
             raise CniError(_code_of(e), f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
         self._changed()
-        if attachment.ports:
-            await self._lead_here(attachment)
+        self._lead_here(attachment)
         return attachment
 
-    async def _lead_here(self, attachment: Attachment) -> None:
-        """Clients that have been asking for its ports are led elsewhere, to nowhere mostly, as long as they go on."""
+    def _lead_here(self, attachment: Attachment) -> None:
+        """Clients that have been asking for its ports without a connection are led elsewhere, mostly nowhere, as long as they go on.
+        The runtime need not wait for that: the whole conntrack table is read, and pods that come together are one reading."""
+        if any(port.protocol != "tcp" for port in attachment.ports):
+            self._arrived.append(attachment)
+            if self._leading is None:
+                self._leading = asyncio.create_task(self._lead())
+
+    async def _lead(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush_ports, published(attachment))
+            while self._arrived:
+                arrived, self._arrived = self._arrived, []
+                ports = [port for one in arrived if self._is_held(one) for port in published(one)]
+                await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush_ports, ports)
         except (DataplaneError, OSError) as e:
-            log.warning("who has asked for ports of %s may not reach it, conntrack cannot be flushed: %s", attachment.key, e)
+            log.warning("clients of new pods' ports may be led elsewhere for a while, conntrack cannot be flushed: %s", e)
+        finally:
+            self._leading = None
 
     def _require_ports(self, attachment: Attachment) -> None:
         if reason := unservable(attachment, self._kernel.netlink):
