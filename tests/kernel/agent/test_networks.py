@@ -9,15 +9,17 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
 import pytest
 
 from netloom.dataplane import netns
-from netloom.model.resources import IPPool
+from netloom.model.resources import IPPool, IPPoolSpec, Metadata
 from tests.agent_process import ADDRESSES, machine, running_machine
 from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document, Runtime, finish
 from tests.kernel.agent.conftest import HASTY, Place, eventually, place_of
@@ -78,6 +80,41 @@ def seen_source(client: int, server: int, address: str) -> str:
             connection, peer = listener.accept()
             connection.close()
     return str(peer[0])
+
+
+@contextmanager
+def served(server: int, port: int) -> Iterator[list[str]]:
+    """Connections to any address of the namespace are taken; by whom, is the value."""
+    peers: list[str] = []
+    with netns.entered(server):
+        listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, peer = listener.accept()
+            except OSError:
+                return
+            peers.append(peer[0].removeprefix("::ffff:"))
+            connection.close()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield peers
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def connects(client: int, address: str, port: int) -> bool:
+    with netns.entered(client):
+        try:
+            socket.create_connection((address, port), 0.4).close()
+        except OSError:
+            return False
+        return True
 
 
 def changed(before: Residue, now: Residue) -> list[str]:
@@ -198,6 +235,22 @@ def test_networks_that_ask_for_it_reach_each_other_and_the_cluster(place: Place)
     assert place.delete("open", open_one).ok and place.delete("also", other).ok
 
 
+def test_a_published_port_is_asked_for_and_reached_from_anywhere(place: Place) -> None:
+    """Also from other networks and the cluster's pods, which reach nothing else of it; but not where the network is internal."""
+    ports = {"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}
+    assert place.add("published", BLUE | ports).ok
+    node, (own, own6) = str(ADDRESSES[0].ip), place.addresses["published"]
+    with served(place.pods["published"].netns, 80) as peers:
+        for client in (place.pods["red-1"].netns, place.pods["cluster"].netns, place.machine.outside, place.machine.netns):
+            assert connects(client, node, 8080)
+        assert connects(place.pods["published"].netns, node, 8080)
+        assert connects(place.pods["blue-1"].netns, node, 8080)
+        assert not connects(place.pods["red-1"].netns, own, 80) and not connects(place.pods["cluster"].netns, own6, 80)
+        assert not connects(place.pods["inner-1"].netns, node, 8080)
+        assert place.addresses["red-1"][0] in peers
+    assert place.delete("published", BLUE).ok
+
+
 def test_a_pool_that_becomes_internal_is_closed_at_once(place: Place) -> None:
     config = BLUE | {"name": "closing", "bridge": "closing0", "subnet": "172.25.0.0/16"}
     assert place.add("closing", config).ok
@@ -281,6 +334,24 @@ def test_no_pod_of_the_cluster_comes_onto_the_bridge_of_a_network(place: Place) 
     with place.machine.sandbox() as sandbox:
         answer = Runtime(place.machine.run_dir, NATIVE)("ADD", sandbox, CONFIG | {"wiring": "bridge", "bridge": "blue0"})
         assert answer.error == 7 and "blue0 is the bridge of network blue" in answer.document["msg"]
+
+
+def test_a_pool_that_a_person_applies_is_the_networks_too(place: Place) -> None:
+    """Named by `ipv4Pools`, or found because it is the network's; and no other network gets addresses of it."""
+    spec = IPPoolSpec(
+        cidr=ip_network("172.18.0.0/24"), network="manual", node="node-0", gateway=ip_address("172.18.0.254"), nat_outgoing=True
+    )
+    place.store.create(IPPool(metadata=Metadata(name="by-hand"), spec=spec))
+    eventually(lambda: "172.18.0.0/24" in place.run("nft list set inet netloom pools4"))
+    named = CONFIG | {"name": "manual", "wiring": "bridge", "bridge": "manual0", "ipv4Pools": ["by-hand"], "ipv6Pools": []}
+    for number, config in enumerate((named, {k: v for k, v in named.items() if not k.endswith("Pools")}), 1):
+        assert place.add(f"manual-{number}", config).addresses == [f"172.18.0.{number}/24"]
+        assert "default via 172.18.0.254" in routes(place.pods[f"manual-{number}"].netns)
+    assert not reaches(place.pods["manual-1"].netns, place.addresses["red-1"][0])
+    assert seen_source(place.pods["manual-1"].netns, place.machine.outside, OUTSIDE[0]) == str(ADDRESSES[0].ip)
+    other = place.add("other", named | {"name": "another", "bridge": "another0"})
+    assert not other.ok and "by-hand belongs to network manual" in other.document["msg"]
+    assert place.delete("manual-1", named).ok and place.delete("manual-2", named).ok
 
 
 def test_addresses_asked_for_are_of_the_subnet(place: Place) -> None:
