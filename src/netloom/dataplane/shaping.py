@@ -32,8 +32,7 @@ from netloom.model.desired import Limit, Shaping
 from netloom.reconcile import Changes, Outcome
 
 _NOTHING = Shaping()
-_UNKNOWN = frozenset((errno.EOPNOTSUPP, errno.ENOENT))
-_LACKING = ("Unknown device type", "kind is unknown", "classifier not found", "Failed to load TC action")
+_LACKING = ("kind is unknown", "classifier not found", "Failed to load TC action")
 _MODULES = "limits need the kernel's ifb, sch_tbf, sch_ingress, cls_u32 and act_mirred"
 
 
@@ -111,9 +110,15 @@ class Shapings:
         return indexes(self._netlink, _named(want))
 
     def _read(self) -> dict[int, _Found]:
-        """By index of the interface."""
+        """By index of the interface.  A kernel that has no qdiscs at all has none of ours."""
         found: dict[int, _Found] = {}
-        for body in self._netlink.dump(get_qdiscs()):
+        try:
+            bodies = self._netlink.dump(get_qdiscs())
+        except NetlinkError as e:
+            if e.errno != errno.EOPNOTSUPP:
+                raise
+            return found
+        for body in bodies:
             qdisc = parse_qdisc(body) if is_made(body) else None
             if qdisc is None:
                 continue
@@ -135,7 +140,7 @@ def shape(index: int, want: Shaping, to: int) -> Iterator[bytes]:
 
 def refusal(name: str, error: NetlinkError) -> DataplaneError:
     """The kernel knows no such device, qdisc, classifier or action: it says which, and here is what to do."""
-    lacking = error.errno in _UNKNOWN and any(words in error.text for words in _LACKING)
+    lacking = error.errno == errno.EOPNOTSUPP or any(words in error.text for words in _LACKING)
     return DataplaneError("shaping", name, f"{error.reason}; {_MODULES}" if lacking else error.reason, errno=error.errno)
 
 

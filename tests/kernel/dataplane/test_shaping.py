@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from netloom.dataplane.netlink import Events, Netlink, NetlinkError, device, new_ifb, new_veth, set_link
+from netloom.dataplane.netlink import Events, Netlink, NetlinkError, new_ifb, new_veth, set_link
+from netloom.dataplane.netlink.qdiscs import new_clsact, new_redirect, put_bucket
 from netloom.dataplane.shaping import Shapings, refusal
 from netloom.model.addresses import Mac
 from netloom.model.desired import Limit, Shaping
@@ -90,6 +90,7 @@ def test_what_somebody_changed_is_put_right_once(shapings: Shapings, kernel: Net
     assert shapings.changes(WANTED).put
     outcome = reconcile(shapings, WANTED)
     assert not outcome.failures and outcome.put
+    assert "shaping" not in events.read().tables  # what we write is no news
     after = [(one["dev"], one["kind"], one["handle"], one["options"]) for one in made()], led("loom0")
     assert (sorted(map(str, after[0])), after[1]) == (sorted(map(str, before[0])), before[1])
     assert not shapings.changes(WANTED)
@@ -150,15 +151,29 @@ def test_a_limit_is_changed_in_place(shapings: Shapings) -> None:
     assert root["options"]["rate"] == 125_000
 
 
-def test_a_kernel_that_lacks_a_part_says_which_and_what_limits_need(kernel: Netlink) -> None:
+@pytest.mark.parametrize(
+    ("request_", "kind", "said"),
+    [
+        (new_ifb("loomq9", mac=HOST, mtu=1500), b"ifb\0", "Operation not supported: Unknown device type"),
+        (put_bucket(100, 1000, 2000, 3000), b"tbf\0", "No such file or directory: Specified qdisc kind is unknown"),
+        (new_redirect(100, 200), b"u32\0", "No such file or directory: TC classifier not found"),
+        (new_redirect(100, 200), b"mirred\0", "No such file or directory: Failed to load TC action module"),
+    ],
+    ids=["ifb", "tbf", "u32", "mirred"],
+)
+def test_a_kernel_that_lacks_a_part_says_which_and_what_limits_need(
+    shapings: Shapings, kernel: Netlink, request_: bytes, kind: bytes, said: str
+) -> None:
     """A kind that no kernel has stands for one that this kernel lacks: the answers are the same."""
-    request = new_ifb("loomq9", mac=HOST, mtu=1500).replace(b"ifb\0", b"xfb\0")
+    kernel.transact(new_clsact(100))
     with pytest.raises(NetlinkError) as refused:
-        kernel.transact(request)
-    said = refusal("loom0", refused.value)
-    assert said.errno == errno.EOPNOTSUPP
-    assert str(said) == (
-        "shaping loom0: Operation not supported: Unknown device type; "
-        "limits need the kernel's ifb, sch_tbf, sch_ingress, cls_u32 and act_mirred"
+        kernel.transact(request_.replace(kind, b"x" + kind[1:]))
+    assert str(refusal("loom0", refused.value)) == (
+        f"shaping loom0: {said}; limits need the kernel's ifb, sch_tbf, sch_ingress, cls_u32 and act_mirred"
     )
-    assert device(kernel, "loomq9") is None
+
+
+def test_another_refusal_is_said_as_it_is(kernel: Netlink) -> None:
+    with pytest.raises(NetlinkError) as refused:
+        kernel.transact(put_bucket(999, 1000, 2000, 3000))
+    assert str(refusal("loom0", refused.value)) == "shaping loom0: No such device"
