@@ -11,7 +11,6 @@ node's Endpoints, where the datastore answers.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,7 @@ from netloom.dataplane.netlink.tables import get_neighbours, is_permanent, parse
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.peers import find_namespaces
 from netloom.ipam.blocks import gateway
-from netloom.model.addresses import Address, Interface, Mac
+from netloom.model.addresses import Address, Mac
 from netloom.model.attachments import (
     PREFIX,
     Attachment,
@@ -36,7 +35,7 @@ from netloom.model.attachments import (
     State,
     Wiring,
     host_interface_name,
-    parse_bandwidth,
+    parse_alias,
 )
 from netloom.model.resources import Endpoint, IPPool
 
@@ -44,7 +43,6 @@ log = logging.getLogger(__name__)
 
 _UNKNOWN_NETNS = NetnsId(0, 0)
 _SMALLEST_NETWORK = 4  # addresses: its own, a gateway, a pod, and broadcast
-_WORDS = 5  # "netloom", network, container, interface, and at least one address
 
 
 def attachments_of(kernel: Netlink) -> list[Attachment]:
@@ -114,17 +112,10 @@ def _attachment(
     link: Device, names: Mapping[int, str], neighbours: Mapping[tuple[int, Address], Mac], peer: int | None
 ) -> Attachment | None:
     """`peer`: the descriptor of the other end's namespace, where it was found."""
-    words = link.alias.split(" ")
-    if len(words) < _WORDS or words[0] != "netloom":
+    owner = parse_alias(link.alias)
+    if owner is None or host_interface_name(owner.key) != link.name:
         return None
-    key = AttachmentKey(*words[1:4])
-    try:
-        addresses: tuple[Interface, ...] = tuple(ipaddress.ip_interface(word) for word in words[4:] if "=" not in word)
-        bandwidth = parse_bandwidth(word for word in words[4:] if "=" in word)
-    except ValueError:
-        return None
-    if not addresses or host_interface_name(key) != link.name:
-        return None
+    key, addresses, bandwidth = owner
     bridge = names[link.master] or None
     entries = ((link.master or link.index, a.ip) for a in addresses)
     mac = next((neighbours[entry] for entry in entries if entry in neighbours), None)

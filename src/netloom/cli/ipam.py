@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from netloom.cli.usage import BlockUse, PoolUse
     from netloom.datastore import Datastore, Listing
     from netloom.ipam.audit import Finding, Records
+    from netloom.model.attachments import NetnsId
     from netloom.model.resources import Endpoint, IPPool
 
 
@@ -180,12 +181,29 @@ def _of_this_node(context: Context, records: Records) -> list[Finding]:
     if not os.path.exists(f"{settings.run_dir}/journal"):
         return []
     try:
-        attachments = read(f"{settings.run_dir}/journal").holdings.attachments
+        journal = read(f"{settings.run_dir}/journal")
     except JournalDamaged as e:
         note(f"without this node's own journal: {e}")
         return []
     claims = peek(f"{settings.state_dir}/claims.json")
-    return audit_node(records, claims, attachments.values()) if claims else []
+    if claims is None:
+        return []
+    return audit_node(records, claims, journal.holdings.attachments.values(), _links(journal.header.netns))
+
+
+def _links(journals: NetnsId) -> dict[str, str] | None:
+    """Aliases by name, where this is the node's own namespace."""
+    from netloom.dataplane import netns
+    from netloom.dataplane.netlink import Netlink, devices
+
+    own = netns.own()
+    try:
+        if netns.identify(own) != journals:
+            return None
+    finally:
+        os.close(own)
+    with Netlink() as kernel:
+        return {link.name: link.alias for link in devices(kernel)}
 
 
 def _print_finding(finding: Finding, *, repaired: bool) -> None:

@@ -27,11 +27,12 @@ from netloom.calc.ports import localnet, needs_localnet, published
 from netloom.calc.rules import sources
 from netloom.cni import limiting, wiring
 from netloom.cni.attaching import attachment_for
+from netloom.cni.lingering import Sandboxes, owners, renamed, uproot
 from netloom.cni.messages import INVALID_CONFIG, Add, Check, Collect, Status
 from netloom.cni.placing import require_place
 from netloom.cni.ports import holder, in_words, rivals, unservable
 from netloom.cni.removing import LinkRemover
-from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device, device_names
+from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device, devices
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.sysctls import write_sysctls
 from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted, Unavailable
@@ -39,7 +40,7 @@ from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal, boottime
 from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Interface
-from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, ifb_name
+from netloom.model.attachments import Attachment, AttachmentKey, State, Wiring, ifb_name
 from netloom.model.desired import Published
 from netloom.model.resources import IPPool
 
@@ -68,13 +69,6 @@ class Addresses(Protocol):
     async def declare(self, network: Declared, place: Callable[[], None]) -> None:
         """Makes sure that the network has its pools.  `place` is called before they are made, and may refuse.  Raises ConfigError: it
         cannot have them; NetloomError: not now."""
-
-
-class Sandboxes(Protocol):
-    """One look at what this kernel knows of namespaces."""
-
-    def alive(self, netns: NetnsId) -> bool:
-        """Whether any process or mount holds it; True where that cannot be found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +128,18 @@ class Operations:
         if attachment is not None:
             await self.remove(attachment)
 
-    async def remove(self, attachment: Attachment) -> None:
+    async def remove(self, attachment: Attachment, *, sandbox_gone: bool = False) -> None:
         """Takes an attachment away: the way of DEL, of GC, of a failed ADD, and of what a killed agent left.  Nothing happens to a
-        later one under the same key."""
+        later one under the same key.  `sandbox_gone`: that it is has just been found out."""
         key = attachment.key
-        if not self._is_held(attachment):
-            return
+        if not self._is_held(attachment) or key in self._leaving:
+            return  # it is gone, or its link is
         if attachment.state is not State.LEAVING:
             self._journal.leave(key)
             self._changed()
         try:
-            await self._unwire(attachment)
-        except DataplaneError as e:
+            await self._unwire(attachment, sandbox_gone=sandbox_gone)
+        except (DataplaneError, OSError) as e:
             raise CniError(REFUSED, f"{key.interface} of {key.container_id} cannot be removed yet", str(e)) from e
         if key not in self._leaving and self._is_held(attachment):
             task = asyncio.create_task(self._let_go(attachment))
@@ -233,13 +227,14 @@ class Operations:
         lost = await self._dead([a for a in present if a.host_interface in links and a.state is State.READY])
         for attachment in lost:
             log.info("%s of %s is gone with its sandbox", attachment.key.interface, attachment.key.container_id)
-        await self._remove_each([*lost, *(a for a in present if a.state is State.LEAVING and a.key not in self._leaving)])
+        await self._remove_each(lost, [a for a in present if a.state is State.LEAVING and a.key not in self._leaving])
 
-    async def _remove_each(self, attachments: Iterable[Attachment]) -> None:
+    async def _remove_each(self, dead: Collection[Attachment], others: Collection[Attachment] = ()) -> None:
+        """`dead`: their sandboxes are no more."""
         refusal = None
-        for attachment in attachments:
+        for attachment in (*dead, *others):
             try:
-                await self.remove(attachment)
+                await self.remove(attachment, sandbox_gone=attachment in dead)
             except CniError as e:
                 refusal = e
         if refusal:
@@ -248,16 +243,18 @@ class Operations:
     async def _dead(self, attachments: Collection[Attachment]) -> list[Attachment]:
         """Those whose sandbox is no more.  The look is later than the list, so what is new is not taken for dead.
 
-        A link that is there proves that its sandbox is, whoever holds it: the kernel takes both ends with either's namespace.  And the
-        kernel gives a namespace's number to the next one at once: one whose number another container's has by now is no more."""
-        names = set(device_names(self._kernel.netlink).values()) if attachments else set()
-        linkless = [a for a in attachments if a.host_interface not in names]
+        A link that is there, under whatever name, proves that its sandbox is, whoever holds it: the kernel takes both ends with either's
+        namespace.  And the kernel gives a namespace's number to the next one at once: one whose number another container's has by now
+        is no more."""
+        links = devices(self._kernel.netlink) if attachments else []
+        names, owned = {link.name for link in links}, owners(links)
+        linkless = [a for a in attachments if a.host_interface not in names and a.key not in owned]
         if not linkless:
             return []
         sandboxes = await asyncio.get_running_loop().run_in_executor(None, self._look)
-        owners = {a.netns: a.key.container_id for a in self._journal.attachments.values() if a.host_interface in names}
+        heirs = {a.netns: a.key.container_id for a in self._journal.attachments.values() if a.host_interface in names}
         return [
-            a for a in linkless if not sandboxes.alive(a.netns) or owners.get(a.netns, a.key.container_id) != a.key.container_id
+            a for a in linkless if not sandboxes.alive(a.netns) or heirs.get(a.netns, a.key.container_id) != a.key.container_id
         ]
 
     async def _make_way(self, key: AttachmentKey) -> None:
@@ -403,7 +400,7 @@ class Operations:
                 write_sysctls(localnet(interface, on=False))
         self._kernel.nft.withdraw(mine, last=not others)
 
-    async def _unwire(self, attachment: Attachment) -> None:
+    async def _unwire(self, attachment: Attachment, *, sandbox_gone: bool) -> None:
         if attachment.ports:
             self._unpublish(attachment)
         self._kernel.nft.expel(sources(attachment))
@@ -414,6 +411,12 @@ class Operations:
         if attachment.bandwidth is not None:
             names.append(ifb_name(attachment.host_interface))
         links = [link for name in names if (link := device(self._kernel.netlink, name)) is not None]
+        if not any(link.name == attachment.host_interface for link in links):
+            if (link := renamed(self._kernel.netlink, attachment)) is not None:
+                log.warning("%s is called %s: taken away under that name", attachment.host_interface, link.name)
+                links.append(link)
+            elif not sandbox_gone:
+                await asyncio.get_running_loop().run_in_executor(None, lambda: uproot(self._look(), attachment))
         for going in [self._kernel.remover.remove(link.index) for link in links]:
             await asyncio.shield(going)  # others may wait for the same link
 

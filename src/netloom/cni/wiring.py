@@ -67,12 +67,17 @@ def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, home
 
     `kernel`: a socket in the node's namespace, which the calling thread is in and `home` is a descriptor of.  `pod`: one of the pod's.
     """
-    index = _FIRST_INDEX + attachment.sequence % _INDEXES
+    index = index_of(attachment)
     _host_end(kernel, attachment, part, pod, index)
     with netns.entered(pod, home):
         _pod_end(attachment, index)
     # an end that came up drops packets until the kernel has looked after its carrier; asking for the link makes it do so now
     kernel.ask(get_link(attachment.host_interface))
+
+
+def index_of(attachment: Attachment) -> int:
+    """Of both ends."""
+    return _FIRST_INDEX + attachment.sequence % _INDEXES
 
 
 def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, index: int) -> None:

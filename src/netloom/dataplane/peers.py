@@ -55,7 +55,7 @@ def _held_namespaces() -> Iterator[int]:
             if inode in seen:
                 continue
             try:
-                fd = _open(path)
+                fd = open_held(path)
             except OSError:
                 continue  # gone meanwhile, or not what it was
             seen.add(inode)
@@ -75,12 +75,17 @@ def _paths(pid: str, tables: set[str]) -> Iterator[tuple[bytes, int]]:
     except OSError:
         return  # it has ended, or is none of our business
     tables.add(table)
-    for inode, place in _NSFS_MOUNT.findall(content):
+    yield from mounted(pid, content)
+
+
+def mounted(pid: str, mountinfo: bytes) -> Iterator[tuple[bytes, int]]:
+    """Namespaces that are mounted where the process sees them, and their inodes."""
+    for inode, place in _NSFS_MOUNT.findall(mountinfo):
         yield f"/proc/{pid}/root".encode() + _ESCAPED.sub(lambda m: bytes((int(m[1], 8),)), place), int(inode)
 
 
-def _open(path: bytes) -> int:
-    """First without effect on whatever is there, then for real."""
+def open_held(path: bytes) -> int:
+    """A descriptor of the namespace that a process or a mount holds; OSError.  First without effect on whatever is there, then for real."""
     look = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not netns.is_nsfs(look):

@@ -8,19 +8,22 @@ are in use, so for claims the answer is only said.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from netloom.ipam.audit import Finding, Records, Repair
 from netloom.ipam.claims import Claims
 from netloom.model.addresses import Address
-from netloom.model.attachments import Attachment, State
+from netloom.model.attachments import Attachment, State, parse_alias
 from netloom.model.resources import Endpoint
 
+_GONE = "somebody renamed, moved or deleted it: replace the pod"
 _AGENT = "the agent sees to it within a minute; if it stays: netloom status"
 
 
-def audit_node(records: Records, claims: Claims, attachments: Collection[Attachment]) -> list[Finding]:
-    """`claims` and `attachments`: of the node on which this runs."""
+def audit_node(
+    records: Records, claims: Claims, attachments: Collection[Attachment], links: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """`claims` and `attachments`: of the node on which this runs.  `links`: aliases of its interfaces by name; None: not known."""
     published = {e.name: e for e in records.endpoints if e.spec.node == claims.node}
     return [
         *_left_over(published, attachments),
@@ -28,6 +31,7 @@ def audit_node(records: Records, claims: Claims, attachments: Collection[Attachm
         *_outside(claims, attachments),
         *_held_twice(attachments),
         *_claims(records, claims),
+        *(_links(links, attachments) if links is not None else ()),
     ]
 
 
@@ -80,6 +84,25 @@ def _claims(records: Records, claims: Claims) -> Iterator[Finding]:
     for held in claims.held:
         if held.cidr not in declared and not held.contested:
             yield Finding(f"{held.cidr} is this node's, and the datastore does not say so", hint=_AGENT)
+
+
+def _links(links: Mapping[str, str], attachments: Iterable[Attachment]) -> Iterator[Finding]:
+    """What interfaces say of whose they are is there for as long as they are, whatever else is forgotten."""
+    known = {attachment.key: attachment for attachment in attachments}
+    for attachment in known.values():
+        if attachment.state is State.READY and attachment.host_interface not in links:
+            yield Finding(
+                f"{_pod(attachment)} is attached and its interface {attachment.host_interface} is not there", hint=_GONE
+            )
+    for name, owner in ((name, parse_alias(alias)) for name, alias in links.items()):
+        attached = known.get(owner.key) if owner else None
+        if owner is None or (attached is not None and attached.host_interface == name):
+            continue
+        whose = _pod(attached) if attached else f"container {owner.key.container_id}, which is not attached,"
+        held = ", ".join(str(address.ip) for address in owner.addresses)
+        yield Finding(
+            f"interface {name} says that it is the one of {whose} with {held}", hint=f"see it: ip -d link show {name}"
+        )
 
 
 def _addresses(attachment: Attachment) -> tuple[Address, ...]:

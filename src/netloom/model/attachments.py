@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -136,6 +137,27 @@ def link_alias(attachment: Attachment) -> str:
     journal is lost."""
     limits = bandwidth_words(attachment.bandwidth) if attachment.bandwidth else ()
     return " ".join(("netloom", *attachment.key, *(str(a) for a in attachment.addresses), *limits))
+
+
+class LinkOwner(NamedTuple):
+    """What a link's alias says."""
+
+    key: AttachmentKey
+    addresses: tuple[Interface, ...]
+    bandwidth: Bandwidth | None
+
+
+def parse_alias(alias: str) -> LinkOwner | None:
+    """Of `link_alias`; None for what says something else.  Anybody may have written it."""
+    first, *words = alias.split(" ")
+    if first != "netloom" or len(words) <= len(AttachmentKey._fields):
+        return None
+    key, rest = AttachmentKey(*words[:3]), words[3:]
+    try:
+        addresses = tuple(ipaddress.ip_interface(word) for word in rest if "=" not in word)
+        return LinkOwner(key, addresses, parse_bandwidth(word for word in rest if "=" in word)) if addresses else None
+    except ValueError:
+        return None
 
 
 def bandwidth_words(bandwidth: Bandwidth) -> tuple[str, ...]:

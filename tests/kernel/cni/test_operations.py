@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from netloom.cni.messages import Add, Collect
@@ -39,9 +40,7 @@ class Rules(Nft):
     fault: Exception | None = None
     stuck = ""
 
-    def admit(
-        self, sources: Collection[Source], bridges: Collection[str] = (), published: Collection[Published] = ()
-    ) -> None:
+    def admit(self, sources: Collection[Source], bridges: Collection[str] = (), published: Collection[Published] = ()) -> None:
         if self.fault:
             raise self.fault
         super().admit(sources, bridges, published)
@@ -66,7 +65,8 @@ class Node:
         self.flushed: list[Collection[Address]] = []
         self.netns = netns.own()
         kernel = Kernel(self.netns, self.netlink, self.rules, self.remover, self.flush, lambda ports: None)
-        self.operations = Operations(self.journal, self, kernel, Sandboxes, lambda: None)
+        self.look: Callable[[], Sandboxes] = Sandboxes
+        self.operations = Operations(self.journal, self, kernel, lambda: self.look(), lambda: None)
         self._numbers = iter(range(2, 60))
 
     def flush(self, addresses: Collection[Address]) -> None:
@@ -329,5 +329,61 @@ def test_a_sandbox_whose_number_another_one_has_by_now_is_dead(folder: Path, pod
         finally:
             process.kill()
             process.wait()
+
+    play(folder, story)
+
+
+class Blind(Sandboxes):
+    """Something holds every sandbox, and lets nobody in."""
+
+    def alive(self, netns: NetnsId) -> bool:
+        return True
+
+    def open(self, netns: NetnsId) -> int | None:
+        return None
+
+
+def test_what_cannot_be_found_out_keeps_an_address_in_use(folder: Path, pods: list[int]) -> None:
+    async def story(node: Node) -> None:
+        one = await node.add("c", pods[0])
+        subprocess.run(["ip", "link", "delete", one.host_interface], check=True)
+        node.look = Blind
+        assert "its addresses stay in use" in (await refused(node.operations.delete(one.key))).details
+        assert "its addresses stay in use" in (await refused(node.operations.bury(()))).details
+        present = node.journal.get(one.key)
+        assert present and present.state is State.LEAVING
+        node.look = Sandboxes
+        await node.operations.bury(())
+        await node.until_free()
+
+    play(folder, story)
+
+
+def test_a_pod_whose_link_was_renamed_is_not_dead_though_nobody_can_be_seen_in_its_sandbox(
+    folder: Path, pods: list[int]
+) -> None:
+    async def story(node: Node) -> None:
+        one = await node.add("c", pods[0])
+        subprocess.run(["ip", "link", "set", one.host_interface, "down"], check=True)
+        subprocess.run(["ip", "link", "set", one.host_interface, "name", "foo0"], check=True)
+        await node.operations.collect(EVERYTHING)
+        await node.operations.bury((one.host_interface,))
+        assert node.journal.get(one.key) == msgspec.structs.replace(one, state=State.READY)
+        await node.operations.delete(one.key)
+        await node.until_free()
+        assert device(node.netlink, "foo0") is None
+
+    play(folder, story)
+
+
+def test_a_second_del_does_not_look_for_what_is_known_to_be_gone(folder: Path, pods: list[int]) -> None:
+    async def story(node: Node) -> None:
+        one = await node.add("c", pods[0])
+        node.may_flush.clear()
+        node.look = Blind
+        await node.operations.delete(one.key)
+        await node.operations.delete(one.key)
+        node.may_flush.set()
+        await node.until_free()
 
     play(folder, story)

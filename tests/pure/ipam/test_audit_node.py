@@ -88,3 +88,21 @@ def test_claims_that_only_one_side_knows_are_said() -> None:
         "10.244.0.64/26 is claimed for this node, which does not know of it",
         "10.244.0.0/26 is this node's, and the datastore does not say so",
     ]
+
+
+def test_what_interfaces_say_is_compared_with_what_is_attached() -> None:
+    records = Records.of(1, [node("n1", "n1-1"), BLOCK, endpoint(A), endpoint(B)])
+
+    def found(*links: tuple[str, str]) -> list[str]:
+        return [f.message for f in audit_node(records, MINE, [A, B], dict(links))]
+
+    ours = (A.host_interface, A.alias), (B.host_interface, B.alias)
+    assert found(*ours, ("eth0", "netloom"), ("eth1", "netloom is great, and this is no address")) == []
+    assert found(ours[0], ("foo0", B.alias)) == [
+        f"pod default/b is attached and its interface {B.host_interface} is not there",
+        "interface foo0 says that it is the one of pod default/b with 10.244.0.3",
+    ]
+    gone = ready("z", 9, "10.244.0.3/32")
+    assert found(*ours, ("foo0", gone.alias)) == [
+        f"interface foo0 says that it is the one of container {gone.key.container_id}, which is not attached, with 10.244.0.3"
+    ]
