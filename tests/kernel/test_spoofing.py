@@ -1,4 +1,5 @@
-"""What a hostile pod can send raw, in both wirings: every lie is dropped and counted, every honest frame arrives.
+"""What a hostile pod can send raw, in both wirings, and limited to a rate in both: every lie is dropped and counted, every honest
+frame arrives.
 
     pod A ── loom000000000aa   node   loom000000000bb ── pod B
                       (routes, or both ports of loom.br0)
@@ -21,10 +22,12 @@ from pathlib import Path
 import pytest
 
 from netloom.dataplane import netns
-from netloom.dataplane.netlink import Netlink, new_bridge
+from netloom.dataplane.netlink import Netlink, new_bridge, new_ifb, set_link
 from netloom.dataplane.nft import Nft
+from netloom.dataplane.shaping import Shapings
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Limit, Shaping, Source
+from netloom.reconcile import reconcile
 from tests.kernel import frames as f
 
 PORT_A, PORT_B = "loom000000000aa", "loom000000000bb"
@@ -134,7 +137,16 @@ def bridge(pods: dict[str, tuple[str, str, str]]) -> str:
     return MAC_B
 
 
-@pytest.fixture(scope="module", params=("routed", "bridged"))
+def limit(port: str) -> None:
+    """What pod A sends goes by way of an ifb before any rule sees it."""
+    with Netlink() as kernel:
+        kernel.transact(new_ifb("loomq000000000a", mac=NODE_MAC, mtu=1500, index=99), set_link(99, up=True))
+        bucket = Shaping(Limit(10**8, 10**6, 10**6))
+        outcome = reconcile(Shapings(kernel), {port: Shaping(redirect="loomq000000000a"), "loomq000000000a": bucket})
+    assert not outcome.failures
+
+
+@pytest.fixture(scope="module", params=("routed", "bridged", "routed, limited", "bridged, limited"))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     node, pod_a, pod_b = spaces = [netns.create() for _ in range(3)]
     with netns.entered(node):
@@ -144,8 +156,11 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         quiet_pod(pod_a, PORT_A, MAC_A)
         quiet_pod(pod_b, PORT_B, MAC_B)
         pods = {PORT_A: (MAC_A, A4, A6), PORT_B: (MAC_B, B4, B6)}
-        hop = routes(pods) if request.param == "routed" else bridge(pods)
-        world = World(request.param, node, pod_a, pod_b, nft, packet_socket(pod_a), packet_socket(pod_b), hop)
+        wiring, _, limited = request.param.partition(", ")
+        hop = routes(pods) if wiring == "routed" else bridge(pods)
+        if limited:
+            limit(PORT_A)
+        world = World(wiring, node, pod_a, pod_b, nft, packet_socket(pod_a), packet_socket(pod_b), hop)
         yield world
     nft.close()
     for sock in (world.sender, world.listener):
