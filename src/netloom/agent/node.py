@@ -50,6 +50,7 @@ from netloom.cni.tombstones import Tombstones
 from netloom.config import Settings
 from netloom.dataplane import conntrack
 from netloom.dataplane import netns as namespaces
+from netloom.dataplane.foreign.gate import tunnels
 from netloom.dataplane.netlink import Events, Netlink
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.sandboxes import Sandboxes
@@ -113,7 +114,7 @@ class Agent:
         self._server: Server | None = None
         self._registering = self._asked = False
         self._trimmed = 0
-        self._passing_legacy, self._legacy_pools = False, frozenset[Prefix]()
+        self._passing_legacy, self._passed_legacy = False, (frozenset[Prefix](), 0, frozenset[int]())
         self._started = time.time()
         self.settled = asyncio.Event()
 
@@ -218,8 +219,10 @@ class Agent:
         host = self._passes.host
         if complete and self._asked and host is not None and not self._registration.due(self._snapshot, host):
             self.settled.set()
-        if complete and self._passes.desired.filter.pools != self._legacy_pools:
-            self._legacy_pools = self._passes.desired.filter.pools
+        want = self._passes.desired.filter
+        passing = want.pools, want.vxlan_port, tunnels(want)
+        if complete and passing != self._passed_legacy:
+            self._passed_legacy = passing
             self._begin_legacy()
         self._register()
 
@@ -296,7 +299,7 @@ class Agent:
 
     async def _pass_firewalls(self) -> None:
         if self._snapshot.complete:
-            if (outcome := self._passes.reconciler.passages(self._passes.desired)).put + outcome.deleted:
+            if (outcome := self._passes.pass_firewalls()).put + outcome.deleted:
                 log.info("passages through other firewalls %s", outcome)
             self._begin_legacy()
 

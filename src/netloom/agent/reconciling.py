@@ -69,6 +69,8 @@ class Reconciler:
 
     def __init__(self, kernel: Netlink, nft: Nft) -> None:
         self._nft, self._foreign = nft, ForeignFirewalls()
+        self._guarded = False
+        """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
         # Any: each driver has its own kinds of key and value; `Desired` has a field of each one's name
         self._drivers: dict[str, Driver[Any, Any]] = {
             driver.name: driver
@@ -92,15 +94,22 @@ class Reconciler:
                 outcomes[name] = self._table(name, desired, named, complete=complete)
             except DataplaneError as e:  # the table could not be read
                 outcomes[name] = Outcome(failures=(e,))
+            if name == "filter":
+                self._guarded = not outcomes[name].failures
         return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes, named)
 
     def passages(self, desired: Desired) -> Outcome:
         """Through other firewalls.  Some of them tell nobody that they were reloaded, so this is asked for more often."""
-        return self._foreign.reconcile(desired.filter.pools)
+        return self._foreign.reconcile(desired.filter) if self._guarded else Outcome()
 
     def legacy_passages(self, desired: Desired) -> Outcome:
         """Through those that take seconds: no part of a pass, and for another thread."""
-        return self._foreign.reconcile_legacy(desired.filter.pools)
+        return self._foreign.reconcile_legacy(desired.filter) if self._guarded else Outcome()
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What holds other nodes' tunnels up where no passage can be made, in words."""
+        return self._foreign.obstacles
 
     def _table(self, name: str, desired: Desired, named: dict[str, str], *, complete: bool) -> Outcome:
         if name == "filter":

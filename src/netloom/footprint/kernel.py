@@ -22,7 +22,7 @@ from netloom.calc.pods import BRIDGE_MAC
 from netloom.cni.protocol import TOMBSTONES
 from netloom.config import Settings
 from netloom.dataplane.foreign import ForeignFirewalls, legacy
-from netloom.dataplane.foreign.gate import OWN_CHAIN
+from netloom.dataplane.foreign.gate import OWN_CHAINS
 from netloom.dataplane.links import Links
 from netloom.dataplane.netlink import Device, Netlink, delete_link, device_names, devices
 from netloom.dataplane.netlink.tables import RTM_DELROUTE, get_routes, parse_route
@@ -33,6 +33,7 @@ from netloom.dataplane.nft.objects import TableId, delete_table, get_chains
 from netloom.datastore import check_target
 from netloom.footprint import record as records
 from netloom.model.attachments import PREFIX
+from netloom.model.desired import Filter
 from netloom.reconcile import Changes, Outcome
 
 _SWITCHES: Final = (
@@ -135,12 +136,15 @@ def _rules(*, dry: bool) -> Iterator[tuple[str, str]]:
         if standing and not dry:
             nft.transact([delete_table(table) for table in standing])
         yield from ((f"nft/{table}", "deleted") for table in standing)
-        passages = [f"nft/{_table(chain)} {OWN_CHAIN}" for chain in chains if to_text(chain[3]) == OWN_CHAIN]
+        passages = [f"nft/{_table(chain)} {name}" for chain in chains if (name := to_text(chain[3])) in OWN_CHAINS]
         passages += [
-            f"{legacy.PROGRAMS[version]}/{OWN_CHAIN}" for version, lines in legacy.listings() if f"-N {OWN_CHAIN}" in lines
+            f"{legacy.PROGRAMS[version]}/{name}"
+            for version, lines in legacy.listings()
+            for name in OWN_CHAINS
+            if f"-N {name}" in lines
         ]
         if passages and not dry:
-            for outcome in (firewalls.reconcile(()), firewalls.reconcile_legacy(())):
+            for outcome in (firewalls.reconcile(Filter()), firewalls.reconcile_legacy(Filter())):
                 _require(outcome)
         yield from ((passage, "deleted") for passage in passages)
     finally:

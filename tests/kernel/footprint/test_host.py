@@ -12,6 +12,7 @@ import pytest
 from netloom.dataplane import netns
 from tests.agent_process import Machine, Sandbox, machine
 from tests.cni_calls import CONFIG, NATIVE, Document, call
+from tests.kernel.agent.conftest import eventually
 from tests.kernel.footprint.host import Host, private_host
 from tests.kernel.iproute import run
 from tests.residue import differences, kernel_residue
@@ -35,6 +36,7 @@ def host() -> Iterator[Host]:
         with netns.entered(made.netns):
             for program in ("iptables-nft", "iptables-legacy"):
                 run(f"{program} -P FORWARD DROP")
+                run(f"{program} -P INPUT DROP")
             run("ip link add other0 type bridge")
             run("ip route add 198.51.100.0/24 dev lo proto static")
             run(
@@ -71,7 +73,9 @@ def test_the_host_is_afterwards_as_it_was_before(host: Host) -> None:
             sandbox = add(stack, made, config)
             assert call(NATIVE, "DEL", made.run_dir, sandbox.container_id, sandbox.path, config).ok
     with netns.entered(made.netns):
-        assert "NETLOOM-FORWARD" in run("iptables-nft -S")
+        for program in ("iptables-nft", "iptables-legacy"):
+            for passage in ("-j NETLOOM-FORWARD", "-j NETLOOM-INPUT"):
+                eventually(lambda program=program, passage=passage: passage in run(f"{program} -S"))
     made.end()
     dry = host.netloom("system", "uninstall", "--purge", "--dry-run")
     done = host.netloom("system", "uninstall", "--purge")

@@ -1,14 +1,21 @@
-"""Other firewalls on this host: one passage for the pools' traffic through each of them, and nothing else of theirs touched.
+"""Other firewalls on this host: a passage through each of them for what pods need, and nothing else of theirs touched.
 
-An accept in our own table is not final: a packet passes every table that hooks forwarding, and a drop in any of them wins.  So the
-accept has to stand in *their* chain.  Where one of these stands in the way of forwarding
+An accept in our own table is not final: a packet passes every table that hooks in on its way, and a drop in any of them wins.  So
+the accept has to stand in *their* chain.  Where one of these stands in the way of what is forwarded
 
     ip filter, ip6 filter       the chain FORWARD has policy DROP, or Docker is there (iptables, nft or legacy variant)
     inet firewalld              always: its last rule rejects
 
 there is one jump to a chain of our own, NETLOOM-FORWARD, that accepts from and to the pools: in DOCKER-USER, which Docker
-leaves alone, else first in FORWARD, or in firewalld's filter_FORWARD.  A flush or a reload takes it away; the next pass puts
-it back.  Where it stands among other rules is not argued about: two programs that both insist on the first place fight for ever.
+leaves alone, else first in FORWARD, or in firewalld's filter_FORWARD.  And where VXLAN is used, and one of these may drop it
+on its way into the node (by its policy, or by a rule: see `fates`)
+
+    ip filter, ip6 filter       INPUT (iptables, ufw)
+    inet firewalld              filter_INPUT
+
+there is one jump to NETLOOM-INPUT, which accepts UDP to the tunnel's port.  A flush or a reload takes passages away; the next pass
+puts them back.  Where a jump stands among other rules is not argued about: two programs that both insist on the first place
+fight for ever.
 
 The nft variant of iptables keeps its rules in nftables, in a form that can be written like any other, so both it and firewalld are
 read and repaired through netlink in some 100 µs; only the legacy variant needs its program, and only where its table is in use.
@@ -17,16 +24,14 @@ That program waits for a lock which others hold for seconds, so it is for anothe
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from netloom.dataplane.foreign import legacy
 from netloom.dataplane.foreign.tables import Tables
-from netloom.model.addresses import Prefix
+from netloom.model.desired import Filter
 from netloom.reconcile import Outcome
 
 
 class ForeignFirewalls:
-    """Of the calling thread's namespace.  Without pools, all that we ever put there is taken away."""
+    """Of the calling thread's namespace.  Of an empty `Filter`: all that we ever put there is taken away."""
 
     name = "foreign"
 
@@ -36,10 +41,15 @@ class ForeignFirewalls:
     def close(self) -> None:
         self._tables.close()
 
-    def reconcile(self, pools: Collection[Prefix]) -> Outcome:
-        """The passages through nftables that `pools` need; for one thread at a time."""
-        return self._tables.reconcile(pools)
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What stood in the way at the last `reconcile` where no passage can be made: a sentence each, with the command to run."""
+        return self._tables.obstacles
 
-    def reconcile_legacy(self, pools: Collection[Prefix]) -> Outcome:
-        """The passage through iptables' legacy variant; may take seconds.  For one thread at a time, any one of this namespace."""
-        return legacy.reconcile(pools)
+    def reconcile(self, want: Filter) -> Outcome:
+        """The passages through nftables that `want` needs; for one thread at a time."""
+        return self._tables.reconcile(want)
+
+    def reconcile_legacy(self, want: Filter) -> Outcome:
+        """Those through iptables' legacy variant; may take seconds.  For one thread at a time, any one of this namespace."""
+        return legacy.reconcile(want)

@@ -1,15 +1,22 @@
-"""Where the passage has to stand, from the chains that a firewall has: the same question for every variant."""
+"""Where a passage has to stand, from the chains that a firewall has: the same question for every variant."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
 from netloom.model.addresses import Prefix
+from netloom.model.desired import Filter
 
-OWN_CHAIN = "NETLOOM-FORWARD"
+OWN_CHAIN, OWN_INPUT = "NETLOOM-FORWARD", "NETLOOM-INPUT"
+OWN_CHAINS = (OWN_CHAIN, OWN_INPUT)
+"""The passages: for what is forwarded, and for what the node itself takes in."""
+
 DOCKER, FORWARD, FIREWALLD = "DOCKER-USER", "FORWARD", "filter_FORWARD"
 GATES = (DOCKER, FORWARD, FIREWALLD)
-"""Chains that may hold the jump."""
+"""Chains that may hold the jump to the first."""
+
+INPUT_GATES = ("INPUT", "filter_INPUT")
+"""Chains that may hold the jump to the second."""
 
 Chains = Mapping[str, bool]
 """Chains by name, and whether their policy is to drop."""
@@ -25,3 +32,8 @@ def gate(chains: Chains, pools: Collection[Prefix], *, docker: bool) -> str | No
     if chains.get(FORWARD):
         return FORWARD
     return FIREWALLD if FIREWALLD in chains else None
+
+
+def tunnels(want: Filter) -> frozenset[int]:
+    """The families in which VXLAN from other nodes has to be taken in."""
+    return frozenset(address.version for address in want.vteps) if want.vxlan_port else frozenset()

@@ -1,4 +1,4 @@
-"""The passage in iptables' legacy variant, by its own program: the kernel replaces a whole table at a time there.
+"""The passages in iptables' legacy variant, by its own program: the kernel replaces a whole table at a time there.
 
 `iptables-legacy -S` alone would load the kernel's table and its hooks; whether it is in use is therefore read from /proc first.
 What to do is computed from the listing (`commands`), then done, one program after the other; accepts come before
@@ -14,27 +14,30 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, OWN_CHAIN, gate
+from netloom.dataplane.foreign import legacy_rules
+from netloom.dataplane.foreign.fates import Fate
+from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, INPUT_GATES, OWN_CHAIN, OWN_INPUT, gate, tunnels
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
+from netloom.model.desired import Filter
 from netloom.reconcile import Outcome
 
 PROGRAMS: Final = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 _TABLES: Final = {4: Path("/proc/thread-self/net/ip_tables_names"), 6: Path("/proc/thread-self/net/ip6_tables_names")}
 _DEADLINE = 10
 _WAIT_FOR_LOCK = "5"  # seconds
-_JUMP = f"-j {OWN_CHAIN}"
 
 
-def reconcile(pools: Collection[Prefix]) -> Outcome:
-    done, failures = 0, []
+def reconcile(want: Filter) -> Outcome:
+    done, failures, families = 0, [], tunnels(want)
     for version in PROGRAMS:
         path = program(version)
         if not path or not in_use(version):
             continue
         try:
             listing = _run(path, "-S").splitlines()
-            for command in commands(listing, sorted(p for p in pools if p.version == version)):
+            pools = sorted(p for p in want.pools if p.version == version)
+            for command in commands(listing, pools, want.vxlan_port if version in families else 0):
                 _run(path, *command)
                 done += 1
         except DataplaneError as e:
@@ -54,29 +57,52 @@ def program(version: int) -> str | None:
     return shutil.which(PROGRAMS[version], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def commands(listing: Collection[str], pools: list[Prefix]) -> Iterator[list[str]]:
-    """What to run, given the lines of `-S` (in its order: policies, chains, rules)."""
+def commands(listing: Collection[str], pools: list[Prefix], port: int = 0) -> Iterator[list[str]]:
+    """What to run, given the lines of `-S` (in its order: policies, chains, rules).  `port`: of VXLAN to take in, 0 for none."""
     chains = {line.split()[1]: line.endswith(" DROP") for line in listing if line.startswith(("-P ", "-N "))}
     rules = [line for line in listing if line.startswith("-A ")]
     chosen = gate(chains, pools, docker=f"-A {FORWARD} -j {DOCKER}" in rules)
+    accepts = [["-A", OWN_CHAIN, end, str(pool), "-j", "ACCEPT"] for pool in pools for end in ("-s", "-d")]
+    yield from _passage(chains, rules, OWN_CHAIN, GATES, chosen, accepts)
+    accepts = [["-A", OWN_INPUT, "-p", "udp", "-m", "udp", "--dport", str(port), "-j", "ACCEPT"]]
+    yield from _passage(chains, rules, OWN_INPUT, INPUT_GATES, _input_gate(listing, chains, port), accepts)
+
+
+def _input_gate(listing: Collection[str], chains: Collection[str], port: int) -> str | None:
+    chain = INPUT_GATES[0]
+    if not port or chain not in chains:
+        return None
+    fate = legacy_rules.fate(listing, chain, port, drops=f"-P {chain} DROP" in listing, without=(OWN_INPUT,))
+    return chain if Fate.DROPPED in fate else None
+
+
+def _passage(
+    chains: Collection[str],
+    rules: list[str],
+    name: str,
+    gates: Iterable[str],
+    chosen: str | None,
+    accepts: list[list[str]],
+) -> Iterator[list[str]]:
+    """The chain `name` with these rules, and one jump to it, in the gate that was chosen."""
+    jump = f"-j {name}"
     if chosen:
-        own = [rule for rule in rules if rule.startswith(f"-A {OWN_CHAIN} ")]
-        yield from _accept(own, pools, new=OWN_CHAIN not in chains)
-        if f"-A {chosen} {_JUMP}" not in rules:
-            yield ["-I", chosen, "1", "-j", OWN_CHAIN]
-    for chain in GATES:
-        jumps = rules.count(f"-A {chain} {_JUMP}") - (chain == chosen)
+        own = [rule for rule in rules if rule.startswith(f"-A {name} ")]
+        if name not in chains:
+            yield ["-N", name]
+        yield from _accept(name, own, accepts)
+        if f"-A {chosen} {jump}" not in rules:
+            yield ["-I", chosen, "1", "-j", name]
+    for chain in gates:
+        jumps = rules.count(f"-A {chain} {jump}") - (chain == chosen)
         for _ in range(jumps):
-            yield ["-D", chain, "-j", OWN_CHAIN]
-    if not chosen and OWN_CHAIN in chains:
-        yield ["-F", OWN_CHAIN]
-        yield ["-X", OWN_CHAIN]
+            yield ["-D", chain, "-j", name]
+    if not chosen and name in chains:
+        yield ["-F", name]
+        yield ["-X", name]
 
 
-def _accept(own: list[str], pools: Iterable[Prefix], *, new: bool) -> Iterator[list[str]]:
-    if new:
-        yield ["-N", OWN_CHAIN]
-    wanted = [["-A", OWN_CHAIN, end, str(pool), "-j", "ACCEPT"] for pool in pools for end in ("-s", "-d")]
+def _accept(name: str, own: list[str], wanted: list[list[str]]) -> Iterator[list[str]]:
     kept: set[str] = set()
     surplus = []
     for number, rule in enumerate(own, 1):
@@ -85,7 +111,7 @@ def _accept(own: list[str], pools: Iterable[Prefix], *, new: bool) -> Iterator[l
         kept.add(rule)
     yield from (rule for rule in wanted if " ".join(rule) not in kept)
     for number in reversed(surplus):
-        yield ["-D", OWN_CHAIN, str(number)]
+        yield ["-D", name, str(number)]
 
 
 def in_use(version: int) -> bool:

@@ -1,17 +1,26 @@
-"""The passage in nftables: iptables' nft variant and firewalld.  One dump of chains tells whether there is anything to do.
+"""The passages in nftables: iptables' nft variant and firewalld.  One dump of chains tells whether there is anything to do.
 
 Rules of ours are known by their comment, and a jump to our chain by the chain's name in it, because iptables-save and
-iptables-restore bring rules back without our comments.
+iptables-restore bring rules back without our comments.  For the same reason no rule of ours looks anything up in a set: iptables
+shows, saves and restores such a rule without that condition.
+
+Through a table that somebody wrote for nft itself no passage is made, for nobody can know what it means to keep out.  Where such
+a one drops what other nodes send through VXLAN, it is an obstacle, and told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, OWN_CHAIN, gate
+from netloom.dataplane.foreign.fates import Fate
+from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, INPUT_GATES, OWN_CHAIN, OWN_CHAINS, OWN_INPUT, gate, tunnels
+from netloom.dataplane.foreign.rules import Rules
 from netloom.dataplane.netlink.wire import AF_INET, AF_INET6, attributes, to_text
 from netloom.dataplane.nft import expressions as e
+from netloom.dataplane.nft.driver import TABLES as OWN_TABLES
 from netloom.dataplane.nft.nfnetlink import Message, Nfnetlink
 from netloom.dataplane.nft.objects import (
     INET,
@@ -27,13 +36,29 @@ from netloom.dataplane.nft.objects import (
 )
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
+from netloom.model.desired import Filter
 from netloom.reconcile import Outcome
 
 _VERSIONS: Final = {TableId(AF_INET, "filter"): (4,), TableId(AF_INET6, "filter"): (6,), TableId(INET, "firewalld"): (4, 6)}
 TABLES: Final = frozenset(_VERSIONS)
 """Where other firewalls in nftables would hold pods' traffic up."""
+_FAMILIES: Final = {INET: (4, 6), AF_INET: (4,), AF_INET6: (6,)}
 _DROP = 0
-_JUMP_COMMENT = "netloom: traffic of pods"
+_INPUT = 1  # NF_INET_LOCAL_IN
+_UDP = 17
+_PORT_OFFSET = 2
+_JUMP_COMMENTS: Final = {OWN_CHAIN: "netloom: traffic of pods", OWN_INPUT: "netloom: tunnels of nodes"}
+
+
+class _Chain(NamedTuple):
+    """`input`: it hooks in where the node takes packets for itself."""
+
+    drops: bool
+    input: bool
+
+
+_Chains = Mapping[str, _Chain]
+_Accepts = list[tuple[list[bytes], str]]
 
 
 class _Rule(NamedTuple):
@@ -47,61 +72,106 @@ class _Rule(NamedTuple):
 
 
 class Tables:
+    """`obstacles`: what the last pass found in the way of other nodes' VXLAN where no passage can be made, in words."""
+
     def __init__(self) -> None:
         self._kernel = Nfnetlink()
+        self.obstacles: tuple[str, ...] = ()
 
     def close(self) -> None:
         self._kernel.close()
 
-    def reconcile(self, pools: Collection[Prefix]) -> Outcome:
+    def reconcile(self, want: Filter) -> Outcome:
         put = deleted = 0
         failures = []
-        for table, chains in self._chains().items():
-            passing = sorted((p for p in pools if p.version in _VERSIONS[table]), key=lambda p: (p.version, p))
+        found, families = self._chains(), tunnels(want)
+        for table, versions in _VERSIONS.items():
+            if table not in found:
+                continue
+            passing = sorted((p for p in want.pools if p.version in versions), key=lambda p: (p.version, p))
+            tunneled = [version for version in versions if version in families]
             try:
-                new, gone = self._repair(table, chains, passing)
+                new, gone = self._repair(table, found[table], passing, tunneled, want.vxlan_port)
             except DataplaneError as error:
                 failures.append(error)
             else:
                 put, deleted = put + new, deleted + gone
+        self.obstacles = tuple(self._find_obstacles(found, families, want.vxlan_port))
         return Outcome(put, deleted, tuple(failures))
 
-    def _repair(self, table: TableId, chains: dict[str, bool], pools: list[Prefix]) -> tuple[int, int]:
+    def _repair(self, table: TableId, chains: _Chains, pools: list[Prefix], tunneled: list[int], port: int) -> tuple[int, int]:
         """One transaction, if anything is wrong; how many rules were put and deleted."""
-        standing = {chain: self._rules(table, chain) for chain in GATES if chain in chains}
+        standing = {chain: self._rules(table, chain) for chain in (*GATES, *INPUT_GATES) if chain in chains}
         docker = any(rule.jumps_to(DOCKER) for rule in standing.get(FORWARD, ()))
-        chosen = gate(chains, pools, docker=docker)
-        if chosen is None and OWN_CHAIN not in chains:
-            return 0, 0
-        new: list[Message] = []
-        jumps = [(chain, rule) for chain, rules in standing.items() for rule in rules if rule.jumps_to(OWN_CHAIN)]
-        if chosen:
-            wanted = list(_accepts(table, pools))
-            present = [rule.userdata for rule in self._rules(table, OWN_CHAIN)] if OWN_CHAIN in chains else []
-            if present != [comment_data(comment) for _, comment in wanted]:
-                new += (add_chain(table, OWN_CHAIN), flush_chain(table, OWN_CHAIN))
-                new += (add_rule(table, OWN_CHAIN, steps, comment) for steps, comment in wanted)
-            right = next((jump for jump in jumps if jump[0] == chosen), None)
-            if right:
-                jumps.remove(right)
-            else:
-                new.append(add_rule(table, chosen, (e.counter(), e.jump(OWN_CHAIN)), _JUMP_COMMENT, first=True))
-        gone = [delete_rule(table, chain, rule.handle) for chain, rule in jumps]
-        if not chosen:
-            gone += (flush_chain(table, OWN_CHAIN), delete_chain(table, OWN_CHAIN))
+        closed = gate({name: chain.drops for name, chain in chains.items()}, pools, docker=docker)
+        accepts = list(_accepts(table, pools))
+        new, gone = self._passage(table, chains, standing, OWN_CHAIN, GATES, closed, accepts)
+        closed = self._input_gate(table, chains, tunneled, port)
+        more, less = self._passage(table, chains, standing, OWN_INPUT, INPUT_GATES, closed, [_accept_tunnels(port)])
+        new, gone = new + more, gone + less
         if new or gone:
             self._kernel.transact([*new, *gone])
         return len(new), len(gone)
 
-    def _chains(self) -> dict[TableId, dict[str, bool]]:
-        """The chains of the tables that may stand in the way: by name, whether their policy is to drop."""
-        found: dict[TableId, dict[str, bool]] = {}
+    def _passage(
+        self,
+        table: TableId,
+        chains: _Chains,
+        standing: Mapping[str, list[_Rule]],
+        name: str,
+        gates: Iterable[str],
+        chosen: str | None,
+        wanted: _Accepts,
+    ) -> tuple[list[Message], list[Message]]:
+        """The chain `name` with these rules, and one jump to it, in the gate that was chosen: what to put, what to delete."""
+        new: list[Message] = []
+        if chosen is None and name not in chains:
+            return new, []
+        jumps = [(chain, rule) for chain in gates for rule in standing.get(chain, ()) if rule.jumps_to(name)]
+        if chosen:
+            present = [rule.userdata for rule in self._rules(table, name)] if name in chains else []
+            if present != [comment_data(comment) for _, comment in wanted]:
+                new += (add_chain(table, name), flush_chain(table, name))
+                new += (add_rule(table, name, steps, comment) for steps, comment in wanted)
+            right = next((jump for jump in jumps if jump[0] == chosen), None)
+            if right:
+                jumps.remove(right)
+            else:
+                new.append(add_rule(table, chosen, (e.counter(), e.jump(name)), _JUMP_COMMENTS[name], first=True))
+        gone = [delete_rule(table, chain, rule.handle) for chain, rule in jumps]
+        if not chosen:
+            gone += (flush_chain(table, name), delete_chain(table, name))
+        return new, gone
+
+    def _input_gate(self, table: TableId, chains: _Chains, versions: Collection[int], port: int) -> str | None:
+        """The chain that may drop what other nodes send."""
+        rules = Rules(self._kernel, table, port)
+        for chain in INPUT_GATES:
+            for version in versions if chain in chains else ():
+                if Fate.DROPPED in rules.fate(chain, version, drops=chains[chain].drops, without=OWN_CHAINS):
+                    return chain
+        return None
+
+    def _find_obstacles(self, found: Mapping[TableId, _Chains], families: Collection[int], port: int) -> Iterator[str]:
+        for table, chains in sorted(found.items()):
+            versions = [version for version in _FAMILIES.get(table.family, ()) if version in families]
+            gates = INPUT_GATES if table in TABLES else ()
+            rules = Rules(self._kernel, table, port)
+            for name, chain in sorted(chains.items()):
+                if versions and chain.input and name not in gates and table not in OWN_TABLES:
+                    with suppress(DataplaneError):  # it was taken away meanwhile
+                        if any(rules.fate(name, version, drops=chain.drops) == Fate.DROPPED for version in versions):
+                            yield _obstacle(f"{table} {name}", port)
+
+    def _chains(self) -> dict[TableId, dict[str, _Chain]]:
+        """Of all tables, by name."""
+        found: dict[TableId, dict[str, _Chain]] = {}
         for _, family, body in self._kernel.dump(get_chains()):
             chain = attributes(body)
-            table = TableId(family, to_text(chain[1]))
-            if table in _VERSIONS:
-                drops = 5 in chain and int.from_bytes(chain[5], "big") == _DROP
-                found.setdefault(table, {})[to_text(chain[3])] = drops
+            drops = 5 in chain and int.from_bytes(chain[5], "big") == _DROP
+            hook = int.from_bytes(attributes(chain[4]).get(1, b""), "big") if 4 in chain else None
+            takes_in = family in _FAMILIES and hook == _INPUT
+            found.setdefault(TableId(family, to_text(chain[1])), {})[to_text(chain[3])] = _Chain(drops, takes_in)
         return found
 
     def _rules(self, table: TableId, chain: str) -> list[_Rule]:
@@ -109,8 +179,21 @@ class Tables:
         return [_Rule(rule[3], rule.get(7, b""), rule.get(4, b"")) for rule in found]
 
 
+def _obstacle(chain: str, port: int) -> str:
+    return (
+        f"{chain} drops what other nodes send through VXLAN, and no accept elsewhere can help: "
+        f"nft insert rule {chain} udp dport {port} accept; and the same where that table is written down"
+    )
+
+
+def _accept_tunnels(port: int) -> tuple[list[bytes], str]:
+    """From anybody: `inet netloom` drops what is not from a node, and a drop is final wherever it stands."""
+    to_port = e.load(e.Header.TRANSPORT, _PORT_OFFSET, 2) + e.equals(struct.pack(">H", port))
+    return [e.protocol(_UDP), to_port, e.counter(), e.accept()], f"netloom: VXLAN to port {port}"
+
+
 def _accepts(table: TableId, pools: list[Prefix]) -> Iterator[tuple[list[bytes], str]]:
-    """Our chain's rules, in the form that iptables' nft variant gives its own."""
+    """Our chain's rules for pods, in the form that iptables' nft variant gives its own."""
     for pool in pools:
         version = e.ip_version(pool.version, bridge=False) if table.family == INET else b""
         for word, address in (("from", e.source(pool.version)), ("to", e.destination(pool.version))):

@@ -70,6 +70,17 @@ def attributes(buffer: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def listed(buffer: bytes) -> Iterator[bytes]:
+    """The values of a list, whose attributes all have the same type.  ValueError if one is cut short."""
+    offset, end = 0, len(buffer)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(buffer, offset)
+        if length < 4 or offset + length > end:
+            raise ValueError(f"attribute {kind} of {length} bytes at {offset} does not fit into {end}")
+        yield buffer[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
 def messages(buffer: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Type, flags, sequence number and body of each message in a datagram.  ValueError if one is cut short."""
     offset, end = 0, len(buffer)

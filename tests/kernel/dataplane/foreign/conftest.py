@@ -15,18 +15,65 @@ from pathlib import Path
 import pytest
 
 from netloom.dataplane import netns
+from netloom.dataplane.foreign import ForeignFirewalls
+from tests.kernel.dataplane.foreign.iptables import Variant
 
 ENDS = {4: ("10.244.0.2", "192.0.2.9"), 6: ("fd00:10:244::2", "2001:db8::9")}
+NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
+VXLAN = 4789
 Passes = Callable[[int], tuple[bool, bool]]
+TakesIn = Callable[..., bool]
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def iptables(request: pytest.FixtureRequest) -> Variant:
+    return Variant(request.param)
 
 
 @pytest.fixture
-def passes(node: int, pod: int) -> Iterator[Passes]:
-    """By address family: whether a packet gets from the pod to the outside, and whether one gets back in on its own."""
-    away = netns.create()
+def firewalls(node: int) -> Iterator[ForeignFirewalls]:
+    made = ForeignFirewalls()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def away(node: int) -> Iterator[int]:
+    """The world outside, by descriptor."""
+    space = netns.create()
     sysctl("ipv6/conf/default/accept_dad", "0")
+    _connect("up0", space, ("192.0.2.1/24", "2001:db8::1/64"), ("192.0.2.9/24", "2001:db8::9/64"))
+    for one in (node, space):
+        _wait_for_addresses(one)
+    yield space
+    os.close(space)
+
+
+@pytest.fixture
+def takes_in(node: int, away: int) -> TakesIn:
+    """By address family and port: whether the node takes in what somebody outside sends it by UDP.  Neighbours know each other."""
+    macs = [_mac_of(space, device) for space, device in ((node, "up0"), (away, "eth0"))]
+    for space, device, mac, there in (
+        (away, "eth0", macs[0], NODE),
+        (node, "up0", macs[1], {v: e[1] for v, e in ENDS.items()}),
+    ):
+        with netns.entered(space):
+            for address in there.values():
+                subprocess.run(["ip", "neighbour", "replace", address, "lladdr", mac, "dev", device], check=True)
+    return lambda version, port=VXLAN: _arrives(away, ENDS[version][1], node, NODE[version], port)
+
+
+def _mac_of(space: int, device: str) -> str:
+    with netns.entered(space):
+        return subprocess.run(["ip", "-br", "link", "show", device], capture_output=True, text=True, check=True).stdout.split()[
+            2
+        ]
+
+
+@pytest.fixture
+def passes(node: int, pod: int, away: int) -> Passes:
+    """By address family: whether a packet gets from the pod to the outside, and whether one gets back in on its own."""
     _connect("pod0", pod, ("10.244.0.1/24", "fd00:10:244::1/64"), ("10.244.0.2/24", "fd00:10:244::2/64"))
-    _connect("up0", away, ("192.0.2.1/24", "2001:db8::1/64"), ("192.0.2.9/24", "2001:db8::9/64"))
     sysctl("ipv4/ip_forward", "1")
     sysctl("ipv6/conf/all/forwarding", "1")
 
@@ -34,10 +81,9 @@ def passes(node: int, pod: int) -> Iterator[Passes]:
         inside, outside = ENDS[version]
         return _arrives(pod, inside, away, outside, 7000), _arrives(away, outside, pod, inside, 7001)
 
-    for space in (node, pod, away):
+    for space in (node, pod):
         _wait_for_addresses(space)
-    yield both_ways
-    os.close(away)
+    return both_ways
 
 
 def sysctl(path: str, value: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from netloom.dataplane.foreign import ForeignFirewalls
+from netloom.model.desired import Filter
 from tests import daemons
 from tests.kernel.dataplane.foreign.conftest import Passes
 
@@ -27,7 +28,8 @@ PACKAGES = (
     "libgirepository-1.0-1",
     "libglib2.0-0",
 )
-POOLS = [ipaddress.ip_network(text) for text in ("10.244.0.0/24", "fd00:10:244::/64")]
+POOLS = frozenset(ipaddress.ip_network(text) for text in ("10.244.0.0/24", "fd00:10:244::/64"))
+WANT = Filter(pools=POOLS)
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>system</type><listen>unix:path={path}</listen><policy context="default">
@@ -98,10 +100,10 @@ def test_pools_pass_firewalld_before_and_after_a_reload(firewalld: Firewalld, pa
     assert passes(4) == passes(6) == (False, False)
     for act in ("--state", "--reload", "--complete-reload", "--panic-off"):
         firewalld.command(act)
-        outcome = firewalls.reconcile(POOLS)
+        outcome = firewalls.reconcile(WANT)
         assert not outcome.failures
-        assert str(firewalls.reconcile(POOLS)) == "same"
+        assert str(firewalls.reconcile(WANT)) == "same"
         assert passes(4) == passes(6) == (True, True), act
-    firewalls.reconcile([])
+    firewalls.reconcile(Filter())
     assert passes(4) == passes(6) == (False, False)
     assert "NETLOOM" not in subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout

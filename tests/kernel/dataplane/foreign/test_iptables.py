@@ -10,12 +10,12 @@ import pytest
 
 from netloom.dataplane.foreign import ForeignFirewalls
 from netloom.model.addresses import Prefix
+from netloom.model.desired import Filter
 from netloom.reconcile import Outcome
 from tests.kernel.dataplane.foreign.conftest import Passes
+from tests.kernel.dataplane.foreign.iptables import Rule, Variant
 
 POOLS = [ipaddress.ip_network(text) for text in ("10.244.0.0/24", "10.250.0.4/30", "fd00:10:244::/64")]
-Rule = tuple[str, ...]
-PROGRAMS = {4: "iptables", 6: "ip6tables"}
 DOCKER = (
     ("-P", "FORWARD", "DROP"),
     ("-N", "DOCKER-USER"),
@@ -28,46 +28,10 @@ DOCKER = (
 pytestmark = pytest.mark.usefixtures("node")
 
 
-class Variant:
-    """One variant of iptables, both families."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def run(self, *rule: str, version: int = 4) -> str:
-        command = [f"{PROGRAMS[version]}-{self.name}", "-w", *rule]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    def both(self, *rules: Rule) -> None:
-        for version in (4, 6):
-            for rule in rules:
-                self.run(*rule, version=version)
-
-    def listing(self, version: int) -> list[str]:
-        """Without our comments."""
-        lines = self.run("-S", version=version).splitlines()
-        return [
-            line.split(' -m comment --comment "netloom')[0] + line[line.rfind(" -j ") :] if "netloom:" in line else line
-            for line in lines
-        ]
-
-    def jumps(self, version: int) -> list[str]:
-        return [line for line in self.listing(version) if line.endswith("-j NETLOOM-FORWARD")]
-
-
-@pytest.fixture(params=["nft", "legacy"])
-def iptables(request: pytest.FixtureRequest) -> Variant:
-    return Variant(request.param)
-
-
-@pytest.fixture
-def firewalls() -> ForeignFirewalls:
-    return ForeignFirewalls()
-
-
 def reconcile(firewalls: ForeignFirewalls, pools: list[Prefix]) -> Outcome:
     """Both variants."""
-    new, old = firewalls.reconcile(pools), firewalls.reconcile_legacy(pools)
+    want = Filter(pools=frozenset(pools))
+    new, old = firewalls.reconcile(want), firewalls.reconcile_legacy(want)
     return Outcome(new.put + old.put, new.deleted + old.deleted, new.failures + old.failures)
 
 
