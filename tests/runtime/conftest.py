@@ -11,14 +11,14 @@ from tests.residue import Residue, quiet_residue, settled
 from tests.runtime.containerd import V1, V2, Containerd, Version, containerd
 from tests.runtime.cri import Cri
 from tests.runtime.enclosure import Enclosure, enclosure
-from tests.runtime.traces import traces
+from tests.runtime.traces import changes, traces
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _host_stays_as_it_is() -> Iterator[None]:
     before = traces()
     yield
-    assert sorted(traces() ^ before) == []
+    assert changes(before) == []
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,7 @@ def recovers(runtime: Containerd, pod: Pod) -> None:
     again = runtime.cri.run(Pod(pod.name, attempt=1))
     assert len(again.addresses) == 2
     again.remove()
+    runtime.forget_unused()
 
 
 @pytest.mark.parametrize("killed", ORDERS, ids="-".join)

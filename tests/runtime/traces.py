@@ -2,9 +2,9 @@
 
     before = traces()
     ...
-    assert traces() == before
+    assert changes(before) == []
 
-Other tests may run beside: what is looked at is what only runtimes make, and what carries the name of a runtime's machine.
+Other tests may run beside: what is looked at is what only runtimes make, and what names a machine that is still there is not ours.
 """
 
 from __future__ import annotations
@@ -36,12 +36,21 @@ _SHARED = {
     "/tmp": "runc-|storage-run|podman-run|libpod",
 }
 """Of these, what has such a name."""
+_MACHINES = re.compile(r"(?<=/)nl-\w+")
 _PROGRAMS = re.compile(r"containerd|conmon|podman|runc|ctr\Z|netavark")
 _MOUNTS = re.compile(r"containerd|containers|/cni|k8s|overlay|shm ")
 
 
 def traces() -> frozenset[str]:
     return frozenset((*_files(), *_links(), *_cgroups(), *_mounts(), *_processes()))
+
+
+def changes(before: frozenset[str]) -> list[str]:
+    """What has come (+) and gone (-) for good."""
+    now = traces()
+    found = [f"+ {line}" for line in now - before]
+    found += [f"- {line}" for line in before - now if not _MACHINES.search(line)]
+    return sorted(line for line in found if not any(os.path.isdir(f"/tmp/{machine}") for machine in _MACHINES.findall(line)))
 
 
 def _files() -> Iterator[str]:
@@ -73,7 +82,8 @@ def _processes() -> Iterator[str]:
         with suppress(FileNotFoundError, ProcessLookupError):
             name = Path(f"/proc/{pid}/comm").read_text().strip()
             if _PROGRAMS.match(name):
-                yield f"process {pid} {name}"
+                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield f"process {pid} {name} {arguments}"
 
 
 def _mounted(kinds: tuple[str, ...]) -> list[str]:
