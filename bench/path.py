@@ -65,8 +65,8 @@ COMPARISONS = (
     Comparison("pingpong", "routed", "go bridge"),
 )
 
-OWN_HOOKS = {"arp input 0", "bridge prerouting -300", "inet input 0", "inet prerouting -300"}
-"""What is checked that Go's `bridge` does not look at: who sends a packet, and by which tunnel it came."""
+OWN_HOOKS = {"arp input 0", "bridge prerouting -300", "inet input 0", "inet prerouting -300", "inet forward 0"}
+"""What is checked that Go's `bridge` does not look at: who sends a packet, by which tunnel it came, and from which network."""
 
 
 @dataclass(slots=True)
@@ -96,9 +96,9 @@ def contestants(ours: Machine, plain: Machine) -> list[Contestant]:
     docker_like: dict[str, object] = {"bridge": "br0", "isGateway": True, "ipMasq": True, "hairpinMode": True}
     docker_like["ipam"] = ipam | {"dataDir": f"{plain.folder}/host-local"}
     return [
-        Contestant("bridge", NATIVE, {"type": "netloom", "wiring": "bridge", "bridge": "br0"}, ours),
+        Contestant("bridge", NATIVE, {"type": "netloom", "wiring": "bridge", "bridge": "br0", "subnet": SUBNET}, ours),
         Contestant("go bridge", f"{OTHERS}/bridge", docker_like, plain),
-        Contestant("routed", NATIVE, {"type": "netloom"}, ours),
+        Contestant("routed", NATIVE, {"type": "netloom", "pools": ["v4"]}, ours),
     ]
 
 

@@ -295,6 +295,18 @@ ASTRAY = [
     ),
     dropped6("loopback", "an IPv4-mapped target", v6(A6, f"::ffff:{B4}")),
     Lie("the node's IPv6 loopback", f.IPV6, v6(A6, "::1"), None, "bridge loopback"),
+    dropped4("loopback", "TCP to the node's loopback", v4(A4, "127.0.0.1", f.TCP, f.tcp_syn(80, MARK))),
+    dropped4(
+        "source-routed", "TCP by a source route", v4(A4, B4, f.TCP, f.tcp_syn(80, MARK), options=f.source_route(f.LSRR, AWAY4))
+    ),
+    dropped6("loopback", "TCP to an IPv4-mapped target", v6(A6, f"::ffff:{B4}", f.TCP, f.tcp_syn(80, MARK))),
+    dropped6(
+        "source-routed",
+        "TCP behind a routing header",
+        v6(A6, B6, f.ROUTING, f.routing_header(0, f.TCP, AWAY6) + f.tcp_syn(80, MARK)),
+    ),
+    spoofed4("TCP with the other pod's MAC", v4(A4, B4, f.TCP, f.tcp_syn(80, MARK)), mac=MAC_B),
+    spoofed6("IPv6 TCP as the other pod", v6(B6, NODE6, f.TCP, f.tcp_syn(80, MARK))),
 ]
 
 NEIGHBOURS = [

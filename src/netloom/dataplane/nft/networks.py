@@ -1,9 +1,10 @@
 """Networks kept apart: a table of its own, which is there while any network with a pool of its own is.
 
-Networks are known by their bridges, which are elements of sets; a packet that neither comes from nor goes to one is looked up twice
-and goes on.  Of the others
+Networks are known by their bridges, which are elements of sets; a packet that neither comes from nor goes to one is looked up three
+times and goes on.  Of the others
 
-    within the network     accept, whatever way it took: answers of a service, frames that br_netfilter shows here
+    within the network     accept, whatever way it took: answers of a service, frames that br_netfilter shows here.  It comes first,
+                           since on a host that has br_netfilter it is every frame
     internal               drop, from it or to it: only the host, which does not forward, and the network itself are left
     redirected             accept: who publishes a port of a pod has asked for it, also for other networks
     isolated               drop what comes from another network's or the cluster's pod, or goes to one, wherever that is: by address,
@@ -200,10 +201,10 @@ _FROM, _TO = e.load_meta(Meta.IIFNAME), e.load_meta(Meta.OIFNAME)
 
 
 def _rules() -> Iterator[tuple[str, bytes, str]]:
+    within = _FROM + e.load_meta(Meta.OIFNAME, e.REGISTER + 4) + e.in_set(WITHIN.name)
+    yield "forward", within + e.accept(), "within a network"
     for way, word in ((_FROM, "from"), (_TO, "to")):
         yield "forward", way + e.in_set(NETWORKS.name) + e.goto("apart"), f"{word} a network with a pool of its own"
-    within = _FROM + e.load_meta(Meta.OIFNAME, e.REGISTER + 4) + e.in_set(WITHIN.name)
-    yield "apart", within + e.accept(), "within a network"
     for way, word in ((_FROM, "from"), (_TO, "to")):
         yield "apart", way + e.in_set(INTERNAL.name) + e.counted("internal") + e.drop(), f"{word} an internal network"
     yield "apart", e.is_redirected() + e.accept(), "to a published port, and back"
