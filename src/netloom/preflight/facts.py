@@ -36,14 +36,16 @@ def known(fact: Known[T]) -> T:
 
 
 class Chain(NamedTuple):
-    """A chain of nftables.  `hook`: empty, or where it hooks in.  `drops`: by its policy, or by a last rule without a condition.
-    `ours`: of one for forwarding, a rule in it names our interfaces; of one for input, a rule in its table names our tunnels' port."""
+    """A chain of nftables.  `hook`: empty, or where it hooks in.  Of one for forwarding, `drops`: by its policy, or by a last rule
+    without a condition; `ours`: a rule in it names our interfaces.  Of one for input, `closed`: the families in which VXLAN from
+    other nodes is dropped for certain."""
 
     table: TableId
     name: str
     hook: str = ""
     drops: bool = False
     ours: bool = False
+    closed: tuple[int, ...] = ()
 
 
 class Network(NamedTuple):

@@ -9,16 +9,21 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterator
 
+from netloom.dataplane.foreign import legacy_rules
+from netloom.dataplane.foreign.fates import Fate
 from netloom.dataplane.foreign.gate import DOCKER, FORWARD, OWN_CHAIN, gate
 from netloom.dataplane.foreign.tables import TABLES as PASSABLE
 from netloom.dataplane.nft.driver import TABLES as OWN
 from netloom.findings import Finding, Level
 from netloom.model.addresses import Prefix
 from netloom.model.attachments import PREFIX
+from netloom.preflight.addresses import outer
 from netloom.preflight.facts import Chain, Facts, known
 from netloom.preflight.pools import tunnels_wanted
 
 _ANY: tuple[Prefix, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+_FORWARDED = "drops what this host forwards"
+INPUT = "INPUT"
 _START = "systemctl start netloom-agent; without systemd: netloom agent"
 _LEGACY = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 _SWITCHES = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -32,28 +37,28 @@ def forward(facts: Facts) -> Iterator[Finding]:
 
 
 def inbound(facts: Facts) -> Iterator[Finding]:
-    """Packets of tunnels come to the host itself.  What other rules let in cannot be known, so this is never more than a warning."""
-    if not tunnels_wanted(facts) or (facts.cluster and len(facts.cluster.cluster.nodes) == 1):
+    """Packets of tunnels come to the host itself.  What is dropped only from some is somebody's own affair."""
+    address = outer(facts)
+    alone = facts.cluster and len(facts.cluster.cluster.nodes) == 1
+    if address is None or alone or not tunnels_wanted(facts):
         return
     port = facts.settings.vxlan_port
-    message = f"drops what comes to this host, and no rule of it names UDP port {port}, by which other nodes send pods' traffic"
     for chain in known(facts.chains):
-        if chain.hook == "input" and chain.drops and not chain.ours and chain.table not in OWN:
+        if address.version in chain.closed and chain.table not in OWN:
             where = f"{chain.table} {chain.name}"
-            yield Finding(Level.WARNING, message, _letting_in(chain, port), where)
+            if chain.table in PASSABLE:
+                yield _unpassed(facts, where, _tunneled(port))
+            else:
+                message = f"{_tunneled(port)} (repair it also where that table is written down)"
+                yield Finding(Level.PROBLEM, message, f"nft insert rule {where} udp dport {port} accept", where)
     for version, lines in known(facts.legacy).items():
-        if lines and "-P INPUT DROP" in lines and not any(f"port {port}" in line for line in lines):
-            command = f"{_LEGACY[version]} -I INPUT -p udp --dport {port} -j ACCEPT"
-            yield Finding(Level.WARNING, message, command, f"{_LEGACY[version]} INPUT")
+        drops = f"-P {INPUT} DROP" in (lines or ())
+        if lines and version == address.version and legacy_rules.fate(lines, INPUT, port, drops=drops) is Fate.DROPPED:
+            yield _unpassed(facts, f"{_LEGACY[version]} {INPUT}", _tunneled(port))
 
 
-def _letting_in(chain: Chain, port: int) -> str:
-    if chain.table.name == "firewalld":
-        return f"firewall-cmd --permanent --add-port={port}/udp; firewall-cmd --reload"
-    if chain.table in PASSABLE:
-        program = "ip6tables" if str(chain.table).startswith("ip6") else "iptables"
-        return f"{program} -I INPUT -p udp --dport {port} -j ACCEPT"
-    return f"nft insert rule {chain.table} {chain.name} udp dport {port} accept"
+def _tunneled(port: int) -> str:
+    return f"drops what other nodes send through VXLAN, UDP port {port}"
 
 
 def bridged(facts: Facts) -> Iterator[Finding]:
@@ -85,7 +90,7 @@ def _iptables(facts: Facts, chains: Collection[Chain]) -> Iterator[Finding]:
         here = {chain.name: chain.drops for chain in chains if chain.table == table}
         chosen = gate(here, _pools(facts), docker=DOCKER in here)
         if chosen and OWN_CHAIN not in here:
-            yield _unpassed(facts, f"{table} {chosen}")
+            yield _unpassed(facts, f"{table} {chosen}", _FORWARDED)
 
 
 def _legacy(facts: Facts) -> Iterator[Finding]:
@@ -95,15 +100,14 @@ def _legacy(facts: Facts) -> Iterator[Finding]:
             message = f"filters here, and there is no program {name}: the agent can neither see nor pass it"
             yield Finding(Level.PROBLEM, message, "apt-get install iptables", f"iptables' legacy variant, IPv{version}")
         elif f"-P {FORWARD} DROP" in lines and f"-N {OWN_CHAIN}" not in lines:
-            yield _unpassed(facts, f"{name} {FORWARD}")
+            yield _unpassed(facts, f"{name} {FORWARD}", _FORWARDED)
 
 
-def _unpassed(facts: Facts, where: str) -> Finding:
+def _unpassed(facts: Facts, where: str, what: str) -> Finding:
     if facts.agent is not None and facts.agent.blocks:
-        message = "drops what this host forwards, and the agent's passage through it is missing"
-        return Finding(Level.PROBLEM, message, "netloom status; and the agent's log says why", where)
-    message = "drops what this host forwards; the agent will make a passage for pods through it"
-    return Finding(Level.WARNING, message, _START, where)
+        hint = "netloom status; and the agent's log says why"
+        return Finding(Level.PROBLEM, f"{what}, and the agent's passage through it is missing", hint, where)
+    return Finding(Level.WARNING, f"{what}; the agent will make a passage through it", _START, where)
 
 
 def _pools(facts: Facts) -> Collection[Prefix]:

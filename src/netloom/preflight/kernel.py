@@ -8,6 +8,7 @@ from netloom.agent.addressing import choose
 from netloom.errors import ConfigError
 from netloom.findings import Finding, Level
 from netloom.model.host import Uplink
+from netloom.preflight.addresses import own
 from netloom.preflight.facts import Facts, known
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
@@ -39,10 +40,10 @@ def address(facts: Facts) -> Iterator[Finding]:
     except ConfigError as e:
         yield Finding(Level.PROBLEM, str(e), e.hint or "")
         return
-    own = {address.ip for address in choice.addresses}
+    chosen = {address.ip for address in choice.addresses}
     for name, node in facts.cluster.cluster.nodes.items() if facts.cluster else ():
         for other in node.spec.addresses:
-            if name != facts.settings.node_name and other.ip in own:
+            if name != facts.settings.node_name and other.ip in chosen:
                 message = f"node {name} says that {other.ip} is its address, and it is this node's ({choice.reason})"
                 hint = f"if {name} is this machine under an old name: netloom delete node {name}; else set nodeAddresses there"
                 yield Finding(Level.PROBLEM, message, hint)
@@ -74,11 +75,11 @@ def reverse_path(facts: Facts) -> Iterator[Finding]:
         if _effective(facts, uplink.name) != _STRICT:
             continue
         switch = f"net/ipv4/conf/{uplink.name}/rp_filter"
-        own = uplink.name in own_uplinks
-        if own and facts.agent:
+        is_own = uplink.name in own_uplinks
+        if is_own and facts.agent:
             message = f"is {switches.get(switch)} although the agent runs: answers that come by another way are dropped"
             yield Finding(Level.PROBLEM, message, f"sysctl -w {switch}=2", switch)
-        elif not own and len(ways) > 1:
+        elif not is_own and len(ways) > 1:
             message = f"is strict, and there are {len(ways)} ways out: answers that come in by the other one are dropped"
             yield Finding(Level.WARNING, message, f"sysctl -w {switch}=2", switch)
 
@@ -117,9 +118,5 @@ def _effective(facts: Facts, name: str) -> int:
 
 def _own_uplinks(facts: Facts) -> frozenset[str]:
     """Those that hold the node's address."""
-    uplinks = known(facts.uplinks)
-    try:
-        own = {a.ip for a in choose(uplinks, known(facts.default), facts.settings.node_addresses).addresses}
-    except ConfigError:
-        return frozenset()
-    return frozenset(name for name, uplink in uplinks.items() if own & {a.ip for a in uplink.addresses})
+    addresses = {address.ip for address in own(facts)}
+    return frozenset(name for name, uplink in known(facts.uplinks).items() if addresses & {a.ip for a in uplink.addresses})

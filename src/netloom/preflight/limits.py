@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netloom.agent.addressing import choose
 from netloom.calc.encap import vxlan
-from netloom.errors import ConfigError
 from netloom.findings import Finding, Level
 from netloom.model.addresses import IPV6_MTU
 from netloom.model.attachments import Wiring
+from netloom.preflight.addresses import outer
 from netloom.preflight.facts import Facts, known
 from netloom.preflight.pools import tunnels_wanted
 
@@ -23,18 +22,13 @@ _SKEW = 5.0  # seconds
 
 
 def mtu(facts: Facts) -> Iterator[Finding]:
-    uplinks = known(facts.uplinks)
-    try:
-        addresses = choose(uplinks, known(facts.default), facts.settings.node_addresses).addresses
-    except ConfigError:
-        return  # another check says so
-    if not addresses or not tunnels_wanted(facts):
+    address = outer(facts)
+    if address is None or not tunnels_wanted(facts):
         return
-    outer = next((a for a in addresses if a.version == 4), addresses[0])
-    uplink = next((u for u in uplinks.values() if outer.ip in {a.ip for a in u.addresses}), None)
+    uplink = next((u for u in known(facts.uplinks).values() if address.ip in {a.ip for a in u.addresses}), None)
     if uplink is None:
         return
-    room = uplink.mtu - _OVERHEAD[outer.version]
+    room = uplink.mtu - _OVERHEAD[address.version]
     wanted = facts.settings.mtu
     if wanted > room:
         message = f"mtu is {wanted}, and {uplink.name} leaves {room} bytes in a tunnel: larger packets of pods are lost"

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -22,8 +21,10 @@ from netloom.agent.state import AgentState
 from netloom.calc.pods import BRIDGE_MAC
 from netloom.config import Settings
 from netloom.dataplane.foreign import legacy
+from netloom.dataplane.foreign.fates import Fate
+from netloom.dataplane.foreign.rules import Rules
 from netloom.dataplane.netlink import Device, Netlink, devices
-from netloom.dataplane.netlink.wire import AF_INET, AF_INET6, attributes, to_text
+from netloom.dataplane.netlink.wire import AF_INET, AF_INET6, attributes, listed, to_text
 from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.dataplane.nft.objects import BRIDGE, INET, TableId, get_chains, get_rules
 from netloom.datastore import check_target
@@ -56,7 +57,7 @@ _MANAGERS = {
 }
 _LINK_FILES = ("/etc/systemd/network", "/run/systemd/network", "/usr/lib/systemd/network")
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}  # linux/netfilter.h
-_HOLDING_UP = ("input", "forward")
+_FAMILIES = {INET: (4, 6), AF_INET: (4,), AF_INET6: (6,)}
 _HOOKING = (INET, AF_INET, AF_INET6, BRIDGE)
 _ENDS = frozenset((b"immediate\0", b"reject\0"))
 _WITHOUT_CONDITION = _ENDS | {b"counter\0", b"log\0"}
@@ -161,37 +162,28 @@ def _uplinks() -> Mapping[str, Any]:  # Any: read_uplinks' own value
 
 def _chains(port: int) -> tuple[Chain, ...]:
     with closing(Nfnetlink()) as kernel:
-        found = []
-        for _, family, body in kernel.dump(get_chains()):
-            chain = attributes(body)
-            table, name = TableId(family, to_text(chain[1])), to_text(chain[3])
-            number = attributes(chain[4]).get(1, b"") if 4 in chain else b""
-            hook = _HOOKS.get(int.from_bytes(number, "big"), "other") if number and family in _HOOKING else ""
-            if hook not in _HOLDING_UP:
-                found.append(Chain(table, name, hook))
-                continue
-            rules = _rules(kernel, table, name)
-            drops = 5 in chain and int.from_bytes(chain[5], "big") == _NF_DROP
-            if hook == "forward":
-                ours = any(PREFIX.encode() in rule for rule in rules)
-            else:
-                ours = any(_names_port(rule, port) for rule in _rules(kernel, table))
-            found.append(Chain(table, name, hook, drops or bool(rules and _ends_all(rules[-1])), ours))
-        return tuple(found)
+        return tuple(_chain(kernel, family, attributes(body), port) for _, family, body in kernel.dump(get_chains()))
 
 
-def _rules(kernel: Nfnetlink, table: TableId, chain: str | None = None) -> list[bytes]:
-    return [attributes(rule).get(4, b"") for _, _, rule in kernel.dump(get_rules(table, chain))]
-
-
-def _names_port(rule: bytes, port: int) -> bool:
-    """nft compares in network order; iptables' own matches have it in the machine's."""
-    return port.to_bytes(2, "big") in rule or port.to_bytes(2, sys.byteorder) in rule
+def _chain(kernel: Nfnetlink, family: int, chain: Mapping[int, bytes], port: int) -> Chain:
+    table, name = TableId(family, to_text(chain[1])), to_text(chain[3])
+    number = attributes(chain[4]).get(1, b"") if 4 in chain else b""
+    hook = _HOOKS.get(int.from_bytes(number, "big"), "other") if number and family in _HOOKING else ""
+    drops = 5 in chain and int.from_bytes(chain[5], "big") == _NF_DROP
+    if hook == "input":
+        rules = Rules(kernel, table, port)
+        closed = (v for v in _FAMILIES.get(family, ()) if rules.fate(name, v, drops=drops) is Fate.DROPPED)
+        return Chain(table, name, hook, closed=tuple(closed))
+    if hook == "forward":
+        found = [attributes(rule).get(4, b"") for _, _, rule in kernel.dump(get_rules(table, name))]
+        ours = any(PREFIX.encode() in rule for rule in found)
+        return Chain(table, name, hook, drops or bool(found and _ends_all(found[-1])), ours)
+    return Chain(table, name, hook)
 
 
 def _ends_all(expressions: bytes) -> bool:
     """Whether this rule drops or rejects whatever comes to it."""
-    steps = [attributes(step) for step in _listed(expressions)]
+    steps = [attributes(step) for step in listed(expressions)]
     names = {step.get(1, b"") for step in steps}
     if not names or not names <= _WITHOUT_CONDITION:
         return False
@@ -205,17 +197,6 @@ def _verdict(step: Mapping[int, bytes]) -> int | None:
         part = attributes(part).get(kind, b"")
     code = attributes(part).get(1)
     return None if code is None else int.from_bytes(code, "big")
-
-
-def _listed(expressions: bytes) -> Iterator[bytes]:
-    """The elements of a list, which all have the same type."""
-    offset = 0
-    while offset + 4 <= len(expressions):
-        length = int.from_bytes(expressions[offset : offset + 2], "little")
-        if length < 4:
-            return
-        yield expressions[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
 
 
 def _legacy() -> Mapping[int, tuple[str, ...] | None]:

@@ -137,14 +137,6 @@ def table_that_lets_nobody_in(place: Place) -> None:
     )
 
 
-def iptables_that_let_nobody_in(place: Place) -> None:
-    run("iptables-nft -P INPUT DROP")
-
-
-def older_iptables_that_let_nobody_in(place: Place) -> None:
-    run("iptables-legacy -P INPUT DROP")
-
-
 def small_uplink(place: Place) -> None:
     run("ip link set eth0 mtu 1300")
 
@@ -175,9 +167,7 @@ FAULTS: list[tuple[Callable[[Place], None], str, Level]] = [
     (kube_routers_older_chains, "leftovers", Level.WARNING),
     (table_that_drops, "firewalls", Level.PROBLEM),
     (table_whose_last_rule_rejects, "firewalls", Level.PROBLEM),
-    (table_that_lets_nobody_in, "inbound", Level.WARNING),
-    (iptables_that_let_nobody_in, "inbound", Level.WARNING),
-    (older_iptables_that_let_nobody_in, "inbound", Level.WARNING),
+    (table_that_lets_nobody_in, "inbound", Level.PROBLEM),
     (small_uplink, "mtu", Level.WARNING),
     (tiny_uplink, "mtu", Level.PROBLEM),
     (sysctl_file_that_stops_forwarding, "forwarding", Level.WARNING),
@@ -209,6 +199,16 @@ def test_a_process_on_our_port_is_in_our_way(place: Place) -> None:
         listener.bind(("::", 4789))
         [(name, [finding])] = place.found().items()
     assert (name, finding.level) == ("tunnels", Level.PROBLEM)
+    assert place.found() == {}
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_iptables_that_let_nobody_in_are_passed_by_the_agent_and_a_warning_until_then(place: Place, variant: str) -> None:
+    for program in (f"iptables-{variant}", f"ip6tables-{variant}"):
+        run(f"{program} -P INPUT DROP")
+    [(name, [finding])] = place.found().items()  # of the family of the node's address
+    assert (name, finding.level) == ("inbound", Level.WARNING)
+    run(f"iptables-{variant} -A INPUT -p udp --dport 4789 -j ACCEPT")
     assert place.found() == {}
 
 

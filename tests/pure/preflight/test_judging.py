@@ -21,7 +21,7 @@ from tests.pure.cli.samples import CLUSTER, STATE, node, pool
 from tests.pure.preflight.facts import CLEAN, ETH0, ETH1, SWITCHES, found, with_cluster
 
 FORWARD = Chain(TableId(INET, "filter"), "forward", "forward", drops=True)
-INPUT = Chain(TableId(INET, "filter"), "input", "input", drops=True)
+INPUT = Chain(TableId(INET, "filter"), "input", "input", closed=(4,))
 IPTABLES = Chain(TableId(2, "filter"), "FORWARD", "forward", drops=True)
 OUR_NETWORK = Network("/etc/cni/net.d/10-netloom.conflist", "pods", ("netloom",))
 FLANNEL = Network("/etc/cni/net.d/10-flannel.conflist", "cbr0", ("flannel", "portmap"))
@@ -58,11 +58,17 @@ CASES: list[tuple[str, Level, str, dict[str, Any]]] = [
     ("firewalls", Level.WARNING, "the agent will make a passage", {"chains": (IPTABLES,)}),
     ("firewalls", Level.WARNING, "the agent will make a passage", {"legacy": {4: ("-P FORWARD DROP",)}}),
     ("firewalls", Level.PROBLEM, "there is no program ip6tables-legacy", {"legacy": {6: None}}),
-    ("inbound", Level.WARNING, "no rule of it names UDP port 4789", {"chains": (INPUT,)}),
+    ("inbound", Level.PROBLEM, "drops what other nodes send through VXLAN, UDP port 4789", {"chains": (INPUT,)}),
     (
         "inbound",
         Level.WARNING,
-        "no rule of it names UDP port 4789",
+        "the agent will make a passage",
+        {"chains": (INPUT._replace(table=TableId(INET, "firewalld")),)},
+    ),
+    (
+        "inbound",
+        Level.WARNING,
+        "the agent will make a passage",
         {"legacy": {4: ("-P INPUT DROP", "-A INPUT -i lo -j ACCEPT")}},
     ),
     ("networks", Level.WARNING, "gives pods network 'cbr0' (flannel, portmap)", {"networks": (FLANNEL,)}),
@@ -108,7 +114,7 @@ def test_a_fault_is_found_by_its_check_alone(check: str, level: Level, message: 
 
 
 HARMLESS: list[dict[str, Any]] = [
-    {"chains": (FORWARD._replace(drops=False), FORWARD._replace(ours=True), INPUT._replace(ours=True))},
+    {"chains": (FORWARD._replace(drops=False), FORWARD._replace(ours=True), INPUT._replace(closed=(6,)))},
     {"legacy": {4: ("-P INPUT DROP", "-A INPUT -p udp -m udp --dport 4789 -j ACCEPT")}},
     {"chains": (IPTABLES, Chain(TableId(2, "filter"), "NETLOOM-FORWARD"))},
     {"legacy": {4: ("-P FORWARD DROP", "-N NETLOOM-FORWARD")}},
