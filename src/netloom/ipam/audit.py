@@ -102,6 +102,13 @@ def _pools(records: Records) -> Iterator[Finding]:
             )
 
 
+    for pool in pools:
+        spec = pool.spec
+        if spec.network and not records.lives(spec.node):
+            message = f"pool {pool.name} is of network {spec.network} on node {spec.node}, which does not exist"
+            yield Finding(message, hint=f"netloom delete pool {pool.name}; the network's next pod makes it anew, where that is")
+
+
 def _blocks(records: Records) -> Iterator[Finding]:
     pools: list[IPPool] = list(records.cluster.pools.values())
     for block in records.cluster.blocks.values():

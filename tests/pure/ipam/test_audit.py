@@ -143,3 +143,9 @@ def test_repairs_take_nothing_from_the_living_and_leave_nothing_to_repair(claims
     kept = {n for n, owner in claims.items() if owner == "a" or n in living}
     still = {int(claim.cidr.network_address) & 0xFF for b in left.cluster.blocks.values() for claim in b.spec.claims}
     assert still == kept
+
+
+def test_a_network_whose_node_is_gone_is_named() -> None:
+    blue = pool("blue", "172.20.0.0/16", network="blue", node="b")
+    assert findings(node("a"), node("b"), blue) == []
+    assert findings(node("a"), blue) == ["pool blue is of network blue on node b, which does not exist"]
