@@ -25,8 +25,12 @@ _STRICT = 1
 
 
 def features(facts: Facts) -> Iterator[Finding]:
-    """veth, bridge, VXLAN, nftables with the very rules of the agent; for bandwidth: ifb, tbf."""
+    """veth, bridge, VXLAN, nftables with the very rules of the agent; for bandwidth: ifb, tbf.  And whether nft shows these rules."""
     for feature, reason in known(facts.refused).items():
+        if feature == "nft":
+            message = f"the program nft on this host cannot show the agent's rules: {reason}"
+            yield Finding(Level.WARNING, message, "apt-get install nftables; nft --version")
+            continue
         level = Level.WARNING if feature in _LIMITS else Level.PROBLEM
         loading = " ".join(f"modprobe {module};" for module in _MODULES[feature].split()).rstrip(";")
         yield Finding(level, f"this kernel ({facts.release}) refuses what {feature} takes: {reason}", loading)

@@ -282,3 +282,13 @@ def test_a_kernel_that_lacks_something_is_asked_and_says_so(place: Place, monkey
     [(name, [finding])] = place.found().items()
     assert (name, finding.level) == ("kernel", Level.PROBLEM)
     assert "refuses what bridge takes: " in finding.message
+
+
+def test_an_nft_that_cannot_read_our_rules_is_named(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is too old does it."""
+    (tmp_path / "nft").write_text("#!/bin/sh\necho 'netlink: Error: unknown expression type' >&2\nexit 1\n", encoding="ascii")
+    (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    [(name, [finding])] = place.found().items()
+    assert (name, finding.level) == ("kernel", Level.WARNING)
+    assert "unknown expression type" in finding.message

@@ -45,6 +45,7 @@ def test_a_clean_node_of_a_cluster_raises_none_either() -> None:
 CASES: list[tuple[str, Level, str, dict[str, Any]]] = [
     ("kernel", Level.PROBLEM, "refuses what vxlan takes: no", {"refused": {"vxlan": "no"}}),
     ("kernel", Level.WARNING, "refuses what ifb takes: no", {"refused": {"ifb": "no"}}),
+    ("kernel", Level.WARNING, "the program nft on this host cannot show", {"refused": {"nft": "syntax error"}}),
     ("address", Level.PROBLEM, "which address should other nodes use?", {"uplinks": {}, "default": ()}),
     ("forwarding", Level.PROBLEM, "is read-only", {"read_only": True}),
     (
