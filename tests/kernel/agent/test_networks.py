@@ -263,6 +263,26 @@ def test_a_pool_that_becomes_internal_is_closed_at_once(place: Place) -> None:
     assert place.delete("closing", config).ok
 
 
+def test_a_network_may_be_of_ipv6_alone(place: Place) -> None:
+    config = BLUE | {"name": "six", "bridge": "six0", "subnet": "fd00:30::/64", "gateway": "fd00:30::ff"}
+    assert place.add("six-1", config).addresses == ["fd00:30::1/64"]
+    assert place.add("six-2", config).ok
+    inside = place.pods["six-1"].netns
+    assert reaches(inside, "fd00:30::2") and reaches(inside, "fd00:30::ff")
+    assert seen_source(inside, place.machine.outside, OUTSIDE[1]) == str(ADDRESSES[1].ip)
+    assert place.delete("six-1", config).ok and place.delete("six-2", config).ok
+
+
+def test_a_network_that_is_full_says_so(place: Place) -> None:
+    config = BLUE | {"name": "tiny", "bridge": "tiny0", "subnet": "192.0.2.4/30"}
+    assert place.add("tiny-1", config).addresses == ["192.0.2.6/30"]
+    full = place.add("tiny-2", config)
+    assert full.error == 101 and "pool tiny (192.0.2.4/30)" in full.document["msg"]
+    assert place.delete("tiny-1", config).ok
+    assert place.add("tiny-3", config).addresses == ["192.0.2.6/30"]
+    assert place.delete("tiny-3", config).ok
+
+
 # refusals, after which the host is as it was
 
 
