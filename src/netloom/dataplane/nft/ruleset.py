@@ -164,7 +164,12 @@ def _dropped(counter: str) -> bytes:
 
 def _from_pods(table: TableId) -> bytes:
     """It comes from an interface of ours that is a pod's."""
-    return e.from_interface(PREFIX) + e.load_meta(Meta.IIFNAME) + e.in_set(OWN_LINKS[table].name, invert=True)
+    return e.from_interface(PREFIX) + _from_no_own_link(table)
+
+
+def _from_no_own_link(table: TableId) -> bytes:
+    """The same, where it is known to be one of ours."""
+    return e.load_meta(Meta.IIFNAME) + e.in_set(OWN_LINKS[table].name, invert=True)
 
 
 def _is_sender(sources: Set, mac: Place, address: Place) -> bytes:
@@ -175,7 +180,7 @@ def _is_sender(sources: Set, mac: Place, address: Place) -> bytes:
 
 def _from_routed_pods() -> Iterator[Rule]:
     yield Rule("prerouting", e.from_interface(PREFIX, invert=True) + e.accept(), "neither from a pod nor out of a tunnel")
-    yield Rule("prerouting", _from_pods(INET_TABLE) + e.goto("from-pod"), "all that comes from a pod")
+    yield Rule("prerouting", _from_no_own_link(INET_TABLE) + e.goto("from-pod"), "all that comes from a pod")
     for version, blocks in BLOCKS.items():
         ours = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(blocks.name)
         yield Rule("prerouting", e.from_exactly(TUNNEL) + ours + _dropped("vxlan"), "a pod of this node, out of a tunnel")
@@ -209,7 +214,7 @@ def _plain(table: TableId, chain: str) -> Iterator[Rule]:
         own = _is_sender(sources, _FRAME_MAC, _SOURCE[version])
         for protocol, what, port in ((_TCP, "TCP", b""), (_UDP, "UDP", no_tunnel)):
             directly = elsewhere if version == 4 else e.load(*_NEXT_HEADER) + e.equals(bytes((protocol,)))
-            steps = frame + bare[version] + e.protocol(protocol) + directly + port + own
+            steps = e.protocol(protocol) + frame + bare[version] + directly + port + own
             yield Rule(chain, steps + e.accept(), f"a pod's own {what} without options")
 
 

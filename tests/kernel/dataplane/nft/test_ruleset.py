@@ -62,5 +62,6 @@ def test_the_empty_filter_is_closed() -> None:
     Nft().reconcile(Filter())
     rules = listing()
     assert rules.count("policy accept") == rules.count(" hook ")
-    assert 'iifname "loom*" iifname != @own-links goto from-pod' in rules
+    assert 'iifname != "loom*" accept' in rules
+    assert "iifname != @own-links goto from-pod" in rules
     assert 'counter name "spoofed" drop comment "any other source"' in rules
