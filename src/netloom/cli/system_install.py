@@ -89,6 +89,7 @@ def install(
 
     tree = Tree(root)
     _require_root(tree, dry_run)
+    _hold(tree, dry_run)
     layout = _layout(tree, cni_bin_dir, cni_conf_dir, cni_version, network_name, wiring, program, machine)
     installation = Installation(tree, files(layout), conflist(layout), force=force)
     managed = tree.is_host and services.running()
@@ -137,6 +138,7 @@ def uninstall(context: Context, *, dry_run: bool, root: str, purge: bool, force:
 
     tree = Tree(root)
     _require_root(tree, dry_run)
+    _hold(tree, dry_run)
     removing = Removing(tree, dry=dry_run)
     managed = tree.is_host and services.running()
     if tree.is_host and not force:
@@ -230,6 +232,12 @@ def _unit() -> str:
 def _require_root(tree: Tree, dry_run: bool) -> None:
     if tree.is_host and not dry_run and os.geteuid() != 0:
         raise ConfigError("what is put on a host is root's", hint=f"sudo {click.get_current_context().command_path}")
+
+
+def _hold(tree: Tree, dry_run: bool) -> None:
+    """Two at once would each forget what the other has put.  Until the command ends."""
+    if not dry_run:
+        click.get_current_context().with_resource(tree.held())
 
 
 def _serve(context: Context, dry_run: bool) -> None:

@@ -8,6 +8,7 @@ when it is absolute; `..` never leads above it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections import deque
@@ -40,6 +41,20 @@ class Tree:
     @property
     def is_host(self) -> bool:
         return self.root == "/"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For one process at a time; nothing is left of it.  Raises ConfigError: another one is at work."""
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                hint = "wait for it, and look what it has done: netloom system install --dry-run"
+                raise ConfigError("another install or uninstall is at work", where=self.root, hint=hint) from e
+            yield
+        finally:
+            os.close(fd)
 
     def look(self, path: str) -> Found | None:
         """What is at this place; None where nothing is."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from netloom.agent.state import AgentState
+from netloom.footprint.tree import Tree
 from tests.pure.cli.conftest import Run
 
 IMAGE = ("--without-agent",)
@@ -120,3 +121,12 @@ def test_where_nothing_was_installed_uninstall_says_so(run: Run, image: Path) ->
 
 def test_an_agent_of_this_host_does_not_answer_for_an_image(run: Run, agent: AgentState, image: Path) -> None:
     assert run("system", "install", "--root", str(image)).exit_code == 3
+
+
+def test_two_at_once_do_not_get_in_each_others_way(run: Run, image: Path) -> None:
+    with Tree(str(image)).held():
+        result = run("system", "install", "--root", str(image), *IMAGE)
+        assert run("system", "install", "--root", str(image), *IMAGE, "--dry-run").exit_code == 0
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (2, f"error: {image}: another install or uninstall is at work")
+    assert below(image) == ["etc"]
+    assert run("system", "install", "--root", str(image), *IMAGE).exit_code == 0
