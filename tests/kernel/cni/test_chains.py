@@ -27,6 +27,7 @@ BANDWIDTH: Plugin = (f"{OTHERS}/bandwidth", {"type": "bandwidth", "capabilities"
 FIREWALL: Plugin = (f"{OTHERS}/firewall", {"type": "firewall", "backend": "iptables"})
 LOOPBACK: Plugin = (f"{OTHERS}/loopback", {"type": "loopback"})
 LIMITED: Document = {"capabilities": {"bandwidth": True}}
+PUBLISHING: Document = {"capabilities": {"portMappings": True}}
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 RATES = {"bandwidth": {"ingressRate": 1_000_000, "ingressBurst": 100_000, "egressRate": 1_000_000, "egressBurst": 100_000}}
 VERSIONS = ("0.4.0", "1.0.0")
@@ -86,6 +87,22 @@ def sandbox(machine: Machine) -> Iterator[Sandbox]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_portmap_leads_the_hosts_port_to_the_pod(machine: Machine, sandbox: Sandbox, version: str, wiring: str) -> None:
     with chained(machine, sandbox, [PORTMAP], version, wiring, PORTS), answering(sandbox, 80):
+        assert asked(machine.outside, "192.168.77.1", 8080) == b"pod"
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["ours alone", "both"])
+def test_the_port_is_ours_where_we_have_the_capability(machine: Machine, sandbox: Sandbox, both: bool) -> None:
+    """Of two that lead it to the same pod ours comes first, and neither minds."""
+    behind = PORTMAP if both else (PORTMAP[0], {"type": "portmap"})
+    with chained(machine, sandbox, [behind], "1.0.0", "bridge", PORTS, more=PUBLISHING), answering(sandbox, 80):
+        assert "tcp . 8080 : 10.244." in shown("nft list map inet netloom-ports any4")
+        assert asked(machine.outside, "192.168.77.1", 8080) == b"pod"
+
+
+def test_the_port_is_ours_where_portmap_stands_before_us(machine: Machine, sandbox: Sandbox) -> None:
+    """It leads the port to the addresses that it was told of, which are the sandbox's loopback; ours comes first all the same."""
+    before = [LOOPBACK, PORTMAP]
+    with chained(machine, sandbox, [], "1.0.0", "routed", PORTS, before=before, more=PUBLISHING), answering(sandbox, 80):
         assert asked(machine.outside, "192.168.77.1", 8080) == b"pod"
 
 

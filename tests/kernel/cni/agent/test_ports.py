@@ -450,6 +450,22 @@ def test_a_thousand_ports_of_one_pod(runtime: Runtime, machine: Machine, sandbox
             assert asked(machine.outside, HOST4, number) == f"pod {OUTSIDE4}"
 
 
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_a_firewall_that_drops_what_is_forwarded_lets_it_through(
+    runtime: Runtime, machine: Machine, sandbox: Sandbox, wiring: str
+) -> None:
+    drops = "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }"
+    with netns.entered(machine.netns):
+        subprocess.run(["nft", "-f", "-"], input=drops, text=True, check=True)
+    try:
+        with attached(runtime, sandbox, publishing(port(8080), wiring=wiring)), answering(sandbox.netns):
+            assert eventually(lambda: asked(machine.outside, HOST4, 8080) == f"pod {OUTSIDE4}")
+            assert asked(machine.netns, "127.0.0.1", 8080)
+            assert asked(sandbox.netns, HOST4, 8080)
+    finally:
+        nft(machine, "delete table ip filter")
+
+
 def test_who_publishes_nothing_has_no_chain_for_it(runtime: Runtime, machine: Machine, sandbox: Sandbox) -> None:
     with attached(runtime, sandbox, publishing(port(0))):
         assert "netloom-ports" not in nft(machine, "list tables")
