@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address, ip_network
@@ -474,6 +475,26 @@ def test_a_lost_journal_is_rebuilt_with_the_networks_in_it(place: Place) -> None
         "ips": [{"address": a, "interface": 0} for a in addresses(place.pods["inner-1"].netns, "eth0")],
     }
     assert runtime("CHECK", place.pods["inner-1"], INNER, result=result).ok
+
+
+def test_an_agent_that_is_killed_while_it_makes_a_network_makes_it_the_next_time(place: Place) -> None:
+    runtime = Runtime(place.machine.run_dir, NATIVE)
+    for turn, delay in enumerate((0.002, 0.01, 0.02, 0.035, 0.06)):
+        subnets = [f"10.{100 + turn}.0.0/16", f"fd00:{100 + turn}::/64"]
+        config = BLUE | {"name": f"cut-{turn}", "bridge": "loom.cut0", "subnet": subnets}
+        with place.machine.sandbox() as first, place.machine.sandbox() as second:
+            process = runtime.begin("ADD", first, config)
+            time.sleep(delay)
+            place.machine.end(signal.SIGKILL)
+            finish(process)
+            place.machine.start()
+            assert runtime("DEL", first, config).ok
+            answer = runtime("ADD", second, config)
+            assert answer.addresses[0].startswith(f"10.{100 + turn}.0."), answer
+            assert {f"cut-{turn}", f"cut-{turn}-v6"} <= pools(place)
+            assert reaches(second.netns, f"10.{100 + turn}.0.1")
+            assert runtime("DEL", second, config).ok
+    assert not reaches(place.pods["blue-1"].netns, place.addresses["red-1"][0])
 
 
 def test_two_agents_on_one_datastore_make_a_network_once(place: Place) -> None:
