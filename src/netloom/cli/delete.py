@@ -17,6 +17,7 @@ from netloom.cli.printing import clean
 from netloom.datastore import Datastore, Listing
 from netloom.errors import ConfigError, NetloomError, NotFound
 from netloom.model import admission
+from netloom.model.resources import Endpoint
 from netloom.model.snapshot import Snapshot
 
 Key = tuple[str, str]
@@ -78,7 +79,8 @@ def _wanted(kind: str | None, names: tuple[str, ...], sources: tuple[str, ...], 
 def _admit(wanted: list[Key], listing: Listing) -> None:
     existing = Snapshot.of(listing.revision, (s.resource for s in listing.items))
     removed = [s.resource for s in listing.items if (s.resource.kind, s.resource.key) in wanted]
-    problems = admission.check_deletion(existing, removed)
+    endpoints = [s.resource for s in listing.items if isinstance(s.resource, Endpoint)]
+    problems = admission.check_deletion(existing, removed, endpoints)
     if problems:
         reasons = [NetloomError(f"{_subject((p.resource.kind, p.resource.key))}: {p.message}", hint=p.hint) for p in problems]
         raise ExceptionGroup("nothing was deleted; try again without what is refused", reasons)

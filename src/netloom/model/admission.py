@@ -6,7 +6,7 @@ write about themselves is theirs.  The same rules serve `netloom apply` and `net
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from netloom.model.addresses import contains
@@ -41,11 +41,15 @@ def check_against(existing: Snapshot, new: Iterable[AnyResource]) -> tuple[Probl
     return tuple(problems)
 
 
-def check_deletion(existing: Snapshot, removed: Iterable[AnyResource]) -> tuple[Problem, ...]:
-    """What stands against deleting `removed`."""
+def check_deletion(
+    existing: Snapshot, removed: Iterable[AnyResource], endpoints: Collection[Endpoint] = ()
+) -> tuple[Problem, ...]:
+    """What stands against deleting `removed`.  Blocks of a network's own pool are its node's affair: without pods it goes."""
     problems = []
     for resource in removed:
         match resource:
+            case IPPool() if resource.spec.network:
+                problems += _inhabited(resource, endpoints)
             case IPPool() if claimed := _claimed(resource, existing):
                 message = f"{len(claimed)} of its blocks are claimed by nodes ({_nodes(claimed)})"
                 hint = "write `disabled: true`; delete it when its pods are gone (netloom ipam show --blocks)"
@@ -53,6 +57,17 @@ def check_deletion(existing: Snapshot, removed: Iterable[AnyResource]) -> tuple[
             case IPBlock() | Endpoint():
                 problems.append(_of_nodes(resource))
     return tuple(problems)
+
+
+def _inhabited(pool: IPPool, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    version, cidr = pool.spec.cidr.version, pool.spec.cidr
+    pods = [e for e in endpoints if any(a.version == version and a in cidr for a in e.spec.addresses)]
+    if pods:
+        names = ", ".join(f"{e.metadata.namespace}/{e.spec.pod or e.spec.container_id}" for e in pods[:3])
+        more = f" and {len(pods) - 3} more" if len(pods) > 3 else ""
+        yield Problem(
+            pool, "", f"pods of network {pool.spec.network} have its addresses ({names}{more})", "take its pods away first"
+        )
 
 
 def _overlaps(pools: dict[str, IPPool], new: dict[str, IPPool]) -> Iterator[Problem]:

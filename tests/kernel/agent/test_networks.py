@@ -415,6 +415,16 @@ def test_when_the_last_pod_has_gone_its_bridge_holds_no_address_and_the_next_one
     eventually(lambda: "brief0" not in place.run("nft list table inet netloom-networks"))
 
 
+def test_a_network_that_was_deleted_comes_again_with_another_subnet(place: Place) -> None:
+    config = BLUE | {"name": "again", "bridge": "loom.again", "subnet": "172.31.0.0/17"}
+    for number, subnet in enumerate(("172.31.0.0/17", "172.31.0.0/17", "172.31.0.0/24", "172.31.0.64/28"), 1):
+        assert place.add(f"again-{number}", config | {"subnet": subnet}).ok
+        assert reaches(place.pods[f"again-{number}"].netns, str(ip_network(subnet)[1]))
+        assert place.delete(f"again-{number}", config).ok
+        place.store.delete("IPPool", "again")
+        eventually(lambda: "again" not in place.run("nft list table inet netloom-networks"))
+
+
 def test_what_others_change_of_it_is_repaired(place: Place) -> None:
     place.run("ip address del 172.20.0.1/16 dev blue0")
     eventually(lambda: addresses(place.machine.netns, "blue0")[:1] == ["172.20.0.1/16"])

@@ -8,7 +8,7 @@ import pytest
 
 from netloom.datastore.sqlite import SqliteDatastore
 from tests.pure.cli.conftest import Run, fill
-from tests.pure.cli.samples import pool
+from tests.pure.cli.samples import block, endpoint, pool
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,20 @@ def test_a_pool_in_use_is_a_clear_no(run: Run, cluster: SqliteDatastore) -> None
         "error: ippool/default: 2 of its blocks are claimed by nodes (a, b)\nhint: write `disabled: true`"
     )
     assert cluster.get("IPPool", "default")
+
+
+def test_a_network_goes_when_its_pods_are_gone(run: Run, cluster: SqliteDatastore) -> None:
+    """Its node holds a block of it for a while; a network is no more than its pods."""
+    blue = pool("blue", "172.20.0.0/16", network="blue", node="a")
+    pod = endpoint("db", "shop", "a", "172.20.0.7")
+    fill(cluster, (blue, block("172.20.0.0/26", "a"), pod))
+    result = run("delete", "pool", "blue", "--yes")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "error: ippool/blue: pods of network blue have its addresses (shop/db)\nhint: take its pods"
+    )
+    cluster.delete("Endpoint", pod.key)
+    assert run("delete", "pool", "blue", "--yes").stdout == "ippool/blue deleted\n"
 
 
 def test_an_unused_pool_goes(run: Run, cluster: SqliteDatastore) -> None:
