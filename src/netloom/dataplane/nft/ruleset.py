@@ -97,6 +97,7 @@ _SOURCE: dict[int, Place] = {4: (Header.NETWORK, 12, 4), 6: (Header.NETWORK, 8, 
 _TARGET: Place = (Header.TRANSPORT, 8, 16)
 _DESTINATION_PORT: Place = (Header.TRANSPORT, 2, 2)
 _VERSION_AND_LENGTH: Place = (Header.NETWORK, 0, 1)
+_DESTINATION_CLASS: Place = (Header.NETWORK, 16, 1)
 _NEXT_HEADER: Place = (Header.NETWORK, 6, 1)
 _DESTINATION_NETWORK: Place = (Header.NETWORK, 24, 8)
 
@@ -191,8 +192,9 @@ def _from_bridged_pods() -> Iterator[Rule]:
     sources = SOURCES[BRIDGE_TABLE][4]
     honest = arp + e.load(Header.NETWORK, 0, 6) + e.equals(_ARP_ETHERNET_IPV4)
     honest += _is_sender(sources, _FRAME_MAC, _ARP_ADDRESS) + _is_sender(sources, _ARP_MAC, _ARP_ADDRESS)
-    yield Rule("prerouting", e.from_interface(PREFIX) + e.goto("frame"), "all that comes from a port of a pod")
-    yield from _plain(BRIDGE_TABLE, "frame")
+    yield Rule("prerouting", e.from_interface(PREFIX, invert=True) + e.accept(), "not from a port of a pod")
+    yield from _plain(BRIDGE_TABLE, "prerouting")
+    yield Rule("prerouting", e.goto("frame"), "all else that comes from a port of a pod")
     yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV4) + e.goto("from-pod"), "IPv4")
     yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV6) + e.goto("from-pod"), "IPv6")
     yield Rule("frame", honest + e.accept(), "ARP of a pod for itself")
@@ -207,7 +209,7 @@ def _plain(table: TableId, chain: str) -> Iterator[Rule]:
         4: e.load(*_VERSION_AND_LENGTH) + e.equals(b"\x45"),
         6: e.load(*_DESTINATION_NETWORK) + e.equals(bytes(8), invert=True),
     }
-    elsewhere = e.destination(4) + e.within(ipaddress.IPv4Network("127.0.0.0/8"), invert=True)
+    elsewhere = e.load(*_DESTINATION_CLASS) + e.equals(b"\x7f", invert=True)
     no_tunnel = e.load(*_DESTINATION_PORT) + e.in_set(TUNNEL_PORTS[table].name, invert=True)
     for version, sources in SOURCES[table].items():
         frame = e.ip_version(version, bridge=True) if table is BRIDGE_TABLE else e.ethernet_frame(version)
