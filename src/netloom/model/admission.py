@@ -45,7 +45,7 @@ def check_deletion(
     existing: Snapshot, removed: Iterable[AnyResource], endpoints: Collection[Endpoint] = ()
 ) -> tuple[Problem, ...]:
     """What stands against deleting `removed`.  Blocks of a network's own pool are its node's affair: without pods it goes."""
-    problems = []
+    problems: list[Problem] = []
     for resource in removed:
         match resource:
             case IPPool() if resource.spec.network:
