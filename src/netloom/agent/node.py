@@ -299,7 +299,7 @@ class Agent:
 
     async def _pass_firewalls(self) -> None:
         if self._snapshot.complete:
-            if (outcome := self._passes.pass_firewalls()).put + outcome.deleted:
+            if (outcome := self._passes.reconciler.passages(self._passes.desired)).put + outcome.deleted:
                 log.info("passages through other firewalls %s", outcome)
             self._begin_legacy()
 
@@ -309,9 +309,11 @@ class Agent:
             self._begin("iptables-legacy", self._pass_legacy())
 
     async def _pass_legacy(self) -> None:
-        """In a thread, for it may wait for others' lock longer than anybody waits for the loop."""
+        """In a thread, for it may wait for others' lock longer than anybody waits for the loop, or read long rulesets."""
+        reconciler, desired = self._passes.reconciler, self._passes.desired
         try:
-            outcome = await self._loop.run_in_executor(None, self._passes.reconciler.legacy_passages, self._passes.desired)
+            self._troubles.report("VXLAN", *await self._loop.run_in_executor(None, reconciler.obstacles, desired))
+            outcome = await self._loop.run_in_executor(None, reconciler.legacy_passages, desired)
         finally:
             self._passing_legacy = False
         if outcome.put:

@@ -30,7 +30,6 @@ from netloom.model.attachments import PREFIX, Attachment, State
 from netloom.model.desired import Desired
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
-from netloom.reconcile import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +113,6 @@ class Passes:
         self._passed(done)
         self._busy = time.perf_counter() - start
 
-    def pass_firewalls(self) -> Outcome:
-        """Between passes: others change their rules without a word."""
-        done = self.reconciler.passages(self.desired)
-        self._troubles.report("VXLAN", *self.reconciler.obstacles)
-        return done
-
     def rules_changed(self) -> bool:
         """Whether others changed our tables, or those that pods' traffic has to pass.  What they do in theirs is no news."""
         found = False
@@ -144,7 +137,6 @@ class Passes:
         if done.changed:
             log.info("%s", done)
         self._troubles.report("kernel", *map(str, done.failures))
-        self._troubles.report("VXLAN", *self.reconciler.obstacles)
         return done
 
     def _try_again(self) -> None:

@@ -106,10 +106,9 @@ class Reconciler:
         """Through those that take seconds: no part of a pass, and for another thread."""
         return self._foreign.reconcile_legacy(desired.filter) if self._guarded else Outcome()
 
-    @property
-    def obstacles(self) -> tuple[str, ...]:
-        """What holds other nodes' tunnels up where no passage can be made, in words."""
-        return self._foreign.obstacles
+    def obstacles(self, desired: Desired) -> tuple[str, ...]:
+        """What holds other nodes' tunnels up where no passage is made, in words; for the same thread."""
+        return self._foreign.obstacles(desired.filter)
 
     def _table(self, name: str, desired: Desired, named: dict[str, str], *, complete: bool) -> Outcome:
         if name == "filter":

@@ -24,10 +24,17 @@ That program waits for a lock which others hold for seconds, so it is for anothe
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from netloom.dataplane.foreign import legacy
+from netloom.dataplane.foreign.obstacles import find
 from netloom.dataplane.foreign.tables import Tables
 from netloom.model.desired import Filter
 from netloom.reconcile import Outcome
+
+_REST: Final = 50
+"""Times that a look for obstacles took, until the next one."""
 
 
 class ForeignFirewalls:
@@ -37,14 +44,11 @@ class ForeignFirewalls:
 
     def __init__(self) -> None:
         self._tables = Tables()
+        self._obstacles: tuple[str, ...] = ()
+        self._look_again = 0.0
 
     def close(self) -> None:
         self._tables.close()
-
-    @property
-    def obstacles(self) -> tuple[str, ...]:
-        """What stood in the way at the last `reconcile` where no passage can be made: a sentence each, with the command to run."""
-        return self._tables.obstacles
 
     def reconcile(self, want: Filter) -> Outcome:
         """The passages through nftables that `want` needs; for one thread at a time."""
@@ -53,3 +57,12 @@ class ForeignFirewalls:
     def reconcile_legacy(self, want: Filter) -> Outcome:
         """Those through iptables' legacy variant; may take seconds.  For one thread at a time, any one of this namespace."""
         return legacy.reconcile(want)
+
+    def obstacles(self, want: Filter) -> tuple[str, ...]:
+        """What drops other nodes' tunnels where no passage is made: a sentence each, with the command to type.  Like the former; a
+        look that took long is not repeated soon."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._obstacles = tuple(find(want))
+            self._look_again = now + _REST * (time.monotonic() - now)
+        return self._obstacles

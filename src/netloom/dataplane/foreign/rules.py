@@ -66,7 +66,7 @@ class Rules:
 
     def __init__(self, kernel: Nfnetlink, table: TableId, port: int) -> None:
         self._kernel, self._table, self._port = kernel, table, struct.pack(">H", port)
-        self._raw: dict[str, list[list[Attributes]]] = {}
+        self._raw: dict[str, list[bytes]] = {}
         self._flags: dict[str, int] | None = None
         self._sets: dict[str, _Elements] = {}
 
@@ -81,17 +81,18 @@ class Rules:
 
         return fate_in(chain, rules, drops=drops)
 
-    def _expressions(self, chain: str) -> list[list[Attributes]]:
+    def _expressions(self, chain: str) -> list[bytes]:
+        """Of each rule."""
         if chain not in self._raw:
-            bodies = [attributes(body) for _, _, body in self._kernel.dump(get_rules(self._table, chain))]
-            self._raw[chain] = [[attributes(step) for step in listed(body.get(4, b""))] for body in bodies]
+            bodies = self._kernel.dump(get_rules(self._table, chain))
+            self._raw[chain] = [attributes(body).get(4, b"") for _, _, body in bodies]
         return self._raw[chain]
 
-    def _rule(self, expressions: list[Attributes], version: int) -> Rule | None:
+    def _rule(self, expressions: bytes, version: int) -> Rule | None:
         """None: it does not apply, or decides nothing."""
         certain = True
         registers: dict[int, Value] = {}
-        for expression in expressions:
+        for expression in map(attributes, listed(expressions)):
             name, data = to_text(expression.get(1, b"")), attributes(expression.get(2, b""))
             if name == "lookup" and 3 in data and _register(data, 3) == _VERDICT_REGISTER:
                 return self._mapped(data, registers, certain=certain)

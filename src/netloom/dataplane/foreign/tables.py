@@ -3,16 +3,14 @@
 Rules of ours are known by their comment, and a jump to our chain by the chain's name in it, because iptables-save and
 iptables-restore bring rules back without our comments.  For the same reason no rule of ours looks anything up in a set: iptables
 shows, saves and restores such a rule without that condition.
-
-Through a table that somebody wrote for nft itself no passage is made, for nobody can know what it means to keep out.  Where such
-a one drops what other nodes send through VXLAN, it is an obstacle, and told.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from netloom.dataplane.foreign.fates import Fate
@@ -20,7 +18,6 @@ from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, INPUT_GATES, 
 from netloom.dataplane.foreign.rules import Rules
 from netloom.dataplane.netlink.wire import AF_INET, AF_INET6, attributes, to_text
 from netloom.dataplane.nft import expressions as e
-from netloom.dataplane.nft.driver import TABLES as OWN_TABLES
 from netloom.dataplane.nft.nfnetlink import Message, Nfnetlink
 from netloom.dataplane.nft.objects import (
     INET,
@@ -42,7 +39,7 @@ from netloom.reconcile import Outcome
 _VERSIONS: Final = {TableId(AF_INET, "filter"): (4,), TableId(AF_INET6, "filter"): (6,), TableId(INET, "firewalld"): (4, 6)}
 TABLES: Final = frozenset(_VERSIONS)
 """Where other firewalls in nftables would hold pods' traffic up."""
-_FAMILIES: Final = {INET: (4, 6), AF_INET: (4,), AF_INET6: (6,)}
+FAMILIES: Final = {INET: (4, 6), AF_INET: (4,), AF_INET6: (6,)}
 _DROP = 0
 _INPUT = 1  # NF_INET_LOCAL_IN
 _UDP = 17
@@ -50,14 +47,14 @@ _PORT_OFFSET = 2
 _JUMP_COMMENTS: Final = {OWN_CHAIN: "netloom: traffic of pods", OWN_INPUT: "netloom: tunnels of nodes"}
 
 
-class _Chain(NamedTuple):
+class Chain(NamedTuple):
     """`input`: it hooks in where the node takes packets for itself."""
 
     drops: bool
     input: bool
 
 
-_Chains = Mapping[str, _Chain]
+_Chains = Mapping[str, Chain]
 _Accepts = list[tuple[list[bytes], str]]
 
 
@@ -71,12 +68,21 @@ class _Rule(NamedTuple):
         return chain.encode() + b"\0" in self.steps
 
 
-class Tables:
-    """`obstacles`: what the last pass found in the way of other nodes' VXLAN where no passage can be made, in words."""
+def read_chains(kernel: Nfnetlink) -> dict[TableId, dict[str, Chain]]:
+    """Of all tables, by name."""
+    found: dict[TableId, dict[str, Chain]] = {}
+    for _, family, body in kernel.dump(get_chains()):
+        chain = attributes(body)
+        drops = 5 in chain and int.from_bytes(chain[5], "big") == _DROP
+        hook = int.from_bytes(attributes(chain[4]).get(1, b""), "big") if 4 in chain else None
+        takes_in = family in FAMILIES and hook == _INPUT
+        found.setdefault(TableId(family, to_text(chain[1])), {})[to_text(chain[3])] = Chain(drops, takes_in)
+    return found
 
+
+class Tables:
     def __init__(self) -> None:
         self._kernel = Nfnetlink()
-        self.obstacles: tuple[str, ...] = ()
 
     def close(self) -> None:
         self._kernel.close()
@@ -84,7 +90,7 @@ class Tables:
     def reconcile(self, want: Filter) -> Outcome:
         put = deleted = 0
         failures = []
-        found, families = self._chains(), tunnels(want)
+        found, families = read_chains(self._kernel), tunnels(want)
         for table, versions in _VERSIONS.items():
             if table not in found:
                 continue
@@ -93,10 +99,9 @@ class Tables:
             try:
                 new, gone = self._repair(table, found[table], passing, tunneled, want.vxlan_port)
             except DataplaneError as error:
-                failures.append(error)
+                failures.append(_explained(table, error))
             else:
                 put, deleted = put + new, deleted + gone
-        self.obstacles = tuple(self._find_obstacles(found, families, want.vxlan_port))
         return Outcome(put, deleted, tuple(failures))
 
     def _repair(self, table: TableId, chains: _Chains, pools: list[Prefix], tunneled: list[int], port: int) -> tuple[int, int]:
@@ -152,37 +157,18 @@ class Tables:
                     return chain
         return None
 
-    def _find_obstacles(self, found: Mapping[TableId, _Chains], families: Collection[int], port: int) -> Iterator[str]:
-        for table, chains in sorted(found.items()):
-            versions = [version for version in _FAMILIES.get(table.family, ()) if version in families]
-            gates = INPUT_GATES if table in TABLES else ()
-            rules = Rules(self._kernel, table, port)
-            for name, chain in sorted(chains.items()):
-                if versions and chain.input and name not in gates and table not in OWN_TABLES:
-                    with suppress(DataplaneError):  # it was taken away meanwhile
-                        if any(rules.fate(name, version, drops=chain.drops) == Fate.DROPPED for version in versions):
-                            yield _obstacle(f"{table} {name}", port)
-
-    def _chains(self) -> dict[TableId, dict[str, _Chain]]:
-        """Of all tables, by name."""
-        found: dict[TableId, dict[str, _Chain]] = {}
-        for _, family, body in self._kernel.dump(get_chains()):
-            chain = attributes(body)
-            drops = 5 in chain and int.from_bytes(chain[5], "big") == _DROP
-            hook = int.from_bytes(attributes(chain[4]).get(1, b""), "big") if 4 in chain else None
-            takes_in = family in _FAMILIES and hook == _INPUT
-            found.setdefault(TableId(family, to_text(chain[1])), {})[to_text(chain[3])] = _Chain(drops, takes_in)
-        return found
-
     def _rules(self, table: TableId, chain: str) -> list[_Rule]:
         found = [attributes(body) for _, _, body in self._kernel.dump(get_rules(table, chain))]
         return [_Rule(rule[3], rule.get(7, b""), rule.get(4, b"")) for rule in found]
 
 
-def _obstacle(chain: str, port: int) -> str:
-    return (
-        f"{chain} drops what other nodes send through VXLAN, and no accept elsewhere can help: "
-        f"nft insert rule {chain} udp dport {port} accept; and the same where that table is written down"
+def _explained(table: TableId, error: DataplaneError) -> DataplaneError:
+    """firewalld keeps its table to itself from 2.1 on, unless it is told otherwise."""
+    if error.errno != errno.EPERM or table.name != "firewalld":
+        return error
+    words = "set NftablesTableOwner=no in /etc/firewalld/firewalld.conf, then systemctl restart firewalld"
+    return DataplaneError(
+        "nft", str(table), f"{os.strerror(errno.EPERM)}, so pods' traffic is held up: {words}", errno=errno.EPERM
     )
 
 

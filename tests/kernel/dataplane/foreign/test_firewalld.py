@@ -46,7 +46,7 @@ def test_pods_and_tunnels_pass_firewalld_before_and_after_a_reload(
         assert passes(4) == passes(6) == (True, True), act
         assert takes_in(4) and takes_in(6), act
         assert not takes_in(4, 4790), act
-    assert firewalls.obstacles == ()
+    assert firewalls.obstacles(WANT) == ()
     firewalls.reconcile(Filter())
     assert passes(4) == passes(6) == (False, False)
     assert not takes_in(4)
