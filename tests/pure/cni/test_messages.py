@@ -300,8 +300,8 @@ def test_a_wrong_type_or_value_is_code_7_with_its_place(key: str, value: object,
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        row(9, "ipMasq", "ipMasq", True, "ipMasq: True"),
-        row(9, "hairpinMode", "hairpinMode", False, "hairpinMode: False"),
+        row(9, "ipMasq", "ipMasq", True, "ipMasq: true"),
+        row(9, "hairpinMode", "hairpinMode", False, "hairpinMode: false"),
         row(9, "another plugin's addresses", "ipam", {"type": "host-local"}, "ipam.type: host-local"),
         row(
             9,
