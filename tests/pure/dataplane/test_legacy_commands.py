@@ -67,3 +67,29 @@ def test_without_pools_nothing_of_ours_stays() -> None:
         ["-F", "NETLOOM-FORWARD"],
         ["-X", "NETLOOM-FORWARD"],
     ]
+
+
+NOBODY_IN = ("-P INPUT DROP", "-P FORWARD ACCEPT", "-P OUTPUT ACCEPT")
+
+
+def test_a_firewall_that_lets_nobody_in_gets_one_jump_to_a_chain_that_accepts_vxlan() -> None:
+    assert list(commands(NOBODY_IN, [], 4789)) == [
+        ["-N", "NETLOOM-INPUT"],
+        ["-A", "NETLOOM-INPUT", "-p", "udp", "-m", "udp", "--dport", "4789", "-j", "ACCEPT"],
+        ["-I", "INPUT", "1", "-j", "NETLOOM-INPUT"],
+    ]
+
+
+def test_without_tunnels_that_passage_goes() -> None:
+    listing = (
+        *NOBODY_IN,
+        "-N NETLOOM-INPUT",
+        "-A INPUT -j NETLOOM-INPUT",
+        "-A NETLOOM-INPUT -p udp -m udp --dport 4789 -j ACCEPT",
+    )
+    assert list(commands(listing, [], 4789)) == []
+    assert list(commands(listing, [], 0)) == [
+        ["-D", "INPUT", "-j", "NETLOOM-INPUT"],
+        ["-F", "NETLOOM-INPUT"],
+        ["-X", "NETLOOM-INPUT"],
+    ]
