@@ -27,10 +27,12 @@ from tests.crash.harness import (
 
 OPERATIONS = {"ADD": adding, "DEL": deleting}
 RATES = {"ingressRate": 10_000_000, "egressRate": 10_000_000}
+PORTS = [{"hostPort": number, "containerPort": 80, "protocol": protocol} for number, protocol in ((8080, "tcp"), (53, "udp"))]
 SHAPES: dict[str, Document] = {
     "routed": {"wiring": "routed"},
     "bridge": {"wiring": "bridge"},
     "limited": {"runtimeConfig": {"bandwidth": RATES}},
+    "publishing": {"runtimeConfig": {"portMappings": PORTS}},
 }
 
 

@@ -330,8 +330,9 @@ class Operations:
             if attachment.own_network is not None:
                 self._kernel.nft.keep_apart(*apart((), (attachment,)))
             bridges = (attachment.bridge,) if attachment.bridge else ()
-            self._kernel.nft.admit(sources(attachment), bridges, published(attachment))
-            for interface in needs_localnet(published(attachment)):
+            ports = published(attachment)
+            self._kernel.nft.admit(sources(attachment), bridges, ports)
+            for interface in needs_localnet(ports) if ports else ():
                 write_sysctls(localnet(interface, on=True))  # not before the rules that make it safe
             self._journal.commit(attachment.key)
         except Exception as e:

@@ -86,11 +86,6 @@ class Holdings:
         """Attachments that publish this port of the host on some address of it."""
         return [self._named(sequence) for sequence in self._publishers.get((protocol, host_port), ())]
 
-    @property
-    def publishing(self) -> int:
-        """How many attachments publish ports, counted once for each port."""
-        return sum(map(len, self._publishers.values()))
-
     def forget(self, cidr: Prefix) -> None:
         """Drops when addresses of a block were released."""
         first, end = int(cidr.network_address), int(cidr.broadcast_address) + 1
