@@ -131,6 +131,7 @@ class Containerd:
 
     def start(self) -> None:
         """Returns when it answers."""
+        self.inside.thaw()
         self._program = self.inside.start(["containerd", "--config", f"{self.folder}/config.toml"], self.environment, self.log)
         deadline = time.monotonic() + _READY
         while not self.answers():

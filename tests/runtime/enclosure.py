@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,10 @@ class Enclosure:
         while len(self.run("ps", "-e", "-o", "pid=").split()) > 2:  # the first, and ps
             assert time.monotonic() < deadline
 
+    def thaw(self) -> None:
+        """runc freezes a container's cgroup while it sets limits; killed then, it leaves processes that not even SIGKILL ends."""
+        _thaw([folder.removesuffix("/members") for folder in self.cgroups])
+
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: str) -> Program:
         with open(log, "ab") as file:
             outer = subprocess.Popen(
@@ -126,6 +130,7 @@ def enclosure(machine: Machine) -> Iterator[Enclosure]:
             pid = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text())
         yield Enclosure(machine, pid, tuple(f"{folder}/members" for folder in folders))
     finally:
+        _thaw(folders)
         processes.end(lab, _GRACE, _ROLE, first=signal.SIGKILL)
         for folder in folders:
             _remove_cgroup(folder)
@@ -169,10 +174,19 @@ def _make_cgroup(folder: str) -> None:
                 Path(path, name).write_text(Path(path).parent.joinpath(name).read_text())
 
 
+def _thaw(folders: Sequence[str]) -> None:
+    for folder in folders:
+        for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            for file in Path(folder).rglob(name):
+                with suppress(OSError):  # the hierarchy's own has no state to set, and a group may just have gone
+                    file.write_text(value)
+
+
 def _remove_cgroup(folder: str) -> None:
     """Deepest first; a process that is ending keeps its own for a moment."""
     deadline = time.monotonic() + _GRACE
     while os.path.isdir(folder):
+        _thaw([folder])
         for place, _, _ in os.walk(folder, topdown=False):
             try:
                 os.rmdir(place)

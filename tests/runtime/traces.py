@@ -68,8 +68,9 @@ def _links() -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
+    """The uppermost: a runtime makes its own there, and what is deeper in another belongs to that one's maker."""
     for hierarchy in _mounted(("cgroup", "cgroup2")):
-        yield from (f"cgroup {place}" for place, _, _ in os.walk(hierarchy))
+        yield from (f"cgroup {hierarchy}/{name}" for name in os.listdir(hierarchy) if os.path.isdir(f"{hierarchy}/{name}"))
 
 
 def _mounts() -> Iterator[str]:
