@@ -7,17 +7,19 @@ bridge's, {block} for the node's block.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.agent_process import running_machine
+from netloom.model.resources import Node
+from tests.agent_process import NODE, running_machine
 from tests.kernel.agent.conftest import FOREIGN_RULES, Place, eventually, place_of
 from tests.residue import Residue, differences
 
-SOON = 1.0  # seconds
+SOON = 3.0  # seconds; half a one, where nothing else goes on
 REMOTE, FLAT, REMOTE6 = "10.244.7.0/26", "10.50.7.0/26", "fd00:244::700/122"
 METRIC = 975793  # of routes to remote-2: calc.metrics
 
@@ -124,8 +126,10 @@ ACTS = {
 @pytest.fixture(scope="module")
 def words(inhabited: Place) -> dict[str, str]:
     """What the placeholders of an act stand for."""
-    state = inhabited.machine.state()
-    block = next(b.cidr for b in state.blocks if b.cidr.version == 4)
+    bridged = ipaddress.ip_address(inhabited.addresses["bridged"][0])
+    block = next(b.cidr for b in inhabited.machine.state().blocks if bridged in b.cidr)
+    stored = inhabited.store.get("Node", NODE)
+    assert stored is not None and isinstance(stored.resource, Node)
     return {
         "routed": inhabited.links["routed"],
         "bridged": inhabited.links["bridged"],
@@ -133,7 +137,7 @@ def words(inhabited: Place) -> dict[str, str]:
         "v6": inhabited.addresses["routed"][1],
         "b4": inhabited.addresses["bridged"][0],
         "block": str(block),
-        "tunnel": str(block[0]),
+        "tunnel": str(stored.resource.spec.tunnel_address(4)),
         "gateway": f"{block[1]}/{block.prefixlen}",
     }
 
