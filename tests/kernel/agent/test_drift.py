@@ -45,7 +45,7 @@ ACTS = {
     "the blackhole is deleted": ("ip route del blackhole {block}", "{block}"),
     "the blackhole becomes a route": ("ip route replace unreachable {block} metric 4294967040 proto 79", "{block}"),
     "a route under our protocol is added": ("ip route add 198.18.0.0/24 dev other0 proto 79", "-198.18.0.0/24"),
-    "all routes of ours are flushed": ("ip route flush proto 79", "routes=+5"),
+    "all routes of ours are flushed": ("ip route flush proto 79", "routes=+6"),
     # neighbours
     "a node's neighbour entry is deleted": ("ip neighbour del 10.244.7.0 dev loom.vxlan", "loom.vxlan 10.244.7.0"),
     "a node's neighbour entry gets another MAC": (
