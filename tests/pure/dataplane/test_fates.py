@@ -44,6 +44,8 @@ def test_a_fate_is_all_ends_that_there_may_be(chains: Mapping[str, list[Rule]], 
         return chains.get(chain, ())
 
     assert fate_in("in", rules, drops=True) == fate
+    for end in (ACCEPTED, DROPPED):
+        assert (end in fate_in("in", rules, drops=True, until=end)) is (end in fate)
 
 
 IPTABLES: list[tuple[str, Fate]] = [

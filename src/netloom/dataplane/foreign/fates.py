@@ -34,29 +34,32 @@ class Rule(NamedTuple):
     leaves: bool = False
 
 
-def fate_in(chain: str, rules: Callable[[str], Iterable[Rule]], *, drops: bool) -> Fate:
-    """Of a base chain; `drops`: by its policy."""
-    known: dict[str, Fate] = {}
-    found = _fate(chain, rules, known)
+Rules = Callable[[str], Iterable[Rule]]
+"""Those of a chain, in their order."""
+
+
+def fate_in(chain: str, rules: Rules, *, drops: bool, until: Fate = Fate.NONE) -> Fate:
+    """Of a base chain; `drops`: by its policy.  Once `until` is among the ends, the rest does not matter: chains may be long."""
+    found = _fate(chain, rules, until, {})
     if Fate.THROUGH not in found:
         return found
     return found & UNKNOWN | (Fate.DROPPED if drops else Fate.ACCEPTED)
 
 
-def _fate(chain: str, rules: Callable[[str], Iterable[Rule]], known: dict[str, Fate]) -> Fate:
+def _fate(chain: str, rules: Rules, until: Fate, known: dict[str, Fate]) -> Fate:
     if chain in known:
         return known[chain]
     known[chain] = Fate.THROUGH  # for chains that were changed into a ring while they were read
-    found = known[chain] = _walk(chain, rules, known)
+    found = known[chain] = _walk(chain, rules, until, known)
     return found
 
 
-def _walk(chain: str, rules: Callable[[str], Iterable[Rule]], known: dict[str, Fate]) -> Fate:
+def _walk(chain: str, rules: Rules, until: Fate, known: dict[str, Fate]) -> Fate:
     ends = Fate.NONE
     for rule in rules(chain):
-        fate = _fate(rule.chain, rules, known) if rule.chain else rule.fate
+        fate = _fate(rule.chain, rules, until, known) if rule.chain else rule.fate
         back = bool(rule.chain) and not rule.leaves and Fate.THROUGH in fate
         ends |= fate & UNKNOWN if back else fate
-        if rule.certain and not back:
+        if (rule.certain and not back) or ends & until:
             return ends
     return ends | Fate.THROUGH

@@ -72,8 +72,8 @@ def _input_gate(listing: Collection[str], chains: Collection[str], port: int) ->
     chain = INPUT_GATES[0]
     if not port or chain not in chains:
         return None
-    fate = legacy_rules.fate(listing, chain, port, drops=f"-P {chain} DROP" in listing, without=(OWN_INPUT,))
-    return chain if Fate.DROPPED in fate else None
+    drops, closed = f"-P {chain} DROP" in listing, Fate.DROPPED
+    return chain if closed in legacy_rules.fate(listing, chain, port, drops=drops, until=closed, without=(OWN_INPUT,)) else None
 
 
 def _passage(

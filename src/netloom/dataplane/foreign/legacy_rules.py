@@ -22,8 +22,10 @@ _PLAIN: Final = frozenset(("udp", "tcp", "comment", "multiport", "conntrack", "s
 _LOOPBACK: Final = ("127.0.0.0/8", "127.0.0.1/32", "::1/128")
 
 
-def fate(listing: Collection[str], chain: str, port: int, *, drops: bool, without: tuple[str, ...] = ()) -> Fate:
-    """Of VXLAN in this base chain; as if nobody jumped to the chains `without`."""
+def fate(
+    listing: Collection[str], chain: str, port: int, *, drops: bool, until: Fate = Fate.NONE, without: tuple[str, ...] = ()
+) -> Fate:
+    """Of VXLAN in this base chain, see `fate_in`; as if nobody jumped to the chains `without`."""
     chains = {line.split()[1] for line in listing if line.startswith("-N ")}
 
     def rules(name: str) -> Iterator[Rule]:
@@ -33,7 +35,7 @@ def fate(listing: Collection[str], chain: str, port: int, *, drops: bool, withou
                 if rule and rule.chain not in without:
                     yield rule
 
-    return fate_in(chain, rules, drops=drops)
+    return fate_in(chain, rules, drops=drops, until=until)
 
 
 def read(line: str, port: int, chains: Collection[str]) -> Rule | None:

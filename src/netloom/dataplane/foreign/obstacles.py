@@ -33,7 +33,8 @@ def find(want: Filter) -> Iterator[str]:
                 if not chain.input or table in OWN_TABLES or (table in TABLES and name in INPUT_GATES):
                     continue
                 with suppress(DataplaneError):  # it was taken away meanwhile
-                    if any(rules.fate(name, version, drops=chain.drops) == Fate.DROPPED for version in versions):
+                    fates = (rules.fate(name, one, drops=chain.drops, until=Fate.ACCEPTED) for one in versions)
+                    if any(fate == Fate.DROPPED for fate in fates):
                         yield _in_words(f"{table} {name}", port)
 
 

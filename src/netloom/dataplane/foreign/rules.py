@@ -70,8 +70,8 @@ class Rules:
         self._flags: dict[str, int] | None = None
         self._sets: dict[str, _Elements] = {}
 
-    def fate(self, chain: str, version: int, *, drops: bool, without: tuple[str, ...] = ()) -> Fate:
-        """Of VXLAN over IPv`version` in this base chain; as if nobody jumped to the chains `without`."""
+    def fate(self, chain: str, version: int, *, drops: bool, until: Fate = Fate.NONE, without: tuple[str, ...] = ()) -> Fate:
+        """Of VXLAN over IPv`version` in this base chain, see `fate_in`; as if nobody jumped to the chains `without`."""
 
         def rules(name: str) -> Iterator[Rule]:
             for expressions in self._expressions(name):
@@ -79,7 +79,7 @@ class Rules:
                 if rule and rule.chain not in without:
                     yield rule
 
-        return fate_in(chain, rules, drops=drops)
+        return fate_in(chain, rules, drops=drops, until=until)
 
     def _expressions(self, chain: str) -> list[bytes]:
         """Of each rule."""

@@ -153,7 +153,8 @@ class Tables:
         rules = Rules(self._kernel, table, port)
         for chain in INPUT_GATES:
             for version in versions if chain in chains else ():
-                if Fate.DROPPED in rules.fate(chain, version, drops=chains[chain].drops, without=OWN_CHAINS):
+                drops, closed = chains[chain].drops, Fate.DROPPED
+                if closed in rules.fate(chain, version, drops=drops, until=closed, without=OWN_CHAINS):
                     return chain
         return None
 

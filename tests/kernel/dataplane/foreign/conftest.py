@@ -125,7 +125,7 @@ def _arrives(source_space: int, source: str, target_space: int, target: str, por
         sender = socket.socket(family, socket.SOCK_DGRAM)
     with receiver, sender:
         receiver.bind((target, port))
-        receiver.settimeout(0.2)
+        receiver.settimeout(0.1)
         sender.bind((source, port))
         sender.sendto(b"hello", (target, port))
         try:
