@@ -21,12 +21,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from netloom.calc import pod as pod_tables
 from netloom.calc.networks import apart
 from netloom.calc.ports import localnet, needs_localnet, published
 from netloom.calc.rules import sources
-from netloom.cni import limiting, wiring
+from netloom.cni import limiting, second, wiring
 from netloom.cni.attaching import attachment_for
+from netloom.cni.inspecting import inspect
 from netloom.cni.lingering import Sandboxes, owners, renamed, uproot
 from netloom.cni.messages import INVALID_CONFIG, Add, Check, Collect, Status
 from netloom.cni.placing import require_place
@@ -174,14 +177,15 @@ class Operations:
         found = [f"prevResult lacks {a}" for a in attachment.addresses if a not in {i.address for i in request.previous.ips}]
         inside = [i for i in request.previous.interfaces if i.name == attachment.key.interface and i.sandbox]
         mac = inside[-1].mac.lower() if inside and inside[-1].mac else attachment.mac
-        found += wiring.inspect(self._kernel.netlink, attachment, netns, mac)
+        part = pod_tables(attachment)
+        found += inspect(self._kernel.netlink, attachment, part, netns, mac, request.previous.routes)
         if mac != attachment.mac:
             found.append(
                 f"a later plugin gave it MAC {mac}, and it may send from {attachment.mac} only: "
                 "ask for the MAC here (capability mac, args.cni.mac or CNI_ARGS MAC)"
             )
         if attachment.bandwidth is not None:
-            found += limiting.inspect(self._kernel.netlink, pod_tables(attachment))
+            found += limiting.inspect(self._kernel.netlink, part)
         if not self._kernel.nft.admits(sources(attachment)):
             found.append(f"its packets are dropped: {attachment.host_interface} is not admitted")
         if attachment.ports and not self._kernel.nft.publishes(published(attachment)):
@@ -326,7 +330,7 @@ class Operations:
         except (JournalUnwritable, ValueError) as e:
             raise CniError(TRY_AGAIN, f"the journal does not take it: {e}") from e
         try:
-            wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns, self._kernel.netns)
+            taken = wiring.attach(self._kernel.netlink, attachment, pod_tables(attachment), netns, self._kernel.netns)
             if attachment.own_network is not None:
                 self._kernel.nft.keep_apart(*apart((), (attachment,)))
             bridges = (attachment.bridge,) if attachment.bridge else ()
@@ -334,7 +338,7 @@ class Operations:
             self._kernel.nft.admit(sources(attachment), bridges, ports)
             for interface in needs_localnet(ports) if ports else ():
                 write_sysctls(localnet(interface, on=True))  # not before the rules that make it safe
-            self._journal.commit(attachment.key)
+            self._journal.commit(attachment.key, taken)
         except Exception as e:
             await self.remove(attachment)
             if not isinstance(e, DataplaneError | JournalUnwritable | OSError):
@@ -342,7 +346,7 @@ class Operations:
             raise CniError(_code_of(e), f"{request.key.interface} cannot be made in {request.key.container_id}", str(e)) from e
         self._changed()
         self._lead_here(attachment)
-        return attachment
+        return msgspec.structs.replace(attachment, secondary=taken) if taken else attachment
 
     def _lead_here(self, attachment: Attachment) -> None:
         """Clients that have been asking for its ports without a connection are led elsewhere, mostly nowhere, as long as they go on.
@@ -411,6 +415,8 @@ class Operations:
         names = [attachment.host_interface]
         if attachment.bandwidth is not None:
             names.append(ifb_name(attachment.host_interface))
+        if attachment.secondary or attachment.state is State.PENDING:  # what a killed ADD has done is not known
+            await asyncio.get_running_loop().run_in_executor(None, self._take_rules, attachment)
         links = [link for name in names if (link := device(self._kernel.netlink, name)) is not None]
         if not any(link.name == attachment.host_interface for link in links):
             if (link := renamed(self._kernel.netlink, attachment)) is not None:
@@ -420,6 +426,11 @@ class Operations:
                 await asyncio.get_running_loop().run_in_executor(None, lambda: uproot(self._look(), attachment))
         for going in [self._kernel.remover.remove(link.index) for link in links]:
             await asyncio.shield(going)  # others may wait for the same link
+
+    def _take_rules(self, attachment: Attachment) -> None:
+        sandbox = self._look().open(attachment.netns)
+        if sandbox is not None:
+            second.take_away(sandbox, attachment, wiring.index_of(attachment))
 
     def _leave_bridge(self, attachment: Attachment, index: int) -> None:
         """What stood on the bridge for this pod alone goes.  A pass would not take it from a bridge whose name is the user's, and the
@@ -458,7 +469,7 @@ class Operations:
 
 def _code_of(error: Exception) -> int:
     """What a pass puts right soon (rules that somebody has flushed) is worth another try."""
-    if isinstance(error, NetlinkError) and error.errno == errno.EEXIST:
+    if isinstance(error, DataplaneError) and error.errno == errno.EEXIST:
         return EXISTS
     return TRY_AGAIN if isinstance(error, DataplaneError) and error.table == "nft" else REFUSED
 

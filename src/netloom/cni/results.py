@@ -106,7 +106,9 @@ def result(attachment: Attachment, sandbox: str, dns: Dns, previous: Result | No
         + tuple(ResultAddress(a, gateway=gateways.get(a.version), interface=index) for a in attachment.addresses),
         routes=before.routes
         + tuple(
-            ResultRoute(_DEFAULT_ROUTE[a.version], gateways[a.version]) for a in attachment.addresses if a.version in gateways
+            ResultRoute(_DEFAULT_ROUTE[a.version], gateways[a.version])
+            for a in attachment.addresses
+            if a.version in gateways and a.version not in attachment.secondary
         ),
         dns=dns if dns != Dns() else before.dns,
     )

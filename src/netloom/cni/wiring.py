@@ -9,7 +9,7 @@
 Never by moving a link between namespaces, which costs 20 ms.  Both ends get the same index, chosen here from the attachment's
 sequence number, so nothing has to be asked in between.
 
-The first interface of a pod leads out: a default route that is there stays.
+The first interface of a pod leads out: a default route that is there stays, and this one is the `second`.
 
 `routed`: the pod holds /32 or /128 and sends everything to a link-local gateway, which every host end answers for by its MAC.
 `bridge`: the host end is a port of a bridge that holds the block's gateway address, and the pod's address has the block's length.
@@ -20,19 +20,21 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import time
+from collections.abc import Collection, Mapping
 
 from netloom.calc.pods import BRIDGE_MAC, GATEWAYS, IPV4_SETTINGS, host_sysctls, ipv6_sysctls
 from netloom.calc.tables import Tables
 from netloom.cni.limiting import limit
+from netloom.cni.second import table_of
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import (
     Device,
     Netlink,
+    NetlinkError,
     add_route,
-    addresses_of,
     device,
+    devices,
     get_link,
     is_local,
     new_bridge,
@@ -44,7 +46,6 @@ from netloom.dataplane.netlink import (
     set_hairpin,
     set_link,
 )
-from netloom.dataplane.netlink.tables import get_neighbours, parse_neighbour
 from netloom.dataplane.sysctls import speaks_ipv6, write_sysctls
 from netloom.errors import DataplaneError
 from netloom.model.addresses import host_prefix
@@ -62,17 +63,19 @@ _DEFAULT = {
 _TO_GATEWAY = {version: RouteKey(host_prefix(gateway), _POD_METRIC[version]) for version, gateway in GATEWAYS.items()}
 
 
-def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, home: int) -> None:
+def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, home: int) -> tuple[int, ...]:
     """Makes everything of `part` (the pod's slice) and the pod's inside.  Raises DataplaneError, then `device` says what is left.
+    Gives the families in which the pod had a default route already.
 
     `kernel`: a socket in the node's namespace, which the calling thread is in and `home` is a descriptor of.  `pod`: one of the pod's.
     """
     index = index_of(attachment)
     _host_end(kernel, attachment, part, pod, index)
     with netns.entered(pod, home):
-        _pod_end(attachment, index)
+        taken = _pod_end(attachment, index)
     # an end that came up drops packets until the kernel has looked after its carrier; asking for the link makes it do so now
     kernel.ask(get_link(attachment.host_interface))
+    return taken
 
 
 def index_of(attachment: Attachment) -> int:
@@ -86,7 +89,7 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
     master = 0
     if attachment.bridge:
         master = devices[attachment.bridge] = _bridge(kernel, attachment.bridge, part)
-    kernel.transact(
+    requests = (
         new_veth(
             name,
             attachment.key.interface,
@@ -101,6 +104,10 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
         set_link(index, alias=attachment.alias, generates=_no_generation(attachment.mtu), ipv4=IPV4_SETTINGS),
         *((set_hairpin(index, True),) if master else ()),
     )
+    try:
+        kernel.transact(*requests)
+    except NetlinkError as e:
+        raise _in_the_way(kernel, attachment, pod, e) from e
     if part.shaping:
         limit(kernel, attachment, part, index, index + _INDEXES)
     write_sysctls(ipv6_sysctls(name))
@@ -110,6 +117,22 @@ def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, i
         *(put_neighbour(devices[key.device], key.address, mac) for key, mac in part.neighbours.items()),
         *(put_route(key, route, devices[route.device]) for key, route in part.routes.items()),
     )
+
+
+def _in_the_way(kernel: Netlink, attachment: Attachment, pod: int, refusal: NetlinkError) -> DataplaneError:
+    """What is there under a name or the index of the new link, where the kernel says no more than that."""
+    if refusal.errno != errno.EEXIST or refusal.index:
+        return refusal
+    name, index = attachment.key.interface, index_of(attachment)
+    with Netlink(pod) as inside:
+        places = (kernel, attachment.host_interface, "on this node"), (inside, name, "in the sandbox")
+        for netlink, wanted, where in places:
+            for link in devices(netlink):
+                if wanted == link.name or link.index == index:
+                    what = f"{link.kind or 'hardware'} interface {link.name}, MAC {link.mac}"
+                    reason = f"cannot be made: {where} there is one already ({what})"
+                    return DataplaneError("links", wanted, reason, errno=errno.EEXIST)
+    return refusal
 
 
 def _bridge(kernel: Netlink, name: str, part: Tables) -> int:
@@ -141,8 +164,8 @@ def _no_generation(mtu: int) -> bool | None:
     return False if speaks_ipv6(mtu) else None
 
 
-def _pod_end(attachment: Attachment, index: int) -> None:
-    """Inside the pod's namespace."""
+def _pod_end(attachment: Attachment, index: int) -> tuple[int, ...]:
+    """Inside the pod's namespace.  Gives the families that have another default route."""
     name = attachment.key.interface
     versions = {a.version for a in attachment.addresses}
     if 6 in versions:
@@ -156,11 +179,22 @@ def _pod_end(attachment: Attachment, index: int) -> None:
             *(put_address(index, address) for address in attachment.addresses),
             *(put_neighbour(index, key.address, attachment.host_mac) for key in gateways),
         ]
-        routes = [add_route(key, route, index) for key, route in pod_routes(attachment).items()]
-        for place, error in kernel.send_many(requests + routes).items():
+        routes = pod_routes(attachment)
+        refused = kernel.send_many(requests + [add_route(key, route, index) for key, route in routes.items()])
+        for place, error in refused.items():
             if place < len(requests) or error.errno != errno.EEXIST:
                 raise error
+        taken = _defaults(routes, [place - len(requests) for place in refused]) if refused else ()
+        if taken:
+            kernel.transact(*table_of(attachment, index, taken))
         _wait_for_intake(kernel, attachment)
+    return taken
+
+
+def _defaults(routes: Mapping[RouteKey, Route], refused: Collection[int]) -> tuple[int, ...]:
+    """Families of default routes among those that were refused, by their place."""
+    prefixes = [key.prefix for place, key in enumerate(routes) if place in refused]
+    return tuple(prefix.version for prefix in prefixes if not prefix.prefixlen)
 
 
 def _wait_for_intake(kernel: Netlink, attachment: Attachment) -> None:
@@ -184,62 +218,3 @@ def pod_routes(attachment: Attachment) -> dict[RouteKey, Route]:
         if attachment.leads_out:
             found[_DEFAULT[version]] = Route(device=name, gateway=gateway, onlink=routed)
     return found
-
-
-def inspect(kernel: Netlink, attachment: Attachment, pod: int, mac: str) -> list[str]:
-    """What is not as ADD left it, in words; empty if all is well.  `mac`: what the interface should have now, since a later
-    plugin in the chain may have changed it."""
-    name = attachment.key.interface
-    host = device(kernel, attachment.host_interface)
-    if host is None:
-        return [f"the host interface {attachment.host_interface} is gone"]
-    found = [] if host.up else [f"the host interface {attachment.host_interface} is down"]
-    with netns.entered(pod), Netlink(buffer=0) as inside:
-        end = device(inside, name)
-        if end is None:
-            return [*found, f"there is no {name} in the sandbox"]
-        if not end.up:
-            found.append(f"{name} is down")
-        if end.mac != mac:
-            found.append(f"{name} has MAC {end.mac}, expected {mac}")
-        if end.peer != host.index:
-            found.append(f"{name} is not the other end of {attachment.host_interface}")
-        held = addresses_of(inside, end.index)
-        found += [f"{name} has lost {address}" for address in attachment.addresses if address not in held]
-        return found + _missing_routes(attachment) + _missing_neighbours(inside, attachment, end.index)
-
-
-def _missing_neighbours(inside: Netlink, attachment: Attachment, index: int) -> list[str]:
-    """Gateways of routed wiring, which answer nobody who asks for their MAC.  The kernel forgets all neighbours of an interface that
-    gets a MAC, even the one that it has."""
-    if attachment.wiring is not Wiring.ROUTED:
-        return []
-    entries = [
-        parse_neighbour(body) for gateway in attachment.gateways for body in inside.dump(get_neighbours(gateway.version))
-    ]
-    return [
-        f"{attachment.key.interface} has forgotten the MAC of its gateway {gateway}, as after a change of its own MAC"
-        for gateway in attachment.gateways
-        if (index, gateway, attachment.host_mac) not in entries
-    ]
-
-
-def _missing_routes(attachment: Attachment) -> list[str]:
-    """Inside the pod's namespace: default routes that are not there.  Somebody else's default route is as good as ours."""
-    if not attachment.leads_out:
-        return []
-    return [
-        f"the sandbox has no IPv{address.version} default route"
-        for address in attachment.addresses
-        if not _has_default_route(address.version)
-    ]
-
-
-def _has_default_route(version: int) -> bool:
-    if version == 4:
-        with open("/proc/thread-self/net/route", encoding="ascii") as file:
-            return any(line.split()[1] == "00000000" and line.split()[7] == "00000000" for line in file.readlines()[1:])
-    if not os.path.exists("/proc/thread-self/net/ipv6_route"):
-        return False
-    with open("/proc/thread-self/net/ipv6_route", encoding="ascii") as file:
-        return any(line.startswith("0" * 32 + " 00 ") and not line.rstrip().endswith(" lo") for line in file)

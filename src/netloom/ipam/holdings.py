@@ -24,11 +24,12 @@ class Hold(msgspec.Struct, frozen=True, tag="hold", tag_field="is"):
     attachment: Attachment
 
 
-class Mark(msgspec.Struct, frozen=True, tag="mark", tag_field="is"):
-    """The attachment with this sequence number is now in this state."""
+class Mark(msgspec.Struct, frozen=True, tag="mark", tag_field="is", omit_defaults=True):
+    """The attachment with this sequence number is now in this state.  `secondary`: see Attachment; known when it is READY."""
 
     sequence: int
     state: State
+    secondary: tuple[int, ...] = ()
 
 
 class Gone(msgspec.Struct, frozen=True, tag="gone", tag_field="is"):
@@ -70,7 +71,7 @@ class Holdings:
             case Hold():
                 self._hold(record.attachment)
             case Mark():
-                self._mark(self._named(record.sequence), record.state)
+                self._mark(self._named(record.sequence), record.state, record.secondary)
             case Gone():
                 self._drop(self._named(record.sequence), record.at)
             case Cool():
@@ -124,10 +125,12 @@ class Holdings:
         for port in attachment.ports:
             self._publishers.setdefault((port.protocol, port.host_port), set()).add(attachment.sequence)
 
-    def _mark(self, attachment: Attachment, state: State) -> None:
+    def _mark(self, attachment: Attachment, state: State, secondary: tuple[int, ...]) -> None:
         if state not in _NEXT[attachment.state]:
             raise ValueError(f"{attachment.key} is {attachment.state.value} and cannot become {state.value}")
-        self.attachments[attachment.key] = msgspec.structs.replace(attachment, state=state)
+        self.attachments[attachment.key] = msgspec.structs.replace(
+            attachment, state=state, secondary=secondary or attachment.secondary
+        )
 
     def _drop(self, attachment: Attachment, at: float) -> None:
         if attachment.state is State.READY:

@@ -150,12 +150,13 @@ class Journal:
         self._append(line(record), reserve=len(self.holdings.attachments) + 1)
         self.holdings.apply(record)
 
-    def commit(self, key: AttachmentKey) -> None:
-        """Before the answer.  Raises JournalUnwritable: the ADD has to be undone.  ValueError: it is not PENDING."""
+    def commit(self, key: AttachmentKey, secondary: tuple[int, ...] = ()) -> None:
+        """Before the answer.  `secondary`: see Attachment.  Raises JournalUnwritable: the ADD has to be undone.  ValueError: it is
+        not PENDING."""
         attachment = self.get(key)
         if attachment is None or attachment.state is not State.PENDING:
             raise ValueError(f"{key} is not pending")
-        record = Mark(attachment.sequence, State.READY)
+        record = Mark(attachment.sequence, State.READY, secondary)
         self._append(line(record))
         self.holdings.apply(record)
 

@@ -83,7 +83,7 @@ class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` grows with every ADD on this node: a pass never removes what is newer than its input, a release that names
     an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows.  `own_network` None: they
-    are the cluster's."""
+    are the cluster's.  `secondary`: families in which the pod had a default route before, by another interface."""
 
     key: AttachmentKey
     sequence: int
@@ -103,6 +103,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     own_network: OwnNetwork | None = None
     ports: tuple[PublishedPort, ...] = ()
     bandwidth: Bandwidth | None = None
+    secondary: tuple[int, ...] = ()
 
     @property
     def alias(self) -> str:

@@ -29,7 +29,7 @@ from netloom.dataplane.netlink.wire import (
     to_int,
     u32,
 )
-from netloom.model.addresses import Address, Interface, Mac, mac_bytes, mac_text
+from netloom.model.addresses import Address, Interface, Mac, Prefix, mac_bytes, mac_text
 from netloom.model.desired import Route, RouteKey, RouteKind
 
 PUT = NLM_F_CREATE | NLM_F_REPLACE
@@ -114,7 +114,7 @@ _EXPIRES = slice(8, 12)  # rta_expires in struct rta_cacheinfo
 _KINDS = {kind.value: kind for kind in RouteKind}
 
 
-def encode_route(key: RouteKey, route: Route, index: int) -> bytes:
+def encode_route(key: RouteKey, route: Route, index: int, table: int = RT_TABLE_MAIN) -> bytes:
     """The route as the kernel dumps it, but for what stands at the end of IPv6 ones (`AFTER_ROUTE`).  `index`: of `route.device`."""
     prefix, metric = key
     version, length = prefix.version, prefix.prefixlen
@@ -127,8 +127,8 @@ def encode_route(key: RouteKey, route: Route, index: int) -> bytes:
     priority = u32(RTA_PRIORITY, metric) if metric else b""
     source = attribute(RTA_PREFSRC, route.source.packed) if route.source else b""
     return (
-        RTMSG.pack(FAMILY[version], length, 0, 0, RT_TABLE_MAIN, PROTOCOL, scope, kind.value, flags)
-        + _MAIN
+        RTMSG.pack(FAMILY[version], length, 0, 0, min(table, RT_TABLE_MAIN), PROTOCOL, scope, kind.value, flags)
+        + (_MAIN if table == RT_TABLE_MAIN else u32(RTA_TABLE, table))
         + (attribute(RTA_DST, prefix.network_address.packed) if length else b"")
         + (priority + source if version == 4 else source + priority)
         + (attribute(RTA_GATEWAY, gateway.packed) if gateway else b"")
@@ -141,9 +141,9 @@ def put_route(key: RouteKey, route: Route, index: int) -> bytes:
     return message(RTM_NEWROUTE, PUT, encode_route(key, route, index))
 
 
-def add_route(key: RouteKey, route: Route, index: int) -> bytes:
+def add_route(key: RouteKey, route: Route, index: int, table: int = RT_TABLE_MAIN) -> bytes:
     """Refused (EEXIST) where there is a route with this prefix and metric."""
-    return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, encode_route(key, route, index))
+    return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, encode_route(key, route, index, table))
 
 
 def delete_route(key: RouteKey, route: Route, index: int) -> bytes:
@@ -163,6 +163,45 @@ def get_routes(version: int, protocol: int = PROTOCOL) -> bytes:
     """To be dumped: ours in the main table; protocol 0, everybody's.  The kernel does not mark a route dump that changed half way; an
     event tells."""
     return message(RTM_GETROUTE, 0, RTMSG.pack(FAMILY[version], 0, 0, 0, RT_TABLE_MAIN, protocol, 0, 0, 0))
+
+
+def get_routes_by(version: int, index: int = 0) -> bytes:
+    """To be dumped: everybody's in all tables, by one interface; 0: by any, or none."""
+    by = u32(RTA_OIF, index) if index else b""
+    return message(RTM_GETROUTE, 0, RTMSG.pack(FAMILY[version], 0, 0, 0, 0, 0, 0, 0, 0) + by)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRoute:
+    """What a route of a dump says of where packets go; `kind` as in linux/rtnetlink.h.  What it adds (MTU, hop limit) is left out."""
+
+    prefix: Prefix
+    table: int
+    metric: int
+    index: int
+    gateway: Address | None
+    kind: int
+
+    @property
+    def unicast(self) -> bool:
+        return self.kind == RTN_UNICAST
+
+
+def see_route(body: bytes) -> SeenRoute | None:
+    """None where it is for some packets only (type of service, source)."""
+    family, length, source_length, tos, table, _, _, kind, _ = RTMSG.unpack_from(body)
+    if source_length or tos:
+        return None
+    found = attributes(body, RTMSG.size)
+    gateway = found.get(RTA_GATEWAY)
+    return SeenRoute(
+        prefix=ipaddress.ip_network((found.get(RTA_DST, bytes(4 if family == AF_INET else 16)), length)),
+        table=to_int(found[RTA_TABLE]) if RTA_TABLE in found else table,
+        metric=to_int(found.get(RTA_PRIORITY, b"")),
+        index=to_int(found.get(RTA_OIF, b"")),
+        gateway=ipaddress.ip_address(gateway) if gateway else None,
+        kind=kind,
+    )
 
 
 def look_up(destination: Address) -> bytes:
@@ -233,9 +272,10 @@ def delete_neighbour(index: int, address: Address) -> bytes:
     return message(RTM_DELNEIGH, 0, NDMSG.pack(FAMILY[address.version], index, 0, 0, 0) + attribute(NDA_DST, address.packed))
 
 
-def get_neighbours(version: int) -> bytes:
-    """To be dumped."""
-    return message(RTM_GETNEIGH, 0, NDMSG.pack(FAMILY[version], 0, 0, 0, 0))
+def get_neighbours(version: int, index: int = 0) -> bytes:
+    """To be dumped; those of one interface, if given."""
+    of = u32(NDA_IFINDEX, index) if index else b""
+    return message(RTM_GETNEIGH, 0, NDMSG.pack(FAMILY[version], 0, 0, 0, 0) + of)
 
 
 def is_permanent(body: bytes) -> bool:
