@@ -9,6 +9,7 @@ with containerd(inside, V1) as runtime:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -194,15 +195,22 @@ class Containerd:
         """Namespaces that it was killed over: it makes one before it notes the pod, and never finds it again.  No plugin has been
         called for such a one, so nothing but `lo` may be in there: one that has more stays, and a test finds it."""
         for path in (line for line in self.left() if line.startswith("/run/netns/")):
-            namespace = netns.open_netns(str(self.inside.path(path)))
-            try:
-                with Netlink(namespace) as kernel:
-                    unused = set(device_names(kernel).values()) == {"lo"}
-            finally:
-                os.close(namespace)
-            if unused:
-                self.inside.run("umount", path)
+            if self._holds_nothing(path):
+                self.inside.attempt("umount", path)  # it may not even be mounted yet
                 self.inside.run("rm", path)
+
+    def _holds_nothing(self, path: str) -> bool:
+        try:
+            namespace = netns.open_netns(str(self.inside.path(path)))
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+            return True  # a name without a namespace
+        try:
+            with Netlink(namespace) as kernel:
+                return set(device_names(kernel).values()) == {"lo"}
+        finally:
+            os.close(namespace)
 
     def remove_all(self) -> None:
         """Every pod, as kubelet would."""
