@@ -350,7 +350,7 @@ class Operations:
 
     def _lead_here(self, attachment: Attachment) -> None:
         """Clients that have been asking for its ports without a connection are led elsewhere, mostly nowhere, as long as they go on.
-        The runtime need not wait for that: the whole conntrack table is read, and pods that come together are one reading."""
+        The runtime need not wait for that: the whole conntrack table is read, at once, and then for all that have come meanwhile."""
         if any(port.protocol != "tcp" for port in attachment.ports):
             self._arrived.append(attachment)
             if self._leading is None:
@@ -362,6 +362,7 @@ class Operations:
                 arrived, self._arrived = self._arrived, []
                 ports = [port for one in arrived if self._is_held(one) for port in published(one)]
                 await asyncio.get_running_loop().run_in_executor(None, self._kernel.flush_ports, ports)
+                await asyncio.sleep(_TOGETHER)
         except (DataplaneError, OSError) as e:
             log.warning("clients of new pods' ports may be led elsewhere for a while, conntrack cannot be flushed: %s", e)
         finally:
