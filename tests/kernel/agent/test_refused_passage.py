@@ -24,7 +24,7 @@ def test_pods_are_served_and_what_stands_in_their_way_is_told_once() -> None:
             firewall = Nfnetlink()
         firewall.transact([OWNED, add_chain(TABLE, "filter_FORWARD", Hook(2, 10))])
         deadline = time.monotonic() + 5
-        while not any("firewalld" in problem.message for problem in machine.state().problems):
+        while not any("NftablesTableOwner=no" in problem.message for problem in machine.state().problems):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         quiet_residue(machine)  # the start is through
