@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -63,14 +63,22 @@ class World:
 
 
 @contextmanager
-def world(machine: Machine, client: str = NATIVE, config: Mapping[str, Any] = CONFIG) -> Iterator[World]:
-    with machine.sandbox() as bystander:
+def world(
+    machine: Machine, client: str = NATIVE, config: Mapping[str, Any] = CONFIG, others: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[World]:
+    """`others`: configurations that tests will use besides; blocks that their pods need belong to the picture."""
+    with machine.sandbox() as bystander, machine.sandbox() as visitor:
         made = World(machine, client, config, bystander, {}, frozenset())
         deadline = time.monotonic() + 5
         while (answer := made.call("ADD", bystander)).error == _TRY_AGAIN:  # a new node may not be registered yet
             assert time.monotonic() < deadline, answer
         assert answer.ok, answer
         made.bystander_result = answer.document
+        for other in others:
+            made.config = other
+            assert made.call("ADD", visitor).ok
+            assert made.call("DEL", visitor).ok
+        made.config = config
         machine.restart()  # what a start alone adds belongs to the picture
         made.before = quiet_residue(machine)
         yield made

@@ -5,6 +5,7 @@ Each test prints its line of the residue table (`pytest -s`): operation, points,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -36,9 +37,19 @@ SHAPES: dict[str, Document] = {
 }
 
 
+_PATIENT = """
+import netloom.cli, netloom.ipam.allocator
+netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = 3600.0
+netloom.cli.main()
+"""
+PATIENT = (sys.executable, "-c", _PATIENT, "agent", "--config")
+"""The agent, but it gives no block back while the tests last."""
+
+
 @pytest.fixture(scope="module")
 def here() -> Iterator[World]:
-    with running_machine() as node, world(node) as made:
+    configurations = [{**CONFIG, **shape} for shape in SHAPES.values()]
+    with running_machine(command=PATIENT) as node, world(node, others=configurations) as made:
         yield made
 
 
