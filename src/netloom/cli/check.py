@@ -105,5 +105,7 @@ def _places(context: Context, lab_name: str | None, this_node: bool) -> Iterator
         for pod in lost:
             note(f"{pod}: no process and no name holds its network namespace any more; it is passed over")
         if len(found) < 2:
-            raise Unavailable(f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A")
+            raise Unavailable(
+                f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A"
+            )
         yield found

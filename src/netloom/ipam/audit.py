@@ -101,7 +101,6 @@ def _pools(records: Records) -> Iterator[Finding]:
                 if address.version == pool.spec.cidr.version and address.ip in pool.spec.cidr
             )
 
-
     for pool in pools:
         spec = pool.spec
         if spec.network and not records.lives(spec.node):
