@@ -12,7 +12,7 @@ from tests.agent_process import POOLS, Machine, Sandbox, running_machine
 from tests.cni_calls import CLIENTS, NATIVE, Runtime
 from tests.residue import Residue, quiet_residue, settled
 
-CLAIMED = ("datastore IPBlock", "10.99.0.", "10.244.9.")
+CLAIMED = ("datastore IPBlock", "10.99.0.", "10.244.9.", "fd00:244::2e:19")
 """Blocks that a test made the node claim stay for a grace, with their blackholes."""
 
 TINY = IPPoolSpec(cidr=ipaddress.ip_network("10.99.0.0/30"), block_size=30)  # of four addresses, all for pods
