@@ -34,7 +34,7 @@ from netloom.model.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 AFTER_NEWS, AFTER_DRIFT = 0.02, 0.5  # seconds between passes that follow the datastore, and between those that repair
-_REST = 4.0  # times a pass's own time until the next one: in a large cluster the loop has other things to do
+_REST = 4.0  # times the processor time of a pass until the next one: in a large cluster the loop has other things to do
 _RETRY = 1.0, 30.0  # seconds until a pass that was refused something is tried again: first, longest
 
 
@@ -100,7 +100,7 @@ class Passes:
         self._basis = None
 
     def run(self) -> None:
-        self._scheduled, start = None, time.perf_counter()
+        self._scheduled, start = None, time.thread_time()
         done, snapshot = None, self._known().snapshot
         self.rules_changed()  # what the pass repairs is named before
         with self._troubles.about("pass"):
@@ -111,7 +111,7 @@ class Passes:
         elif snapshot.complete:
             self.in_sync_since, self._patience = self.in_sync_since or time.time(), _RETRY[0]
         self._passed(done)
-        self._busy = time.perf_counter() - start
+        self._busy = time.thread_time() - start
 
     def rules_changed(self) -> bool:
         """Whether others changed our tables, or those that pods' traffic has to pass.  What they do in theirs is no news."""
