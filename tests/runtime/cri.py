@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.runtime.image import NAME
 SUITE = "forky"
 _DEFINITION = "usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1"
 _SERVICE = "runtime.v1.RuntimeService"
+_STUMBLES = 15.0  # seconds
 
 Message = Any  # a protobuf message: its class is made at run time
 
@@ -49,7 +51,17 @@ class Cri:
         return {c.type: (c.status, c.message) for c in self("Status").status.conditions}
 
     def run(self, pod: Pod) -> Sandbox:
-        return Sandbox(self, pod, self("RunPodSandbox", config=pod.config()).pod_sandbox_id)
+        """As kubelet, which tries again.  Here that is done for one fault of containerd's own only: killed while it made a snapshot, it
+        stumbles over the folder of that until its garbage collector has been there."""
+        deadline = time.monotonic() + _STUMBLES
+        while True:
+            try:
+                return Sandbox(self, pod, self("RunPodSandbox", config=pod.config()).pod_sandbox_id)
+            except grpc.RpcError as e:
+                if "failed to rename" not in str(e) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+            pod = replace(pod, attempt=pod.attempt + 1)
 
     def sandboxes(self) -> list[str]:
         return [item.id for item in self("ListPodSandbox").items]
