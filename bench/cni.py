@@ -69,6 +69,7 @@ PROMISES = (
     ("ADDs per second, 50 at once, routed", "routed", "ptp", "add rate", 4.0),
     ("ADD p50, bridge", "bridge", "go bridge", "add p50", 5.0),
     ("ADD p50, Python client", "routed, python", "ptp", "add p50", 1.0),
+    ("ADD p50, Python client, bridge", "bridge, python", "go bridge", "add p50", 1.0),
 )
 COLUMNS = ("add p50", "add p99", "del p50", "add rate", "del rate", "add p50, 250 there", "add p99, 250 there")
 
@@ -82,6 +83,7 @@ def contestants(ours: Machine, plain: Machine) -> list[Contestant]:
         Contestant("bridge", NATIVE, single | bridge, ours),
         Contestant("go bridge", f"{OTHERS}/bridge", _go_bridge("cni4", _host_local(plain, V4)), plain),
         Contestant("routed, python", f"{ours.folder}/netloom", single, ours),
+        Contestant("bridge, python", f"{ours.folder}/netloom", single | bridge, ours),
         Contestant("routed, dual", NATIVE, {}, ours, few=True),
         Contestant("ptp, dual", f"{OTHERS}/ptp", {"mtu": 1450, "ipam": _host_local(plain, V4, V6)}, plain, few=True),
         Contestant("bridge, dual", NATIVE, bridge, ours, few=True),
