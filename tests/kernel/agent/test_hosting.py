@@ -37,7 +37,7 @@ def kernel() -> Iterator[Netlink]:
 
 
 def hosting(kernel: Netlink, **settings: object) -> Hosting:
-    return Hosting(Settings(node_name="a", **settings), Identity("mine"), kernel)  # type: ignore[arg-type]
+    return Hosting(Settings(node_name="a", **settings), Identity("mine"), kernel)  # type: ignore[arg-type]  # each test gives its own settings
 
 
 def host(found: Hosting) -> Host:

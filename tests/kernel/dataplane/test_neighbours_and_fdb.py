@@ -166,7 +166,7 @@ def test_any_neighbours_become_any_others(kernel: Netlink, wanted: list[dict[Nei
     driver = Neighbours(kernel)
     for table in (*wanted, *reversed(wanted), wanted[-1], wanted[0]):
         assert not reconcile(driver, table).failures
-        assert permanent() == as_text(table)  # type: ignore[arg-type]
+        assert permanent() == as_text(table)  # type: ignore[arg-type]  # each pair fits together
         assert not driver.changes(table)
 
 

@@ -216,7 +216,7 @@ def test_a_store_that_is_away_is_written_when_it_is_back() -> None:
 def test_a_fault_of_our_own_is_told_and_does_not_end_the_thread() -> None:
     store, told = MemoryDatastore(), Told()
     with publishing(store, told) as publisher:
-        publisher.want({"shop/web": 7})  # type: ignore[dict-item]
+        publisher.want({"shop/web": 7})  # type: ignore[dict-item]  # a fault of our own, on purpose
         deadline = time.monotonic() + SOON
         while not told.failures:
             assert time.monotonic() < deadline

@@ -60,7 +60,7 @@ def test_any_cluster_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, found: list[Resource], revision: int
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
-    snapshot = Snapshot.of(revision, found)  # type: ignore[arg-type]
+    snapshot = Snapshot.of(revision, found)  # type: ignore[arg-type]  # resources of any kind, drawn
     Memory(str(folder)).keep(snapshot)
     again = Memory(str(folder)).recall()
     assert again.revision == revision

@@ -9,6 +9,7 @@ of concatenated keys the first key and the last.
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
@@ -94,7 +95,7 @@ class Set:
         return _type(self.fields)
 
 
-class Pairs(Set):
+class Pairs(Set, ABC):
     """Elements of two parts, the key and another one, both whole registers wide.  `second`: the attribute of the other."""
 
     second: ClassVar[int]
@@ -106,9 +107,9 @@ class Pairs(Set):
     def unpacked(self, element: Mapping[int, bytes]) -> bytes:
         return attributes(element[1])[1] + attributes(element[self.second])[1]
 
+    @abstractmethod
     def description(self) -> tuple[int, bytes]:
         """Flags and attributes that its making needs."""
-        raise NotImplementedError
 
 
 class Map(Pairs):
