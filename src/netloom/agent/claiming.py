@@ -65,6 +65,14 @@ class Claiming:
         if not done.cancelled():
             done.exception()
 
+    async def give_back(self) -> bool:
+        """Whether there was a block that nobody needs any more."""
+        retired = self._allocator.retire()
+        if retired:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._allocator.give_back, retired, self._datastore)
+        return bool(retired)
+
     async def own_addresses(self, pools: Iterable[IPPool], present: Collection[Address]) -> tuple[Address, ...]:
         """The node's own addresses in these pools, one per family where they have one.  `present`: those that it has now, which
         stay if they can: peers route by them."""

@@ -2,7 +2,7 @@
 
     a snapshot came          ─▶ IPAM knows it, the node registers, a pass (passing)
     the kernel told of drift ─▶ a pass, at most twice a second (drift)
-    a timer                  ─▶ a pass; claims, dead sandboxes, tombstones are looked after
+    a timer                  ─▶ a pass; claims, dead sandboxes, tombstones are looked after (upkeep)
     a CNI call               ─▶ cni.dispatch; the pod's Endpoint is published afterwards
 
 Everything here runs in the loop's thread.  What blocks is done by threads that hand values over: watching, publishing, one
@@ -19,13 +19,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from netloom.agent import heap
 from netloom.agent.announcing import Announcing
+from netloom.agent.background import Background
 from netloom.agent.claiming import Claiming
 from netloom.agent.drift import Drift
+from netloom.agent.firewalls import Firewalls
 from netloom.agent.footing import Footing
 from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
@@ -41,7 +42,9 @@ from netloom.agent.remembering import Memory
 from netloom.agent.reporting import Report, document
 from netloom.agent.state import encode
 from netloom.agent.troubles import Troubles
+from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
+from netloom.cni.collecting import Collector
 from netloom.cni.dispatch import Dispatcher
 from netloom.cni.operations import Kernel, Operations
 from netloom.cni.removing import LinkRemover
@@ -50,13 +53,12 @@ from netloom.cni.tombstones import Tombstones
 from netloom.config import Settings
 from netloom.dataplane import conntrack
 from netloom.dataplane import netns as namespaces
-from netloom.dataplane.foreign.gate import tunnels
 from netloom.dataplane.netlink import Events, Netlink
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.sandboxes import Sandboxes
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.journal import Journal
-from netloom.model.addresses import Interface, Prefix
+from netloom.model.addresses import Interface
 from netloom.model.attachments import NetnsId
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
@@ -74,7 +76,8 @@ class Agent:
     def __init__(self, settings: Settings, identity: Identity, journal: Journal, kernel: Netlink, netns: NetnsId) -> None:
         self._settings, self._journal = settings, journal
         self._loop = asyncio.get_running_loop()
-        self._troubles, self._tasks = Troubles(), set[asyncio.Task[None]]()
+        self._troubles = Troubles()
+        self._background = Background(self._troubles)
         self._kernel, self._nft, self._own_ports = kernel, Nft(f"{settings.run_dir}/ruleset"), {kernel.port}
         events = Events(own=self._own_ports)
         self._memory = Memory(settings.state_dir)
@@ -107,14 +110,25 @@ class Agent:
             Sandboxes,
             self._attachments_changed,
         )
-        self._tombstones = Tombstones(settings.run_dir)
+        collector = Collector(self._operations, journal, kernel, Sandboxes)
+        tombstones = Tombstones(settings.run_dir)
         self._metrics = Metrics()
-        self._dispatcher = Dispatcher(self._operations, self._tombstones, netns, self._unready, self._metrics.call)
+        self._dispatcher = Dispatcher(self._operations, collector, tombstones, netns, self._unready, self._metrics.call)
+        self._firewalls = Firewalls(self._passes, self._background, self._troubles)
+        self._upkeep = Upkeep(
+            self._operations,
+            collector,
+            tombstones,
+            self._passes,
+            self._firewalls,
+            self._claiming,
+            self._memory,
+            self._troubles,
+            lambda: (self._snapshot, self._connection),
+        )
         self._health = Health(self._unready, self._state, self._metrics.text)
         self._server: Server | None = None
         self._registering = self._asked = False
-        self._trimmed = 0
-        self._passing_legacy, self._passed_legacy = False, (frozenset[Prefix](), 0, frozenset[int]())
         self._started = time.time()
         self.settled = asyncio.Event()
 
@@ -125,7 +139,7 @@ class Agent:
             self._health.serve_address(self._settings.health_address)
         self._passes.run()
         await self._operations.recover()
-        await self._look_after_tombstones()
+        await self._upkeep.look_after_tombstones()
         self._drift.watch()
         self._publisher.start()
         self._attachments_changed()
@@ -143,7 +157,8 @@ class Agent:
         while not stopping.is_set():
             self._footing.require()
             self._health.turn()
-            await self._upkeep()
+            await self._upkeep.round()
+            self._count_addresses()
             try:
                 await asyncio.wait_for(stopping.wait(), _UPKEEP)
             except TimeoutError:
@@ -182,7 +197,7 @@ class Agent:
             self._registration.forget()
             self._publisher.forget()
         if connection.connected and (new_store or back):
-            self._begin("claims", self._synchronise())
+            self._background.begin("claims", self._synchronise())
         self._registration.heard(snapshot)
         if snapshot.complete:
             self._register()
@@ -192,7 +207,7 @@ class Agent:
         """A network's pool is new: whatever it needs is there before its first pod, and it is remembered at once, for who is
         killed next."""
         self._passes.run()
-        self._begin("remembering", self._remember(at_once=True))
+        self._background.begin("remembering", self._upkeep.remember(at_once=True))
 
     def _not_published(self, failures: Sequence[str]) -> None:
         """From the publishing thread."""
@@ -219,11 +234,8 @@ class Agent:
         host = self._passes.host
         if complete and self._asked and host is not None and not self._registration.due(self._snapshot, host):
             self.settled.set()
-        want = self._passes.desired.filter
-        passing = want.pools, want.vxlan_port, tunnels(want)
-        if complete and passing != self._passed_legacy:
-            self._passed_legacy = passing
-            self._begin_legacy()
+        if complete:
+            self._firewalls.passed()
         self._register()
 
     # this node in the datastore
@@ -235,7 +247,7 @@ class Agent:
             return
         if self._registration.due(self._snapshot, host):
             self._registering = True
-            self._begin(f"node {host.node}", self._write_node(self._snapshot, host))
+            self._background.begin(f"node {host.node}", self._write_node(self._snapshot, host))
 
     async def _write_node(self, snapshot: Snapshot, host: Host) -> None:
         delay = _RETRY
@@ -257,82 +269,11 @@ class Agent:
             self._asked = True
             self._passes.request(AFTER_NEWS)
 
-    def _begin(self, what: str, work: Coroutine[object, object, None]) -> None:
-        """In the background; how it goes is told to `_troubles`."""
+    # facts for others
 
-        async def guarded() -> None:
-            with self._troubles.about(what):
-                await work
-
-        task = self._loop.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    # upkeep
-
-    async def _upkeep(self) -> None:
-        """Each duty for itself: one that fails does not stop the others."""
-        duties = {
-            "tombstones": self._look_after_tombstones,
-            "dead sandboxes": self._bury,
-            "remembering": self._remember,
-            "other firewalls": self._pass_firewalls,
-            "blocks": self._give_back,
-            "memory": self._trim,
-        }
-        for what, duty in duties.items():
-            with self._troubles.about(what):
-                await duty()
+    def _count_addresses(self) -> None:
         used = sum(map(len, self._journal.holdings.used.values()))
         self._metrics.addresses(used, sum(map(len, self._journal.holdings.released.values())))
-
-    async def _look_after_tombstones(self) -> None:
-        if self._tombstones.waiting():
-            await self._tombstones.take_up(self._operations.delete)
-
-    async def _bury(self) -> None:
-        await self._operations.bury(self._passes.missing)
-
-    async def _remember(self, *, at_once: bool = False) -> None:
-        snapshot = self._snapshot
-        await self._loop.run_in_executor(None, lambda: self._memory.keep(snapshot, at_once=at_once))
-
-    async def _pass_firewalls(self) -> None:
-        if self._snapshot.complete:
-            if (outcome := self._passes.reconciler.passages(self._passes.desired)).put + outcome.deleted:
-                log.info("passages through other firewalls %s", outcome)
-            self._begin_legacy()
-
-    def _begin_legacy(self) -> None:
-        if not self._passing_legacy:
-            self._passing_legacy = True
-            self._begin("iptables-legacy", self._pass_legacy())
-
-    async def _pass_legacy(self) -> None:
-        """In a thread, for it may wait for others' lock longer than anybody waits for the loop, or read long rulesets."""
-        reconciler, desired = self._passes.reconciler, self._passes.desired
-        try:
-            self._troubles.report("VXLAN", *await self._loop.run_in_executor(None, reconciler.obstacles, desired))
-            outcome = await self._loop.run_in_executor(None, reconciler.legacy_passages, desired)
-        finally:
-            self._passing_legacy = False
-        if outcome.put:
-            log.info("passages through iptables-legacy %s", outcome)
-        if outcome.failures:
-            raise outcome.failures[0]
-
-    async def _give_back(self) -> None:
-        if self._connection.connected and (retired := self._allocator.retire()):
-            await self._loop.run_in_executor(self._datastore_thread, self._allocator.give_back, retired, self._datastore)
-            self._passes.request(AFTER_NEWS)
-
-    async def _trim(self) -> None:
-        """Passes need memory for a moment; what they leave free goes back."""
-        if self._trimmed != self._passes.number:
-            self._trimmed = self._passes.number
-            await self._loop.run_in_executor(None, heap.give_back)
-
-    # facts for others
 
     def _unready(self) -> str | None:
         """Why this node cannot serve ADD, or None."""

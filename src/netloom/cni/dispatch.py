@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from netloom.cni.collecting import Collector
 from netloom.cni.messages import Add, Check, Collect, Delete, parse, version_of
 from netloom.cni.operations import TRY_AGAIN, UNAVAILABLE, Operations
 from netloom.cni.protocol import Call
@@ -33,12 +34,13 @@ class Dispatcher:
     def __init__(
         self,
         operations: Operations,
+        collector: Collector,
         tombstones: Tombstones,
         host: NetnsId,
         unready: Callable[[], str | None],
         observe: Observer,
     ) -> None:
-        self._operations, self._tombstones, self._host = operations, tombstones, host
+        self._operations, self._collector, self._tombstones, self._host = operations, collector, tombstones, host
         self._unready, self._observe = unready, observe
 
     async def handle(self, call: Call, netns: int | None, abandoned: Callable[[], bool]) -> tuple[int, bytes]:
@@ -67,7 +69,7 @@ class Dispatcher:
             await self._operations.delete(request.key)
             return b""
         if isinstance(request, Collect):
-            await self._operations.collect(request)
+            await self._collector.collect(request)
             return b""
         if isinstance(request, Add | Check):
             assert netns is not None  # parse refuses what has none

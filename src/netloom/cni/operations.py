@@ -1,4 +1,4 @@
-"""Operations: ADD, DEL, CHECK, GC and STATUS on this node.
+"""Operations: ADD, DEL, CHECK and STATUS on this node (GC: collecting).
 
     ADD   choose addresses ─▶ intend ─▶ wire ─▶ admit its sources ─▶ commit ─▶ answer
     DEL   leave ─▶ expel its sources ─▶ remove the link ─▶ (gone from the kernel: answer) ─▶ flush conntrack ─▶ done
@@ -30,12 +30,12 @@ from netloom.calc.rules import sources
 from netloom.cni import limiting, second, wiring
 from netloom.cni.attaching import attachment_for
 from netloom.cni.inspecting import inspect
-from netloom.cni.lingering import Sandboxes, owners, renamed, uproot
-from netloom.cni.messages import INVALID_CONFIG, Add, Check, Collect, Status
+from netloom.cni.lingering import Sandboxes, renamed, uproot
+from netloom.cni.messages import INVALID_CONFIG, Add, Check, Status
 from netloom.cni.placing import require_place
 from netloom.cni.ports import holder, in_words, rivals, unservable
 from netloom.cni.removing import LinkRemover
-from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device, devices
+from netloom.dataplane.netlink import Netlink, NetlinkError, delete_address, delete_neighbour, device
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.sysctls import write_sysctls
 from netloom.errors import CniError, ConfigError, DataplaneError, JournalUnwritable, NetloomError, PoolExhausted, Unavailable
@@ -209,57 +209,6 @@ class Operations:
         except (ConfigError, PoolExhausted, Unavailable) as e:
             if request.declared is None or not isinstance(e, ConfigError):  # else the first ADD makes its pool
                 raise CniError(UNAVAILABLE, str(e), e.hint or "") from e
-
-    async def collect(self, request: Collect) -> None:
-        """GC: what the runtime does not list goes, except what a living sandbox still uses; without a list, only the dead go.
-
-        A list may be incomplete (two runtimes on one network), and taking a running pod's network is worse than keeping a dead
-        one's: what is kept is said.  Raises the last CniError when all have been tried."""
-        listed, present = request.valid or (), [a for k, a in self._journal.attachments.items() if k.network == request.network]
-        unlisted = [a for a in present if (a.key.container_id, a.key.interface) not in listed]
-        dead = await self._dead(unlisted)
-        kept = [f"{a.key.interface} of {a.key.container_id}" for a in unlisted if a not in dead]
-        if kept and request.valid is not None:
-            log.warning("GC does not list %s, whose sandboxes are alive: kept", ", ".join(kept))
-        await self._remove_each(dead)
-
-    async def bury(self, links: Collection[str]) -> None:
-        """Takes away attachments whose link is gone (named here) and whose sandbox is too: no DEL is coming for them.
-
-        And tries again what could not be removed before.  Raises the last CniError when all have been tried."""
-        present = self._journal.attachments.values()
-        lost = await self._dead([a for a in present if a.host_interface in links and a.state is State.READY])
-        for attachment in lost:
-            log.info("%s of %s is gone with its sandbox", attachment.key.interface, attachment.key.container_id)
-        await self._remove_each(lost, [a for a in present if a.state is State.LEAVING and a.key not in self._leaving])
-
-    async def _remove_each(self, dead: Collection[Attachment], others: Collection[Attachment] = ()) -> None:
-        """`dead`: their sandboxes are no more."""
-        refusal = None
-        for attachment in (*dead, *others):
-            try:
-                await self.remove(attachment, sandbox_gone=attachment in dead)
-            except CniError as e:
-                refusal = e
-        if refusal:
-            raise refusal
-
-    async def _dead(self, attachments: Collection[Attachment]) -> list[Attachment]:
-        """Those whose sandbox is no more.  The look is later than the list, so what is new is not taken for dead.
-
-        A link that is there, under whatever name, proves that its sandbox is, whoever holds it: the kernel takes both ends with either's
-        namespace.  And the kernel gives a namespace's number to the next one at once: one whose number another container's has by now
-        is no more."""
-        links = devices(self._kernel.netlink) if attachments else []
-        names, owned = {link.name for link in links}, owners(links)
-        linkless = [a for a in attachments if a.host_interface not in names and a.key not in owned]
-        if not linkless:
-            return []
-        sandboxes = await asyncio.get_running_loop().run_in_executor(None, self._look)
-        heirs = {a.netns: a.key.container_id for a in self._journal.attachments.values() if a.host_interface in names}
-        return [
-            a for a in linkless if not sandboxes.alive(a.netns) or heirs.get(a.netns, a.key.container_id) != a.key.container_id
-        ]
 
     async def _make_way(self, key: AttachmentKey) -> None:
         """An earlier life of the same key has to be over."""

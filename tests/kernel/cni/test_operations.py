@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from netloom.cni.collecting import Collector
 from netloom.cni.messages import Add, Collect
 from netloom.cni.operations import Kernel, Operations
 from netloom.cni.removing import LinkRemover
@@ -67,6 +68,7 @@ class Node:
         kernel = Kernel(self.netns, self.netlink, self.rules, self.remover, self.flush, lambda ports: None)
         self.look: Callable[[], Sandboxes] = Sandboxes
         self.operations = Operations(self.journal, self, kernel, lambda: self.look(), lambda: None)
+        self.collector = Collector(self.operations, self.journal, self.netlink, lambda: self.look())
         self._numbers = iter(range(2, 60))
 
     def flush(self, addresses: Collection[Address]) -> None:
@@ -196,7 +198,7 @@ def test_dels_at_once_end_one_life_and_not_the_next(folder: Path, pods: list[int
         latest = await node.add("c", pods[0])
         for _ in range(5):
             dels = [asyncio.create_task(node.operations.delete(key("c"))) for _ in range(3)]
-            collecting = asyncio.create_task(node.operations.collect(EVERYTHING))
+            collecting = asyncio.create_task(node.collector.collect(EVERYTHING))
             await dels[0]
             before, latest = latest, await node.add("c", pods[0])
             await asyncio.gather(*dels, collecting)
@@ -231,11 +233,11 @@ def test_one_that_cannot_be_removed_does_not_hold_up_the_collection_of_others(fo
         while any(device(node.netlink, attachment.host_interface) for attachment in made):
             await asyncio.sleep(0.01)
         node.rules.stuck = made[0].host_interface
-        assert "c0 cannot be removed yet" in str(await refused(node.operations.collect(EVERYTHING)))
+        assert "c0 cannot be removed yet" in str(await refused(node.collector.collect(EVERYTHING)))
         while len(node.journal.attachments) > 1:
             await asyncio.sleep(0.01)
         node.rules.stuck = ""
-        await node.operations.bury(())
+        await node.collector.bury(())
         await node.until_free()
 
     play(folder, story)
@@ -319,10 +321,10 @@ def test_a_sandbox_whose_number_another_one_has_by_now_is_dead(folder: Path, pod
         with netns.entered(pods[-1]):
             process = subprocess.Popen(["sleep", "60"])
         try:
-            await node.operations.collect(EVERYTHING)
+            await node.collector.collect(EVERYTHING)
             assert node.journal.get(key(old)), "somebody is in a namespace of that number"
             await node.add("new", pods[-1])
-            await node.operations.collect(EVERYTHING)
+            await node.collector.collect(EVERYTHING)
             while len(node.journal.attachments) > 1:
                 await asyncio.sleep(0.01)
             assert node.journal.get(key("new"))
@@ -349,11 +351,11 @@ def test_what_cannot_be_found_out_keeps_an_address_in_use(folder: Path, pods: li
         subprocess.run(["ip", "link", "delete", one.host_interface], check=True)
         node.look = Blind
         assert "its addresses stay in use" in (await refused(node.operations.delete(one.key))).details
-        assert "its addresses stay in use" in (await refused(node.operations.bury(()))).details
+        assert "its addresses stay in use" in (await refused(node.collector.bury(()))).details
         present = node.journal.get(one.key)
         assert present and present.state is State.LEAVING
         node.look = Sandboxes
-        await node.operations.bury(())
+        await node.collector.bury(())
         await node.until_free()
 
     play(folder, story)
@@ -366,8 +368,8 @@ def test_a_pod_whose_link_was_renamed_is_not_dead_though_nobody_can_be_seen_in_i
         one = await node.add("c", pods[0])
         subprocess.run(["ip", "link", "set", one.host_interface, "down"], check=True)
         subprocess.run(["ip", "link", "set", one.host_interface, "name", "foo0"], check=True)
-        await node.operations.collect(EVERYTHING)
-        await node.operations.bury((one.host_interface,))
+        await node.collector.collect(EVERYTHING)
+        await node.collector.bury((one.host_interface,))
         assert node.journal.get(one.key) == msgspec.structs.replace(one, state=State.READY)
         await node.operations.delete(one.key)
         await node.until_free()
