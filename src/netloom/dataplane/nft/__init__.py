@@ -8,6 +8,7 @@ sets         Filter → elements
 ruleset      Filter → everything
 events       what others did
 standing     whether an earlier life of ours built what stands
+tables       built, adjusted, taken away; and one that stands only while it is needed
 ports        published ports, in a table of their own
 driver       Nft
 

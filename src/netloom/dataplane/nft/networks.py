@@ -15,12 +15,12 @@ Accepting is for this chain only: other tables are passed as before.
 
 from __future__ import annotations
 
-import errno
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from netloom.dataplane.nft import expressions as e
+from netloom.dataplane.nft.events import Change
 from netloom.dataplane.nft.expressions import Meta
 from netloom.dataplane.nft.intervals import points
 from netloom.dataplane.nft.nfnetlink import Message, Nfnetlink
@@ -33,19 +33,12 @@ from netloom.dataplane.nft.objects import (
     TableId,
     add_chain,
     add_counter,
-    add_elements,
     add_rule,
     add_set,
     add_table,
-    delete_elements,
-    delete_table,
-    flush_set,
-    get_elements,
-    get_sets,
-    keys_of,
 )
 from netloom.dataplane.nft.sets import HOST_ORDER
-from netloom.dataplane.nft.standing import Standing
+from netloom.dataplane.nft.tables import Keys, WhileNeeded
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
 from netloom.reconcile import Outcome
@@ -62,36 +55,28 @@ WITHIN: Final = Set(TABLE, "within", (IFNAME, IFNAME))
 POOLS: Final = {version: Set(TABLE, f"pools{version}", (ADDRESS[version],), interval=True) for version in (4, 6)}
 SETS: Final[tuple[Set, ...]] = (NETWORKS, INTERNAL, ISOLATED, WITHIN, *POOLS.values())
 
-Keys = Mapping[Set, frozenset[bytes]]
-
 
 class Networks:
-    """The table in the kernel, on the driver's socket.  `record` as of `Standing`."""
+    """On the driver's socket.  `record` as of `Standing`."""
 
     def __init__(self, kernel: Nfnetlink, record: str | None) -> None:
-        self._kernel, self._standing = kernel, Standing(kernel, (TABLE,), record)
-        self._stands: bool | None = None
-        """Whether the table is there as we built it; None where that is not known."""
-        self._spoilt = False
+        self.table = WhileNeeded(kernel, TABLE, _structure, record)
         self._known: Keys = {}
         """Elements that are there, as far as we know."""
         self._pools = frozenset[Prefix]()
 
-    def changed_by_others(self) -> None:
-        self._stands, self._spoilt, self._known = None, True, {}
+    def notice(self, changes: Sequence[Change]) -> None:
+        if self.table.notice(changes):
+            self._known = {}
 
     def keep_apart(self, internal: Collection[str], isolated: Collection[str]) -> None:
         """These bridges from now on, too: before anybody behind them may send."""
         wanted = keys(internal, isolated)
         if all(found <= self._known.get(definition, frozenset()) for definition, found in wanted.items()):
             return
-        try:
-            self._kernel.transact(list(_added(wanted)))
-        except DataplaneError as error:
-            if error.errno != errno.ENOENT or self._exists():
-                raise
-            wanted |= pool_keys(self._pools)
-            self._build(wanted)
+        pools = pool_keys(self._pools)
+        if self.table.add(wanted, besides=pools):
+            wanted |= pools
         self._known = {d: self._known.get(d, frozenset()) | found for d, found in wanted.items()}
 
     def reconcile(
@@ -99,76 +84,16 @@ class Networks:
     ) -> Outcome:
         """`complete` False: what stands is only added to."""
         self._pools = pools
-        try:
-            if not complete and self._is_standing():
-                self.keep_apart(internal, isolated)
-                return Outcome()
-            if internal or isolated:
-                return self._put_in_place(keys(internal, isolated) | pool_keys(pools))
-            self._known = {}
-            if self._stands is not False and (self._stands or self._exists()):
-                self._kernel.transact(remove())
-                self._stands, self._spoilt = False, False
-                return Outcome(deleted=1)
-        except DataplaneError as error:
-            self._stands, self._known = None, {}
-            return Outcome(failures=(error,))
-        self._stands = False
-        return Outcome()
-
-    def _put_in_place(self, want: Keys) -> Outcome:
-        if self._is_standing():
+        want = keys(internal, isolated) | pool_keys(pools) if internal or isolated else None
+        if not complete and self.table.is_standing():
             try:
-                outcome = self._adjust(want)
-            except DataplaneError:
-                pass  # something is missing after all
-            else:
-                self._known = want
-                return outcome
-        outcome = Outcome(put=self._build(want))
-        self._known = want
+                self.keep_apart(internal, isolated)
+            except DataplaneError as error:
+                return Outcome(failures=(error,))
+            return Outcome()
+        outcome = self.table.reconcile(want)
+        self._known = {} if want is None or outcome.failures else want
         return outcome
-
-    def _is_standing(self) -> bool:
-        if self._stands is None and not self._spoilt and self._standing.is_of(_structure()):
-            self._stands = True
-        return bool(self._stands)
-
-    def _adjust(self, want: Keys) -> Outcome:
-        batch: list[Message] = []
-        put = deleted = 0
-        for definition, wanted in want.items():
-            have = keys_of(definition, [body for _, _, body in self._kernel.dump(get_elements(definition))])
-            if have == wanted:
-                continue
-            put, deleted = put + len(wanted - have), deleted + len(have - wanted)
-            if definition.interval:
-                batch += (flush_set(definition), *add_elements(definition, wanted))
-            else:
-                batch += (*add_elements(definition, wanted - have), *delete_elements(definition, have - wanted))
-        if batch:
-            self._kernel.transact(batch)
-        return Outcome(put, deleted)
-
-    def _build(self, want: Keys) -> int:
-        batch = [*remove(), *_structure(), *_added(want)]
-        self._kernel.transact(batch)
-        self._stands, self._spoilt = True, False
-        self._standing.put_down(_structure())
-        return len(batch)
-
-    def _exists(self) -> bool:
-        try:
-            self._kernel.dump(get_sets(TABLE))
-        except DataplaneError as error:
-            if error.errno == errno.ENOENT:
-                return False
-            raise
-        return True
-
-
-def remove() -> list[Message]:
-    return [add_table(TABLE), delete_table(TABLE)]
 
 
 def keys(internal: Collection[str], isolated: Collection[str]) -> dict[Set, frozenset[bytes]]:
@@ -180,11 +105,6 @@ def keys(internal: Collection[str], isolated: Collection[str]) -> dict[Set, froz
 
 def pool_keys(pools: Collection[Prefix]) -> dict[Set, frozenset[bytes]]:
     return {definition: points(pools, version) for version, definition in POOLS.items()}
-
-
-def _added(elements: Keys) -> Iterator[Message]:
-    for definition, found in elements.items():
-        yield from add_elements(definition, found)
 
 
 @functools.cache

@@ -27,7 +27,7 @@ import errno
 import functools
 import ipaddress
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from netloom.dataplane.nft import expressions as e
@@ -45,17 +45,11 @@ from netloom.dataplane.nft.objects import (
     Set,
     TableId,
     add_chain,
-    add_elements,
     add_rule,
     add_set,
     add_table,
-    delete_elements,
-    delete_table,
-    get_elements,
-    get_sets,
-    keys_of,
 )
-from netloom.dataplane.nft.standing import Standing
+from netloom.dataplane.nft.tables import WhileNeeded
 from netloom.errors import DataplaneError
 from netloom.model.addresses import host_prefix
 from netloom.model.desired import Published
@@ -86,53 +80,26 @@ SETS: Final[tuple[Set, ...]] = (*PORTS.values(), *ANY.values(), *HAIRPIN.values(
 
 
 class Ports:
-    """The table in the kernel, on the driver's socket.  `record` as of `Standing`."""
+    """On the driver's socket.  `record` as of `Standing`."""
 
     def __init__(self, kernel: Nfnetlink, record: str | None) -> None:
-        self._kernel, self._standing = kernel, Standing(kernel, (TABLE,), record)
-        self._stands: bool | None = None
-        """Whether the table is there as we built it; None where that is not known."""
-        self._spoilt = False
+        self.table = WhileNeeded(kernel, TABLE, _structure, record)
 
-    def changed_by_others(self) -> None:
-        self._stands, self._spoilt = None, True
-
-    def admit(self, published: Collection[Published], others: list[Message]) -> None:
+    def admit(self, published: Collection[Published], others: Sequence[Message]) -> None:
         """In one transaction with the `others`.  Fails where their tables are missing."""
-        elements = list(_added(keys(published)))
-        try:
-            self._kernel.transact([*others, *elements])
-        except DataplaneError as error:
-            if error.errno != errno.ENOENT or self._exists():
-                raise
-            self._kernel.transact([*_structure(), *others, *elements])
-            self._built()
+        self.table.add(keys(published), others)
 
     def expel(self, published: Collection[Published], *, last: bool) -> None:
         """Also if they are gone already.  `last`: no other is published, and the table goes.  Networks may be those of other pods, too,
         and stay."""
         if last:
-            self._remove()
-            return
-        gone = {definition: found for definition, found in keys(published).items() if definition not in BESIDE.values()}
-        # the kernel refuses to delete what is not there, so what may be missing is added before
-        for batch in (list(_deleted(gone)), [*_added(gone), *_deleted(gone)]):
-            try:
-                self._kernel.transact(batch)
-            except DataplaneError as error:
-                if error.errno != errno.ENOENT:
-                    raise
-            else:
-                return
+            self.table.remove()
+        else:
+            self.table.take_out({d: found for d, found in keys(published).items() if d not in BESIDE.values()})
 
     def holds(self, published: Collection[Published]) -> bool:
         """Whether the kernel leads all of these to their pods."""
-        try:
-            return all(found <= self._read(definition) for definition, found in keys(published).items())
-        except DataplaneError as error:
-            if error.errno == errno.ENOENT:  # the table itself is missing
-                return False
-            raise
+        return self.table.hold(keys(published))
 
     def published(self) -> frozenset[Published]:
         """What the kernel holds, whoever put it there; without the pods' interfaces and networks."""
@@ -141,7 +108,7 @@ class Ports:
                 port
                 for version in (4, 6)
                 for definition in (PORTS[version], ANY[version])
-                for element in self._read(definition)
+                for element in self.table.read(definition)
                 if (port := _decoded(version, element, anywhere=definition is ANY[version]))
             )
         except DataplaneError as error:
@@ -150,66 +117,7 @@ class Ports:
             raise
 
     def reconcile(self, published: Collection[Published]) -> Outcome:
-        try:
-            if published:
-                return self._put_in_place(published)
-            if self._stands is not False and (self._stands or self._exists()):
-                self._remove()
-                return Outcome(deleted=1)
-        except DataplaneError as error:
-            self._stands = None
-            return Outcome(failures=(error,))
-        self._stands = False
-        return Outcome()
-
-    def _put_in_place(self, published: Collection[Published]) -> Outcome:
-        want = {definition: frozenset[bytes]() for definition in SETS} | keys(published)
-        if self._stands or (self._stands is None and not self._spoilt and self._standing.is_of(_structure())):
-            try:
-                outcome = self._adjust(want)
-            except DataplaneError:
-                pass  # something is missing after all
-            else:
-                self._stands = True
-                return outcome
-        batch = [add_table(TABLE), delete_table(TABLE), *_structure(), *_added(want)]
-        self._kernel.transact(batch)
-        self._built()
-        return Outcome(put=len(batch))
-
-    def _adjust(self, want: Mapping[Set, frozenset[bytes]]) -> Outcome:
-        have = {definition: self._read(definition) for definition in want}
-        surplus = {definition: found - want[definition] for definition, found in have.items()}
-        missing = {definition: wanted - have[definition] for definition, wanted in want.items()}
-        batch = [*_added(surplus), *_deleted(surplus), *_added(missing)]  # a key that leads elsewhere now goes first
-        if batch:
-            self._kernel.transact(batch)
-        return Outcome(sum(map(len, missing.values())), sum(map(len, surplus.values())))
-
-    def _built(self) -> None:
-        self._stands, self._spoilt = True, False
-        self._standing.put_down(_structure())
-
-    def _remove(self) -> None:
-        self._kernel.transact(remove())
-        self._stands, self._spoilt = False, False
-        self._standing.forget()
-
-    def _exists(self) -> bool:
-        try:
-            self._kernel.dump(get_sets(TABLE))
-        except DataplaneError as error:
-            if error.errno == errno.ENOENT:
-                return False
-            raise
-        return True
-
-    def _read(self, definition: Set) -> frozenset[bytes]:
-        return keys_of(definition, [body for _, _, body in self._kernel.dump(get_elements(definition))])
-
-
-def remove() -> list[Message]:
-    return [add_table(TABLE), delete_table(TABLE)]
+        return self.table.reconcile({d: frozenset[bytes]() for d in SETS} | keys(published) if published else None)
 
 
 def keys(published: Iterable[Published]) -> dict[Set, frozenset[bytes]]:
@@ -238,16 +146,6 @@ def _decoded(version: int, element: bytes, *, anywhere: bool) -> Published | Non
         return None
     address, port = ipaddress.ip_address(rest[4 : 4 + length]), rest[4 + length :]
     return Published(protocol, host, _PORT.unpack(rest[:4])[0], address, _PORT.unpack(port)[0], "", host_prefix(address))
-
-
-def _added(elements: Mapping[Set, Collection[bytes]]) -> Iterator[Message]:
-    for definition, found in elements.items():
-        yield from add_elements(definition, found)
-
-
-def _deleted(elements: Mapping[Set, Collection[bytes]]) -> Iterator[Message]:
-    for definition, found in elements.items():
-        yield from delete_elements(definition, found)
 
 
 @functools.cache
