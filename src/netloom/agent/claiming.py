@@ -23,7 +23,8 @@ _CLAIMS = 8  # blocks that one address of the node's own waits for at most
 
 class Claiming:
     """`cni.operations.Addresses`; `mtu_of` knows what fits through the pools' encapsulations, `networks` which pools networks have
-    declared."""
+    declared.  `claimed` is called after each claim: the datastore may have told of the block before it was in service, and what a pass
+    wants for it was not wanted yet."""
 
     def __init__(
         self,
@@ -32,9 +33,10 @@ class Claiming:
         thread: Executor,
         mtu_of: Callable[[Iterable[Interface]], int],
         networks: Networks,
+        claimed: Callable[[], None],
     ) -> None:
         self._allocator, self._datastore, self._thread, self._mtu_of = allocator, datastore, thread, mtu_of
-        self._networks = networks
+        self._networks, self._on_claim = networks, claimed
         self._under_way: dict[object, asyncio.Future[None]] = {}
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
@@ -62,8 +64,8 @@ class Claiming:
     def _claimed(self, key: object, done: asyncio.Future[None]) -> None:
         """Looks at the failure, too: whoever waited for it may have given up."""
         del self._under_way[key]
-        if not done.cancelled():
-            done.exception()
+        if not done.cancelled() and done.exception() is None:
+            self._on_claim()
 
     async def give_back(self) -> bool:
         """Whether there was a block that nobody needs any more."""

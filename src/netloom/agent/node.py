@@ -95,7 +95,7 @@ class Agent:
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
         self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
         self._networks.heard(self._snapshot)
-        self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu, self._networks)
+        self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu, self._networks, self._claimed)
         self._registration = Registration(
             datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id, f"{boot_id()}/{netns}"
         )
@@ -208,6 +208,9 @@ class Agent:
         killed next."""
         self._passes.run()
         self._background.begin("remembering", self._upkeep.remember(at_once=True))
+
+    def _claimed(self) -> None:
+        self._passes.request(AFTER_NEWS)
 
     def _not_published(self, failures: Sequence[str]) -> None:
         """From the publishing thread."""

@@ -37,7 +37,12 @@ class Bench:
         )
         self.allocator = Allocator(self.journal, str(folder / "claims.json"), "a", "a-1", cool_down=0)
         self.networks = Networks("a", self.store, self.thread, lambda: None)
-        self.claiming = Claiming(self.allocator, self.store, self.thread, lambda addresses: 1450, self.networks)
+        self.told: list[int] = []
+        self.claiming = Claiming(self.allocator, self.store, self.thread, lambda addresses: 1450, self.networks, self.tell)
+
+    def tell(self) -> None:
+        """How many blocks were in service when it was said that one had been claimed."""
+        self.told.append(len(self.allocator.claims.held))
 
     def know(self, *pools: IPPool) -> None:
         self.allocator.update(Snapshot.of(1, [node("a", "a-1"), *pools]))
@@ -70,6 +75,13 @@ def test_the_node_gets_one_address_of_its_own_in_each_family(bench: Bench) -> No
     assert [ipaddress.ip_address(a).version for a in first] == [4, 6]
     assert bench.own(V4, V6) == first
     assert bench.blocks == 2
+
+
+def test_a_claim_is_told_when_its_block_is_in_service(bench: Bench) -> None:
+    """A pass that follows the datastore's word alone may come before that."""
+    bench.know(V4, V6)
+    bench.own(V4, V6)
+    assert bench.told == [1, 2]
 
 
 def test_a_second_pool_of_a_family_costs_no_block(bench: Bench) -> None:
