@@ -1,0 +1,15 @@
+"""Probing: does what this node sends to another one arrive there, by each way that leads to it?
+
+frames    the question and the answer, as bytes
+ways      which ways lead to a node: its underlay address, and each tunnel that a route to its pods uses
+prober    the sockets: asks other nodes, and answers them
+
+    prober.ask(peer, way, size)     one packet of that size that must not be cut, and its answer
+    prober.stream(peer, way)        some 64 KiB by TCP, in segments as large as the kernel makes them
+"""
+
+from netloom.agent.probing.frames import SMALL
+from netloom.agent.probing.prober import Echo, Failure, Peer, Prober
+from netloom.agent.probing.ways import Way
+
+__all__ = ["SMALL", "Echo", "Failure", "Peer", "Prober", "Way"]
