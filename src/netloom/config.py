@@ -15,6 +15,7 @@ import yaml
 
 from netloom.errors import ConfigError
 from netloom.model.addresses import Interface
+from netloom.model.forms import check_mtu, check_port, check_vni
 from netloom.model.resources import dec_hook
 from netloom.model.validation import check_object_name
 
@@ -31,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     mtu              of pod interfaces, in bytes; 0: the uplink's less the encapsulation's
     vxlanVni         the same on every node (1 speaks with Flannel)
     vxlanPort        the same on every node (8472 speaks with Flannel)
+    udpPort          the same on every node; of pools with encapsulation UDP
     coolDown         seconds before an address is given out again
     healthAddress    ADDRESS:PORT of /livez, /readyz and /metrics; empty: none
     resyncInterval   seconds between full passes when nothing happens
@@ -45,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     mtu: int = 0
     vxlan_vni: int = 4096
     vxlan_port: int = 4789
+    udp_port: int = 8285
     cool_down: float = 30.0
     health_address: str = "127.0.0.1:9477"
     resync_interval: float = 60.0
@@ -54,12 +57,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         if not self.node_name:
             msgspec.structs.force_setattr(self, "node_name", socket.gethostname().lower())
         check_object_name(self.node_name, "nodeName")
-        if self.mtu and not 576 <= self.mtu <= 65535:
-            raise ValueError(f"mtu: {self.mtu} is out of range; 576 to 65535, or 0 to compute it")
-        if not 1 <= self.vxlan_vni < 1 << 24:
-            raise ValueError(f"vxlanVni: {self.vxlan_vni} is out of range; 1 to 16777215")
-        if not 1 <= self.vxlan_port < 1 << 16:
-            raise ValueError(f"vxlanPort: {self.vxlan_port} is out of range; 1 to 65535")
+        check_mtu(self.mtu, "mtu")
+        check_vni(self.vxlan_vni, "vxlanVni")
+        check_port(self.vxlan_port, "vxlanPort")
+        check_port(self.udp_port, "udpPort")
+        if self.udp_port == self.vxlan_port:
+            raise ValueError(f"udpPort: {self.udp_port} is VXLAN's port already")
         if not 0 <= self.cool_down < math.inf:
             raise ValueError(f"coolDown: {self.cool_down} is out of range; 0 or more seconds")
         if not 0 < self.resync_interval < math.inf:

@@ -59,12 +59,13 @@ class Hosting:
             mtu=self._uplink_mtu(),
             vni=settings.vxlan_vni,
             port=settings.vxlan_port,
+            udp_port=settings.udp_port,
             ipv6=speaks_ipv6(),
         )
 
     def pod_mtu(self, host: Host, pools: Iterable[IPPool]) -> int:
         """What fits through every one of these pools' encapsulations."""
-        overheads = [ENCAPS[pool.spec.encapsulation][0].overhead(host) for pool in pools]
+        overheads = [ENCAPS[pool.spec.encapsulation.method].overhead(host) for pool in pools]
         return self._settings.mtu or (host.mtu or _DEFAULT_MTU) - max(overheads, default=0)
 
     def _read(self, bridges: Collection[str]) -> None:

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from netloom.agent.claiming import Claiming
-from netloom.calc.encap import ENCAPS, vxlan
 from netloom.datastore import Datastore
 from netloom.errors import Conflict, NotFound
 from netloom.model.addresses import Address
+from netloom.model.forms import Method
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Metadata, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
@@ -133,7 +133,7 @@ class Registration:
 
 def _tunnels(pools: Iterable[IPPool]) -> tuple[IPPool, ...]:
     """Pools whose packets need this node's own address in them."""
-    return tuple(sorted((p for p in pools if ENCAPS[p.spec.encapsulation][0] is vxlan), key=lambda p: p.name))
+    return tuple(sorted((p for p in pools if p.spec.encapsulation.method is not Method.NONE), key=lambda p: p.name))
 
 
 def register(datastore: Datastore, name: str, spec: NodeSpec, *, create: bool) -> tuple[Membership, Node | None]:

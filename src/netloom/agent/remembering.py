@@ -50,9 +50,8 @@ class Memory:
         if snapshot.revision == self._revision or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
             return
         lines = bytearray(b"%d\n" % snapshot.revision)
-        for table in (snapshot.pools, snapshot.reservations, snapshot.nodes, snapshot.namespaces, snapshot.blocks):
-            for resource in table.values():
-                lines += encode(resource) + b"\n"
+        for resource in snapshot.resources():
+            lines += encode(resource) + b"\n"
         write_durably(self._path, lines)
         self._written, self._revision = now, snapshot.revision
 

@@ -19,7 +19,7 @@ from netloom.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-KINDS = ("IPPool", "IPReservation", "Node", "Namespace", "IPBlock")
+KINDS = ("FelixConfiguration", "IPPool", "IPReservation", "Node", "Namespace", "IPBlock")
 _RETRY = 0.05, 2.0  # seconds: first, longest
 _STEADY = 5.0  # seconds that a watch has to last before the next listing comes at once
 

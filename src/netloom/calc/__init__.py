@@ -28,7 +28,8 @@ def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, o
     present = [a for a in attachments if a.state is not State.LEAVING]
     for attachment in present:
         tables.add(pod(attachment))
-    wanted = rules(snapshot, present, host)
+    others = others or remote(snapshot, host)
+    wanted = rules(snapshot, present, host, frozenset(others.links))
     for interface in needs_localnet(wanted.published):
         tables.sysctls |= localnet(interface, on=True)
-    return tables.over(others or remote(snapshot, host), wanted)
+    return tables.over(others, wanted)

@@ -14,6 +14,7 @@ from collections import defaultdict
 from netloom.calc import metrics
 from netloom.calc.encap import ENCAPS, reach
 from netloom.calc.encap.peer import Peer
+from netloom.calc.forms import wanted
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Mac, Prefix, contains, overlap
 from netloom.model.desired import Route, RouteKey, RouteKind
@@ -24,16 +25,21 @@ from netloom.model.snapshot import Snapshot
 
 def remote(snapshot: Snapshot, host: Host) -> Tables:
     tables = Tables()
-    for encap in {id(e): e for pool in snapshot.pools.values() for e, _ in (ENCAPS[pool.spec.encapsulation],)}.values():
-        tables.add(encap.local(host))
+    forms = {pool.name: wanted(snapshot, host, pool) for pool in snapshot.pools.values() if not pool.spec.network}
+    for form in sorted(set(forms.values()), key=str):
+        tables.add(ENCAPS[form.method].local(host, form))
     claims = _claims(snapshot, host, tables.problems)
     shared = _shared_macs(snapshot, host, tables.problems)
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes
+    for form in sorted(set(forms.values()), key=str):
+        for name, prefixes in held.items():
+            tables.add(ENCAPS[form.method].known(host, form, _peer(snapshot.nodes[name], tuple(prefixes), prefixes, shared)))
     for (name, pool_name), prefixes in claims.items():
         peer = _peer(snapshot.nodes[name], tuple(prefixes), held[name], shared)
-        tables.add(reach(snapshot.pools[pool_name].spec.encapsulation, host, peer))
+        cross_subnet = snapshot.pools[pool_name].spec.encapsulation.cross_subnet
+        tables.add(reach(forms[pool_name], host, peer, cross_subnet=cross_subnet))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
     return tables

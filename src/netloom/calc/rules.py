@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netloom.calc.encap import ENCAPS, vxlan
+from netloom.calc.forms import wanted
 from netloom.calc.networks import apart, links, of_node
 from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
 from netloom.model.desired import Filter, Source
+from netloom.model.forms import Method
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
@@ -18,18 +19,21 @@ def sources(attachment: Attachment) -> frozenset[Source]:
     return frozenset(Source(attachment.host_interface, attachment.mac, address.ip) for address in attachment.addresses)
 
 
-def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host) -> Filter:
+def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tunnels: frozenset[str]) -> Filter:
+    """`tunnels`: the devices that lead to other nodes."""
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
-    tunnels = any(ENCAPS[pool.spec.encapsulation][0] is vxlan for pool in pools)
+    forms = {wanted(snapshot, host, pool) for pool in pools if not pool.spec.network}
+    vxlan = max((form.port for form in forms if form.method is Method.VXLAN), default=0)
     kept_apart = apart(pools, attachments)
     return Filter(
         sources=frozenset().union(*(sources(a) for a in attachments)),
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
-        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if tunnels else frozenset(),
-        vxlan_port=host.port if tunnels else 0,
+        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if vxlan else frozenset(),
+        vxlan_port=vxlan,
+        tunnels=tunnels,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
         isolated=kept_apart.isolated,

@@ -6,7 +6,19 @@ from collections import ChainMap
 from dataclasses import dataclass, field
 
 from netloom.model.addresses import Address, Mac
-from netloom.model.desired import AddressKey, Desired, FdbKey, Filter, Link, NeighbourKey, Route, RouteKey, Shaping
+from netloom.model.desired import (
+    AddressKey,
+    Desired,
+    FdbKey,
+    Filter,
+    Link,
+    NeighbourKey,
+    Route,
+    RouteKey,
+    SenderKey,
+    Shaping,
+    TunnelKey,
+)
 
 
 @dataclass(slots=True)
@@ -16,6 +28,8 @@ class Tables:
     routes: dict[RouteKey, Route] = field(default_factory=dict)
     neighbours: dict[NeighbourKey, Mac] = field(default_factory=dict)
     fdb: dict[FdbKey, Address] = field(default_factory=dict)
+    tunnels: dict[TunnelKey, Address] = field(default_factory=dict)
+    senders: dict[SenderKey, None] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     shaping: dict[str, Shaping] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -26,6 +40,8 @@ class Tables:
         self.routes |= part.routes
         self.neighbours |= part.neighbours
         self.fdb |= part.fdb
+        self.tunnels |= part.tunnels
+        self.senders |= part.senders
         self.sysctls |= part.sysctls
         self.shaping |= part.shaping
         self.problems += part.problems
@@ -38,6 +54,8 @@ class Tables:
             routes=ChainMap(self.routes, below.routes),
             neighbours=ChainMap(self.neighbours, below.neighbours),
             fdb=ChainMap(self.fdb, below.fdb),
+            tunnels=below.tunnels,
+            senders=below.senders,
             sysctls=self.sysctls | below.sysctls,
             shaping=below.shaping | self.shaping,
             filter=rules,

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from netloom.errors import ConfigError
-from netloom.model.resources import AnyResource, Endpoint, IPBlock, IPPool, IPReservation, Namespace, Node
+from netloom.model.resources import AnyResource, Endpoint, FelixConfiguration, IPBlock, IPPool, IPReservation, Namespace, Node
 
 Row = Sequence[object]
 
@@ -67,6 +67,11 @@ def _reservation(reservation: IPReservation) -> Iterable[Row]:
     yield reservation.name, reservation.spec.reserved_cidrs
 
 
+def _configuration(configuration: FelixConfiguration) -> Iterable[Row]:
+    spec = configuration.spec
+    yield configuration.name, *(number or None for number in (spec.vxlan_vni, spec.vxlan_port, spec.udp_port, spec.mtu))
+
+
 def _namespace(namespace: Namespace) -> Iterable[Row]:
     yield namespace.name, namespace.metadata.labels
 
@@ -103,6 +108,14 @@ VIEWS: tuple[View, ...] = (
     View("IPPool", "pool", "pools", _POOL_COLUMNS, _POOL_WIDE, _pool),
     View("IPBlock", "block", "blocks", ("NAME", "CIDR", "NODE"), ("NODE-ID",), _block),
     View("Namespace", "namespace", "namespaces", ("NAME", "LABELS"), (), _namespace),
+    View(
+        "FelixConfiguration",
+        "configuration",
+        "configurations",
+        ("NAME", "VXLAN-VNI", "VXLAN-PORT", "UDP-PORT", "MTU"),
+        (),
+        _configuration,
+    ),
     View("IPReservation", "reservation", "reservations", ("NAME", "RESERVED"), (), _reservation),
     View(
         "Endpoint",
@@ -120,6 +133,7 @@ _SHORT: Mapping[str, str] = {
     "po": "pods",
     "ns": "namespaces",
     "ep": "endpoints",
+    "felixconfig": "configurations",
     "workloadendpoint": "endpoints",
 }
 

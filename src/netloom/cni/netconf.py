@@ -20,7 +20,6 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from netloom.calc.encap.vxlan import DEVICE as TUNNEL
 from netloom.cni.results import Dns
 from netloom.ipam.networks import Declared
 from netloom.model.addresses import parse_address, parse_prefix
@@ -34,7 +33,7 @@ _MTU = (576, 65535)  # RFC 791: what every IPv4 host takes; the largest that an 
 PoolNames = tuple[str, ...]
 Texts = str | tuple[str, ...]
 PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-_HOST_INTERFACE = re.compile(r"loom[0-9a-f]{11}\Z")
+_OURS = re.compile(r"loom([0-9a-f]{11}\Z|\.(vxlan|ipip|udp))")
 _KEYS = {"cidr": "subnet", "natOutgoing": "ipMasq", "network": "name"}
 """What a pool's fields are called in a configuration."""
 T = TypeVar("T")
@@ -193,7 +192,7 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
             raise ValueError("pools: names pools of both families; leave it out, or ipv4Pools and ipv6Pools")
         for key, names in (("pools", self.pools), ("ipv4Pools", self.ipv4_pools), ("ipv6Pools", self.ipv6_pools)):
             _check_pool_names(key, names or ())
-        if self.bridge == TUNNEL or _HOST_INTERFACE.match(self.bridge):
+        if _OURS.match(self.bridge):
             raise ValueError(f"bridge: {self.bridge} is a name that other interfaces of ours have")
         if self.subnet is not None:
             self._check_network()

@@ -1,8 +1,8 @@
-"""Calico's `projectcalico.org/v3` IPPool and IPReservation, as they are, into our own.
+"""Calico's `projectcalico.org/v3` IPPool, IPReservation and FelixConfiguration, as they are, into our own.
 
 Both sides are plain values: what comes out is decoded like any manifest of ours.  Our fields are named like Calico's where they
 mean the same.  Each other field of Calico's is here with the values that ask for what we do anyway; every other value, and
-every field that is not here, is refused by name, never dropped.  (Fields: Calico's API reference, IPPool and IPReservation, v3.31.)
+every field that is not here, is refused by name, never dropped.  (Fields: Calico's API reference, v3.31.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ API_VERSION = "projectcalico.org/v3"
 
 Fields = Mapping[str, object]
 
-_ENCAPSULATION: Mapping[str, str] = {"": "None", "Never": "None", "Always": "VXLAN", "CrossSubnet": "VXLANCrossSubnet"}
+_MODES: Mapping[str, str] = {"": "", "Never": "", "Always": "{}", "CrossSubnet": "{}CrossSubnet"}
+"""What `ipipMode` and `vxlanMode` say of their encapsulation."""
 
 
 class Unsupported(ValueError):
@@ -29,16 +30,8 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _vxlan(value: object) -> str | None:
-    return None if isinstance(value, str) and value in _ENCAPSULATION else f"{value!r} is none of Never, Always, CrossSubnet"
-
-
-def _ipip(value: object) -> str | None:
-    if value in ("", "Never"):
-        return None
-    return (
-        f"{_text(value)}: there is no IPIP in this version; take vxlanMode (Always, CrossSubnet), or neither for plain routes"
-    )
+def _mode(value: object) -> str | None:
+    return None if isinstance(value, str) and value in _MODES else f"{_text(value)} is none of Never, Always, CrossSubnet"
 
 
 def _bgp_export(value: object) -> str | None:
@@ -60,9 +53,10 @@ def _assignment(value: object) -> str | None:
 
 
 _SAME = frozenset(("cidr", "blockSize", "natOutgoing", "nodeSelector", "namespaceSelector", "disabled"))
+_FELIX_SAME = frozenset(("vxlanVNI", "vxlanPort"))
 _REFUSALS: Mapping[str, Callable[[object], str | None]] = {
-    "vxlanMode": _vxlan,
-    "ipipMode": _ipip,
+    "vxlanMode": _mode,
+    "ipipMode": _mode,
     "disableBGPExport": _bgp_export,
     "allowedUses": _uses,
     "assignmentMode": _assignment,
@@ -76,8 +70,10 @@ def translate(kind: str, spec: Fields) -> tuple[dict[str, object], tuple[Unsuppo
 
 def _pool(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
     ours = {name: value for name, value in spec.items() if name in _SAME}
-    ours["encapsulation"] = _ENCAPSULATION.get(str(spec.get("vxlanMode", "")), "None")
-    return ours, tuple(_refused(spec))
+    found = [_MODES.get(str(spec.get(f"{name.lower()}Mode", "")), "").format(name) for name in ("IPIP", "VXLAN")]
+    ours["encapsulation"] = next(filter(None, found), "None")
+    both = [Unsupported("vxlanMode", "one of ipipMode and vxlanMode has to be Never")] if all(found) else []
+    return ours, (*_refused(spec), *both)
 
 
 def _refused(spec: Fields) -> Iterator[Unsupported]:
@@ -87,7 +83,16 @@ def _refused(spec: Fields) -> Iterator[Unsupported]:
             if reason is not None:
                 yield Unsupported(name, reason)
         elif name not in _SAME:
-            yield Unsupported(name, "this field of Calico's is not supported")
+            yield _unknown(name)
+
+
+def _felix(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
+    ours = {name: value for name, value in spec.items() if name in _FELIX_SAME}
+    return ours, tuple(_unknown(name) for name in spec if name not in _FELIX_SAME)
+
+
+def _unknown(name: str) -> Unsupported:
+    return Unsupported(name, "this field of Calico's is not supported")
 
 
 def _reservation(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
@@ -109,5 +114,6 @@ def _prefix(value: object) -> object:
 _KINDS: Mapping[str, Callable[[Fields], tuple[dict[str, object], tuple[Unsupported, ...]]]] = {
     "IPPool": _pool,
     "IPReservation": _reservation,
+    "FelixConfiguration": _felix,
 }
 KINDS = tuple(_KINDS)

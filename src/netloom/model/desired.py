@@ -55,7 +55,36 @@ class Ifb:
     alias: str
 
 
-Link = Vxlan | Bridge | Veth | Ifb
+class Carrier(enum.Enum):
+    """What a tunnel of ours puts around a packet: IP (RFC 2003, RFC 2473), or IP and UDP as Flannel's `udp` does."""
+
+    IPIP = "ipip"
+    UDP = "udp"
+
+
+class Engine(enum.Enum):
+    """Who does it: our programs in the kernel, the kernel's own `ipip` device (IPv4 in IPv4 alone), or a process."""
+
+    EBPF = "ebpf"
+    KERNEL = "kernel"
+    FORWARDER = "forwarder"
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A device that leads to other nodes: where to, by prefix, is in `Desired.tunnels`.  `local`: outer source; all outer packets are
+    of its family.  `port`: UDP, source and destination; 0 for IPIP.  `uplinks`: interfaces by which outer packets may come."""
+
+    mac: Mac
+    mtu: int
+    carrier: Carrier
+    engine: Engine
+    local: Address
+    port: int = 0
+    uplinks: tuple[str, ...] = ()
+
+
+Link = Vxlan | Bridge | Veth | Ifb | Tunnel
 
 
 class AddressKey(NamedTuple):
@@ -95,6 +124,20 @@ class NeighbourKey(NamedTuple):
 class FdbKey(NamedTuple):
     device: str
     mac: Mac
+
+
+class TunnelKey(NamedTuple):
+    """The longest prefix counts.  Also for what arrives: a packet from `prefix` has to come from that node."""
+
+    device: str
+    prefix: Prefix
+
+
+class SenderKey(NamedTuple):
+    """An outer source that is believed."""
+
+    device: str
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +189,7 @@ class Filter:
     blocks:     this node's own: no packet out of a tunnel comes from there
     vteps:      underlay addresses that may send us VXLAN
     vxlan_port: UDP port of VXLAN, 0 where none is used: from pods it is dropped
+    tunnels:    our devices that lead to other nodes
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods
@@ -158,6 +202,7 @@ class Filter:
     blocks: frozenset[Prefix] = frozenset()
     vteps: frozenset[Address] = frozenset()
     vxlan_port: int = 0
+    tunnels: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     internal: frozenset[str] = frozenset()
     isolated: frozenset[str] = frozenset()
@@ -173,6 +218,8 @@ class Desired:
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     neighbours: Mapping[NeighbourKey, Mac] = field(default_factory=dict)
     fdb: Mapping[FdbKey, Address] = field(default_factory=dict)
+    tunnels: Mapping[TunnelKey, Address] = field(default_factory=dict)
+    senders: Mapping[SenderKey, None] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
     shaping: Mapping[str, Shaping] = field(default_factory=dict)
     filter: Filter = Filter()

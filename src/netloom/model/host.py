@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netloom.model.addresses import Address, Interface, Mac, Prefix
+from netloom.model.desired import Carrier, Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Uplink:
 @dataclass(frozen=True, slots=True)
 class Host:
     """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
-    not the datastore's word; less those of networks), its own addresses inside them, and the VXLAN parameters that all nodes
-    share.  `ipv6`: its kernel speaks it."""
+    not the datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster
+    has none of its own.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here."""
 
     node: str
     node_id: str
@@ -38,7 +39,14 @@ class Host:
     mtu: int = 0
     vni: int = 4096
     port: int = 4789
+    udp_port: int = 8285
     ipv6: bool = True
+    engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))
+
+    @property
+    def outer(self) -> Interface | None:
+        """This node's address on outer packets."""
+        return self.address(4) or self.address(6)
 
     def address(self, version: int) -> Interface | None:
         return next((a for a in self.addresses if a.version == version), None)

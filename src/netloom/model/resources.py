@@ -30,6 +30,7 @@ from netloom.model.addresses import (
     parse_prefix,
 )
 from netloom.model.attachments import PublishedPort
+from netloom.model.forms import Method, check_form, check_mtu, check_port, check_vni
 from netloom.model.selectors import parse_selector
 from netloom.model.validation import (
     check_interface_name,
@@ -98,6 +99,18 @@ class Encapsulation(enum.Enum):
     NONE = "None"
     VXLAN = "VXLAN"
     VXLAN_CROSS_SUBNET = "VXLANCrossSubnet"
+    IPIP = "IPIP"
+    IPIP_CROSS_SUBNET = "IPIPCrossSubnet"
+    UDP = "UDP"
+    UDP_CROSS_SUBNET = "UDPCrossSubnet"
+
+    @property
+    def method(self) -> Method:
+        return Method(self.value.removesuffix("CrossSubnet"))
+
+    @property
+    def cross_subnet(self) -> bool:
+        return self.value.endswith("CrossSubnet")
 
 
 class NodeSpec(Spec, frozen=True, kw_only=True):
@@ -107,6 +120,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     what runs as this node now: boot and network namespace of its kernel.
     `addresses`: its underlay addresses with their networks, at most one per family.  `tunnel_addresses`: its own side of a
     tunnel, out of its own blocks.  `vtep_mac` survives reboots.  `mtu`: of the uplink, in bytes, 0 if not known.
+    `receives`: forms (model.forms) in which others may send to it now; empty where a node does not say.  `sends`: those in which it
+    sends.
     """
 
     id: str = ""
@@ -115,6 +130,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     tunnel_addresses: tuple[Address, ...] = ()
     vtep_mac: Mac | None = None
     mtu: int = 0
+    receives: tuple[str, ...] = ()
+    sends: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field, values in (("addresses", self.addresses), ("tunnelAddresses", self.tunnel_addresses)):
@@ -122,6 +139,9 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
                 raise ValueError(f"spec.{field}: at most one address per family")
         if self.vtep_mac is not None:
             check_mac(self.vtep_mac, "spec.vtepMac")
+        for field, forms in (("receives", self.receives), ("sends", self.sends)):
+            for text in forms:
+                check_form(text, f"spec.{field}")
 
     def address(self, version: int) -> Interface | None:
         return next((a for a in self.addresses if a.version == version), None)
@@ -280,6 +300,39 @@ class IPReservation(Resource, frozen=True, kw_only=True, tag="IPReservation"):
     spec: IPReservationSpec
 
 
+class FelixConfigurationSpec(Spec, frozen=True, kw_only=True):
+    """What all nodes have to agree on; what is 0 is as each agent's own settings have it.  `mtu`: of pod interfaces, in bytes.
+    `vxlan_vni` 1 and `vxlan_port` 8472 speak with Flannel; `udp_port` is 8285 there."""
+
+    vxlan_vni: int = msgspec.field(default=0, name="vxlanVNI")
+    vxlan_port: int = 0
+    udp_port: int = 0
+    mtu: int = 0
+
+    def __post_init__(self) -> None:
+        if self.vxlan_vni:
+            check_vni(self.vxlan_vni, "spec.vxlanVNI")
+        for field, port in (("vxlanPort", self.vxlan_port), ("udpPort", self.udp_port)):
+            if port:
+                check_port(port, f"spec.{field}")
+        if self.vxlan_port and self.vxlan_port == self.udp_port:
+            raise ValueError(f"spec.udpPort: {self.udp_port} is VXLAN's port already")
+        check_mtu(self.mtu, "spec.mtu")
+
+
+class FelixConfiguration(Resource, frozen=True, kw_only=True, tag="FelixConfiguration"):
+    """How all nodes' agents carry packets.  There is one, `default`."""
+
+    NAME: ClassVar[str] = "default"
+    PLURAL = "felixconfigurations"
+    spec: FelixConfigurationSpec = FelixConfigurationSpec()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metadata.name != self.NAME:
+            raise ValueError(f"metadata.name: {self.metadata.name} configures nobody; the one of the cluster is `{self.NAME}`")
+
+
 class EndpointSpec(Spec, frozen=True, kw_only=True):
     """One interface of one sandbox.  `netns` is the identity of its namespace, `device:inode` of nsfs, never a path or PID."""
 
@@ -308,8 +361,9 @@ class Endpoint(Resource, frozen=True, kw_only=True, tag="Endpoint"):
     spec: EndpointSpec
 
 
-AnyResource = Node | Namespace | IPPool | IPBlock | IPReservation | Endpoint
-KINDS: Mapping[str, type[Resource]] = {k.__name__: k for k in (Node, Namespace, IPPool, IPBlock, IPReservation, Endpoint)}
+AnyResource = Node | Namespace | IPPool | IPBlock | IPReservation | FelixConfiguration | Endpoint
+_KINDS = (Node, Namespace, IPPool, IPBlock, IPReservation, FelixConfiguration, Endpoint)
+KINDS: Mapping[str, type[Resource]] = {kind.__name__: kind for kind in _KINDS}
 
 _PARSERS: Mapping[Any, Any] = {Address: parse_address, Prefix: parse_prefix, Interface: parse_interface}
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from netloom.model.resources import AnyResource, IPBlock, IPPool, IPReservation, Namespace, Node
+from netloom.model.resources import (
+    AnyResource,
+    FelixConfiguration,
+    FelixConfigurationSpec,
+    IPBlock,
+    IPPool,
+    IPReservation,
+    Namespace,
+    Node,
+)
 
-_TABLES = {"Node": "nodes", "IPPool": "pools", "IPBlock": "blocks", "IPReservation": "reservations", "Namespace": "namespaces"}
+_TABLES = {
+    "Node": "nodes",
+    "IPPool": "pools",
+    "IPBlock": "blocks",
+    "IPReservation": "reservations",
+    "Namespace": "namespaces",
+    "FelixConfiguration": "configurations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +41,16 @@ class Snapshot:
     blocks: Mapping[str, IPBlock] = field(default_factory=dict)
     reservations: Mapping[str, IPReservation] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    configurations: Mapping[str, FelixConfiguration] = field(default_factory=dict)
+
+    @property
+    def configuration(self) -> FelixConfigurationSpec:
+        found = self.configurations.get(FelixConfiguration.NAME)
+        return found.spec if found else FelixConfigurationSpec()
+
+    def resources(self) -> Iterator[AnyResource]:
+        for name in _TABLES.values():
+            yield from getattr(self, name).values()
 
     def get(self, kind: str, key: str) -> AnyResource | None:
         found: AnyResource | None = getattr(self, _TABLES[kind]).get(key)

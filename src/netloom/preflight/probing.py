@@ -50,6 +50,7 @@ RULES: Final = Filter(
     blocks=_PREFIXES,
     vteps=frozenset(address.ip for address in _ADDRESSES),
     vxlan_port=4789,
+    tunnels=frozenset(("loom.vxlan",)),
     bridges=frozenset(("loom.br0",)),
     internal=frozenset(("loom.br0",)),
     isolated=frozenset(("loom.br0",)),

@@ -13,7 +13,7 @@ from netloom.agent.watching import KINDS
 from netloom.datastore import Datastore
 from netloom.errors import DatastoreError
 from netloom.model.addresses import Mac
-from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, Metadata, Namespace
+from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, FelixConfiguration, Metadata, Namespace
 from netloom.model.snapshot import Snapshot
 from tests.pure.agent.following import Received, following
 from tests.pure.datastore.places import LONG, MemoryPlace, Place, SqlitePlace, node
@@ -25,6 +25,7 @@ EVERY: list[AnyResource] = [
     block("10.0.0.0/26", claim("10.0.0.0/26", "a")),
     reservation("r", "10.0.0.0/30"),
     Namespace(metadata=Metadata(name="shop", labels={"tier": "1"})),
+    FelixConfiguration(metadata=Metadata(name="default")),
 ]
 HALF = b'{"kind":"Node","metadata":{"name":"a"'
 

@@ -9,14 +9,16 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from netloom.calc import desired
+from netloom.calc import desired, metrics
 from netloom.model.addresses import Mac, Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
-from netloom.model.desired import Desired, Link, Route, RouteKind, Source
+from netloom.model.desired import Carrier, Desired, Engine, Link, Route, RouteKey, RouteKind, Source, Vxlan
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
     Claim,
     Encapsulation,
+    FelixConfiguration,
+    FelixConfigurationSpec,
     IPBlock,
     IPBlockSpec,
     IPPool,
@@ -90,6 +92,8 @@ def shown(result: Desired) -> list[str]:
     lines += [_route(key.prefix, key.metric, route) for key, route in result.routes.items()]
     lines += [f"neighbour {key.address} lladdr {mac} dev {key.device}" for key, mac in result.neighbours.items()]
     lines += [f"fdb {key.mac} dev {key.device} dst {to}" for key, to in result.fdb.items()]
+    lines += [f"tunnel {key.device} {key.prefix} → {to}" for key, to in result.tunnels.items()]
+    lines += [f"sender {key.device} {key.address}" for key in result.senders]
     return sorted(lines)
 
 
@@ -130,6 +134,73 @@ def test_a_tunnel_that_cannot_speak_ipv6_is_not_asked_to(host: Host) -> None:
     assert not [name for name in result.sysctls if "ipv6" in name]
 
 
+@pytest.mark.parametrize(
+    ("encapsulation", "name", "mtu"), [(Encapsulation.IPIP, "ipip", 1480), (Encapsulation.UDP, "udp", 1472)]
+)
+def test_ipip_and_udp_take_a_route_and_an_entry_in_the_tunnel(encapsulation: Encapsulation, name: str, mtu: int) -> None:
+    result = desired(Snapshot.of(1, [pool(encapsulation), node(1), node(2), block(1), block(2)]), [], HOST)
+    assert shown(result) == [
+        f"address 10.244.1.0/32 dev loom.{name}",
+        f"address fe80::6400:ff:fe00:1/64 dev loom.{name}",
+        f"link loom.{name} tunnel mtu {mtu}",
+        f"route 10.244.2.0/26 via 192.0.2.12 dev loom.{name} onlink src 10.244.1.0 metric node",
+        "route blackhole 10.244.1.0/26",
+        f"sender loom.{name} 192.0.2.12",
+        f"tunnel loom.{name} 10.244.2.0/26 → 192.0.2.12",
+        f"tunnel loom.{name} 192.0.2.12/32 → 192.0.2.12",
+    ]
+    assert result.problems == ()
+
+
+def test_a_node_may_send_from_its_pods_of_every_pool_through_a_tunnel() -> None:
+    """Which way a packet goes is the destination's pool's affair."""
+    other = pool(Encapsulation.VXLAN, "fd00::/48")
+    result = desired(
+        Snapshot.of(1, [pool(Encapsulation.IPIP), other, node(1), node(2), block(2), block(2, "fd00::/122")]), [], HOST
+    )
+    assert {str(key.prefix) for key in result.tunnels} == {"10.244.2.0/26", "fd00::/122", "192.0.2.12/32"}
+    assert {key.device for key in result.tunnels} == {"loom.ipip"}
+
+
+def test_ipv6_pods_cross_an_ipv4_underlay_in_ipip() -> None:
+    v6 = pool(Encapsulation.IPIP, "fd00::/48")
+    result = desired(Snapshot.of(1, [v6, node(1), node(2), block(2, "fd00::/122")]), [], HOST)
+    assert "route fd00::/122 via fe80::6400:ff:fe00:2 dev loom.ipip onlink metric node" in shown(result)
+
+
+def test_the_kernels_own_ipip_carries_ipv4_alone() -> None:
+    host = replace(HOST, engines={Carrier.IPIP: Engine.KERNEL})
+    v6 = pool(Encapsulation.IPIP, "fd00::/48")
+    result = desired(Snapshot.of(1, [v6, node(1), node(2), block(2, "fd00::/122")]), [], host)
+    assert not [key for key in result.routes if key.prefix.version == 6]
+    assert result.problems == ("the kernel's IPIP carries IPv4 in IPv4 alone: no IPv6 pods of node node2",)
+
+
+def test_a_node_that_cannot_carry_a_form_says_so_once() -> None:
+    result = desired(Snapshot.of(1, [pool(Encapsulation.UDP), node(1), node(2), block(2)]), [], replace(HOST, engines={}))
+    assert result.problems == ("nothing on this node can carry UDP: its kernel allows no eBPF programs",)
+    assert not result.routes.keys() - {RouteKey(b, metrics.BLACKHOLE) for b in HOST.blocks}
+
+
+@pytest.mark.parametrize(
+    "encapsulation", [Encapsulation.VXLAN_CROSS_SUBNET, Encapsulation.IPIP_CROSS_SUBNET, Encapsulation.UDP_CROSS_SUBNET]
+)
+def test_across_subnets_neighbours_get_plain_routes_and_others_the_tunnel(encapsulation: Encapsulation) -> None:
+    nodes = [node(1), node(2), node(3, "198.51.100.13/24")]
+    result = desired(Snapshot.of(1, [pool(encapsulation), *nodes, block(2), block(3)]), [], HOST)
+    devices = {str(key.prefix): route.device for key, route in result.routes.items()}
+    assert devices["10.244.2.0/26"] == "eth0"
+    assert devices["10.244.3.0/26"] == f"loom.{encapsulation.method.value.lower()}"
+
+
+def test_the_clusters_numbers_go_before_a_nodes_own() -> None:
+    numbers = FelixConfiguration(metadata=Metadata(name="default"), spec=FelixConfigurationSpec(vxlan_vni=1, vxlan_port=8472))
+    result = desired(Snapshot.of(1, [pool(), node(1), numbers]), [], HOST)
+    device = result.links["loom.vxlan"]
+    assert isinstance(device, Vxlan)
+    assert (device.vni, device.port) == (1, 8472)
+
+
 def test_direct_takes_one_route_per_block_and_nothing_else() -> None:
     result = desired(Snapshot.of(1, [pool(Encapsulation.NONE), node(1), node(2), block(1), block(2)]), [], HOST)
     assert shown(result) == [
@@ -161,7 +232,7 @@ def test_ipv6_pods_need_nothing_of_ipv6_on_the_underlay() -> None:
     [
         (
             [pool(Encapsulation.NONE), node(2, "198.51.100.12/24"), block(2)],
-            "node node2 (198.51.100.12) is not a neighbour: its pools need VXLAN or VXLANCrossSubnet",
+            "node node2 (198.51.100.12) is not a neighbour: its pools need a tunnel, as VXLAN or VXLANCrossSubnet",
         ),
         ([pool(), block(2)], "block 10.244.2.0/26 belongs to node node2, which is not there: no way there"),
         (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from netloom.errors import ConfigError
 from netloom.model.manifest import Manifest, read
-from netloom.model.resources import AnyResource, Encapsulation, IPPool, IPReservation
+from netloom.model.resources import AnyResource, Encapsulation, FelixConfiguration, IPPool, IPReservation
 
 
 def manifest(text: str, file: str = "f.yaml") -> Manifest:
@@ -158,9 +158,11 @@ def calico(spec: str) -> str:
         ("vxlanMode: Always", Encapsulation.VXLAN),
         ("vxlanMode: CrossSubnet", Encapsulation.VXLAN_CROSS_SUBNET),
         ("vxlanMode: null", Encapsulation.NONE),
+        ("ipipMode: Always", Encapsulation.IPIP),
+        ("ipipMode: CrossSubnet\nvxlanMode: Never", Encapsulation.IPIP_CROSS_SUBNET),
     ],
 )
-def test_calicos_vxlan_mode_is_an_encapsulation(spec: str, encapsulation: Encapsulation) -> None:
+def test_calicos_modes_are_an_encapsulation(spec: str, encapsulation: Encapsulation) -> None:
     found = resource(calico(spec))
     assert isinstance(found, IPPool)
     assert found.spec.encapsulation is encapsulation
@@ -189,9 +191,9 @@ def test_calicos_default_pool_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("ipipMode: Always", "spec.ipipMode: Always: there is no IPIP in this version; take vxlanMode"),
-        ("ipipMode: CrossSubnet", "spec.ipipMode"),
-        ("vxlanMode: Sometimes", "spec.vxlanMode: 'Sometimes' is none of Never, Always, CrossSubnet"),
+        ("ipipMode: Sometimes", "spec.ipipMode: Sometimes is none of Never, Always, CrossSubnet"),
+        ("vxlanMode: Always\nipipMode: Always", "spec.vxlanMode: one of ipipMode and vxlanMode has to be Never"),
+        ("vxlanMode: Sometimes", "spec.vxlanMode: Sometimes is none of Never, Always, CrossSubnet"),
         ("vxlanMode: [Always]", "spec.vxlanMode"),
         ("disableBGPExport: true", "spec.disableBGPExport: true: pools are not announced"),
         ("allowedUses: [Workload]", "spec.allowedUses"),
@@ -206,8 +208,18 @@ def test_what_calico_has_and_we_have_not_is_refused_by_name(spec: str, expected:
 
 
 def test_all_fields_that_are_refused_are_named_at_once() -> None:
-    found = manifest(calico("ipipMode: Always\ndisableBGPExport: true\nwhatever: 1"))
+    found = manifest(calico("ipipMode: Perhaps\ndisableBGPExport: true\nwhatever: 1"))
     assert [e.path for e in found.errors] == ["spec.ipipMode", "spec.disableBGPExport", "spec.whatever"]
+
+
+def test_calicos_felix_configuration_says_which_vxlan() -> None:
+    text = "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {vxlanVNI: 1, vxlanPort: 8472}"
+    found = resource(text)
+    assert isinstance(found, FelixConfiguration)
+    assert (found.spec.vxlan_vni, found.spec.vxlan_port, found.spec.udp_port) == (1, 8472, 0)
+    assert error(text.replace("vxlanPort", "bpfEnabled")).path == "spec.bpfEnabled"
+    assert error(text.replace("default", "node.a")).path == "metadata.name"
+    assert error(text.replace("8472", "84720")).path == "spec.vxlanPort"
 
 
 def test_calicos_reservation_is_ours() -> None:

@@ -1,7 +1,7 @@
 """Encapsulations: how packets reach another node's pods.
 
-Each is a module with two functions of one shape, checked against the Protocol here; they do not know each other.
-To add one: a file, a line in ENCAPS, a golden test, a paragraph in docs/howto.
+Each is a module with four functions of one shape, checked against the Protocol here; they do not know each other.
+To add one: a Method, a file, a line in ENCAPS, a golden test, a paragraph in docs/howto.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from netloom.calc.encap import direct, vxlan
+from netloom.calc.encap import direct, ipip, udp, vxlan
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
+from netloom.model.forms import Form, Method
 from netloom.model.host import Host
-from netloom.model.resources import Encapsulation
 
 
 class Encap(Protocol):
-    def local(self, host: Host) -> Tables:
+    def local(self, host: Host, form: Form) -> Tables:
         """What this node itself needs, whoever its peers are: a device, its address."""
 
-    def peer(self, host: Host, peer: Peer) -> Tables:
+    def known(self, host: Host, form: Form, peer: Peer) -> Tables:
+        """What it takes to let in what a node sends; `peer.prefixes`: all of its claims, in whatever pool and family."""
+
+    def peer(self, host: Host, form: Form, peer: Peer) -> Tables:
         """What it takes to reach one peer's prefixes."""
 
     def overhead(self, host: Host) -> int:
@@ -29,17 +32,19 @@ class Encap(Protocol):
 
 _DIRECT: Encap = direct
 _VXLAN: Encap = vxlan
+_IPIP: Encap = ipip
+_UDP: Encap = udp
 
-ENCAPS: Mapping[Encapsulation, tuple[Encap, bool]] = {
-    Encapsulation.NONE: (_DIRECT, False),
-    Encapsulation.VXLAN: (_VXLAN, False),
-    Encapsulation.VXLAN_CROSS_SUBNET: (_VXLAN, True),
+ENCAPS: Mapping[Method, Encap] = {
+    Method.NONE: _DIRECT,
+    Method.VXLAN: _VXLAN,
+    Method.IPIP: _IPIP,
+    Method.UDP: _UDP,
 }
-"""The encapsulation of a pool, and whether neighbours get plain routes instead."""
 
 
-def reach(encapsulation: Encapsulation, host: Host, peer: Peer) -> Tables:
-    encap, cross_subnet = ENCAPS[encapsulation]
+def reach(form: Form, host: Host, peer: Peer, *, cross_subnet: bool) -> Tables:
+    """`cross_subnet`: neighbours get plain routes instead."""
     if cross_subnet and direct.is_neighbour(host, peer):
-        return direct.peer(host, peer)
-    return encap.peer(host, peer)
+        return direct.peer(host, Form(Method.NONE), peer)
+    return ENCAPS[form.method].peer(host, form, peer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
 from netloom.model.desired import Route, RouteKey
+from netloom.model.forms import Form
 from netloom.model.host import Host
 
 
@@ -18,7 +19,7 @@ def overhead(host: Host) -> int:
     return 0
 
 
-def local(host: Host) -> Tables:
+def local(host: Host, form: Form) -> Tables:
     return Tables()
 
 
@@ -28,7 +29,11 @@ def is_neighbour(host: Host, peer: Peer) -> bool:
     return gateway is not None and host.uplink_towards(gateway) is not None
 
 
-def peer(host: Host, peer: Peer) -> Tables:
+def known(host: Host, form: Form, peer: Peer) -> Tables:
+    return Tables()
+
+
+def peer(host: Host, form: Form, peer: Peer) -> Tables:
     version = peer.prefixes[0].version
     gateway = peer.address(version)
     if gateway is None:
@@ -37,7 +42,9 @@ def peer(host: Host, peer: Peer) -> Tables:
         )
     uplink = host.uplink_towards(gateway)
     if uplink is None:
-        return Tables(problems=[f"node {peer.name} ({gateway}) is not a neighbour: its pools need VXLAN or VXLANCrossSubnet"])
+        return Tables(
+            problems=[f"node {peer.name} ({gateway}) is not a neighbour: its pools need a tunnel, as VXLAN or VXLANCrossSubnet"]
+        )
     if not uplink.up:
         return Tables(problems=[f"{uplink.name} is down: no way to node {peer.name}"])
     route = Route(device=uplink.name, gateway=gateway)

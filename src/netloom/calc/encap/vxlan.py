@@ -11,30 +11,25 @@ reboot, so peers' entries never go stale by one.
 
 from __future__ import annotations
 
-import ipaddress
-
+from netloom.calc.encap.own import own_side
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import IPV6_MTU, Address, Interface, link_local
-from netloom.model.desired import AddressKey, FdbKey, NeighbourKey, Route, RouteKey, Vxlan
+from netloom.model.addresses import Address, link_local
+from netloom.model.desired import FdbKey, NeighbourKey, Route, RouteKey, Vxlan
+from netloom.model.forms import Form
 from netloom.model.host import Host
 
 DEVICE = "loom.vxlan"
 _OVERHEAD = {4: 50, 6: 70}  # outer Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8
 
 
-def outer(host: Host) -> Interface | None:
-    """This node's address on outer packets."""
-    return host.address(4) or host.address(6)
-
-
 def overhead(host: Host) -> int:
-    address = outer(host)
+    address = host.outer
     return _OVERHEAD[address.version if address else 4]
 
 
-def local(host: Host) -> Tables:
-    address = outer(host)
+def local(host: Host, form: Form) -> Tables:
+    address = host.outer
     if address is None or host.vtep_mac is None:
         return Tables(problems=["this node has no underlay address: VXLAN cannot send"])
     uplink = host.uplink_of(address.ip)
@@ -46,27 +41,23 @@ def local(host: Host) -> Tables:
             DEVICE: Vxlan(
                 mac=host.vtep_mac,
                 mtu=mtu,
-                vni=host.vni,
-                port=host.port,
+                vni=form.vni,
+                port=form.port,
                 local=address.ip,
                 parent=uplink.name,
             )
-        },
-        sysctls={f"net/ipv4/conf/{DEVICE}/forwarding": "1", f"net/ipv4/conf/{DEVICE}/rp_filter": "2"},
+        }
     )
-    speaks_ipv6 = host.ipv6 and mtu >= IPV6_MTU
-    if speaks_ipv6:
-        tables.sysctls |= {f"net/ipv6/conf/{DEVICE}/accept_ra": "0", f"net/ipv6/conf/{DEVICE}/disable_ipv6": "0"}
-    for own in (*host.tunnel_addresses, link_local(host.vtep_mac)):
-        if own.version == 6 and not speaks_ipv6:
-            continue
-        length = 64 if own.is_link_local else own.max_prefixlen
-        tables.addresses[AddressKey(DEVICE, ipaddress.ip_interface(f"{own}/{length}"))] = None
+    tables.add(own_side(host, DEVICE, mtu))
     return tables
 
 
-def peer(host: Host, peer: Peer) -> Tables:
-    own = outer(host)
+def known(host: Host, form: Form, peer: Peer) -> Tables:
+    return Tables()
+
+
+def peer(host: Host, form: Form, peer: Peer) -> Tables:
+    own = host.outer
     destination = peer.address(own.version) if own else None
     if own is None or destination is None or peer.vtep_mac is None:
         wanted = f"IPv{own.version} address" if own else "underlay"

@@ -59,9 +59,9 @@ from netloom.dataplane.nft.sets import (
     SETS,
     SOURCES,
     TARGETS,
-    TUNNEL,
     TUNNEL_PORTS,
     TUNNEL_PROTOCOLS,
+    TUNNELS,
     VTEPS,
     VXLAN_PORTS,
     keys,
@@ -184,7 +184,11 @@ def _from_routed_pods() -> Iterator[Rule]:
     yield Rule("prerouting", _from_no_own_link(INET_TABLE) + e.goto("from-pod"), "all that comes from a pod")
     for version, blocks in BLOCKS.items():
         ours = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(blocks.name)
-        yield Rule("prerouting", e.from_exactly(TUNNEL) + ours + _dropped("vxlan"), "a pod of this node, out of a tunnel")
+        yield Rule(
+            "prerouting",
+            e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + ours + _dropped("vxlan"),
+            "a pod of this node, out of a tunnel",
+        )
 
 
 def _from_bridged_pods() -> Iterator[Rule]:

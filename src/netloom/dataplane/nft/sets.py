@@ -33,7 +33,6 @@ INET_TABLE, BRIDGE_TABLE, ARP_TABLE = TableId(INET, NAME), TableId(BRIDGE, NAME)
 
 Keys = Mapping[Set, frozenset[bytes]]
 
-TUNNEL: Final = "loom.vxlan"
 _TUNNEL_PORTS = (4789, 8472, 8285)
 """UDP: VXLAN's own port, the one of Linux and Flannel for it, and Flannel's udp."""
 _TUNNEL_PROTOCOLS = (4, 41, 47, 97, 115)
@@ -74,6 +73,7 @@ def _sources(table: TableId) -> dict[int, Set]:
 
 
 OWN_LINKS: Final = {table: Set(table, "own-links", (IFNAME,), userdata=HOST_ORDER) for table in (INET_TABLE, ARP_TABLE)}
+TUNNELS: Final = Set(INET_TABLE, "tunnels", (IFNAME,), userdata=HOST_ORDER)
 SOURCES: Final = {table: _sources(table) for table in (INET_TABLE, BRIDGE_TABLE)}
 TARGETS: Final = Set(BRIDGE_TABLE, "targets", (IFNAME, ETHER_ADDR, INTEGER128), userdata=_typeof_targets())
 TUNNEL_PORTS: Final = {table: Set(table, "tunnel-ports", (INET_SERVICE,)) for table in (INET_TABLE, BRIDGE_TABLE)}
@@ -90,6 +90,7 @@ SETS: Final[tuple[Set, ...]] = (
     *(definition for sets in _OF_BOTH for definition in sets.values()),
     *(definition for sets in SOURCES.values() for definition in sets.values()),
     TARGETS,
+    TUNNELS,
     VXLAN_PORTS,
     *(definition for sets in (VTEPS, POOLS, MASQUERADE, BLOCKS) for definition in sets.values()),
 )
@@ -110,25 +111,30 @@ def source_keys(sources: Iterable[Source]) -> dict[Set, frozenset[bytes]]:
 
 def own_link_keys(names: Iterable[str]) -> dict[Set, frozenset[bytes]]:
     """Links that begin like a pod's and are the node's own."""
-    return dict.fromkeys(OWN_LINKS.values(), frozenset(name.encode().ljust(16, b"\0") for name in names))
+    return dict.fromkeys(OWN_LINKS.values(), _links(names))
 
 
 def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     """What every set should hold."""
     vxlan = frozenset((_port(want.vxlan_port),)) if want.vxlan_port else frozenset()
     found = {definition: frozenset[bytes]() for definition in SETS} | source_keys(want.sources)
-    found |= own_link_keys((TUNNEL, *want.bridges))
+    found |= own_link_keys((*want.tunnels, *want.bridges))
     found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, _TUNNEL_PORTS)) | vxlan)
     found |= dict.fromkeys(TUNNEL_PROTOCOLS.values(), frozenset(bytes((number,)) for number in _TUNNEL_PROTOCOLS))
     found[DISCOVERY[INET_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT)
     found[DISCOVERY[BRIDGE_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, ADVERTISEMENT, REDIRECT)
     found[VXLAN_PORTS] = vxlan
+    found[TUNNELS] = _links(want.tunnels)
     for version in (4, 6):
         found[VTEPS[version]] = frozenset(address.packed for address in want.vteps if address.version == version)
         found[POOLS[version]] = points(want.pools, version)
         found[MASQUERADE[version]] = points(want.masquerade, version)
         found[BLOCKS[version]] = points(want.blocks, version)
     return found
+
+
+def _links(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.encode().ljust(16, b"\0") for name in names)
 
 
 def _port(number: int) -> bytes:

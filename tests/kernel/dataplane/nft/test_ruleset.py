@@ -25,6 +25,7 @@ EXAMPLE = Filter(
     blocks=frozenset(map(ipaddress.ip_network, ("10.244.0.0/26", "fd00:10:244::/122"))),
     vteps=frozenset(map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))),
     vxlan_port=4790,
+    tunnels=frozenset({"loom.vxlan"}),
     bridges=frozenset({"loom.br0", "cni0"}),
 )
 

@@ -182,7 +182,7 @@ def test_no_packet_out_of_a_tunnel_is_from_a_pod_of_this_node(driver: Nft, pod: 
     wait_for_addresses(away)
     blocks = frozenset(map(ipaddress.ip_network, ("10.244.0.0/26", "fd00:10:244::/122")))
     sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
-    driver.reconcile(Filter(sources=sources, pools=POOLS, blocks=blocks, vxlan_port=VXLAN))
+    driver.reconcile(Filter(sources=sources, pools=POOLS, blocks=blocks, vxlan_port=VXLAN, tunnels=frozenset({"loom.vxlan"})))
     with bound(pod, POD[version], 7000) as receiver:
         for source, arrives in ((IN_A_POOL[version], True), (neighbour, False)):
             with bound(away, source, 5000) as sender:

@@ -1,0 +1,75 @@
+"""Carried: what IPIP and UDP have in common.  A device stands in the route, as with any overlay; which node a packet goes to is not
+in the route but in a table of the device's own, by the longest prefix.
+
+    route     10.244.1.0/26 via 192.0.2.12 dev loom.ipip onlink
+    tunnel    loom.ipip 10.244.1.0/26 → 192.0.2.12
+    sender    loom.ipip 192.0.2.12
+
+IPv6 prefixes go via the link-local address that the peer's VTEP MAC stands for, as with VXLAN: nobody asks for it, the device resolves
+no neighbours.  Outer packets are of one family per cluster node: IPv4 where the node has an IPv4 address, else IPv6.
+"""
+
+from __future__ import annotations
+
+from netloom.calc.encap.own import own_side
+from netloom.calc.encap.peer import Peer
+from netloom.calc.tables import Tables
+from netloom.model.addresses import Address, host_prefix, link_local
+from netloom.model.desired import Carrier, Engine, Route, RouteKey, SenderKey, Tunnel, TunnelKey
+from netloom.model.forms import Form
+from netloom.model.host import Host
+
+IP_HEADER = {4: 20, 6: 40}
+
+
+def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) -> Tables:
+    address, engine = host.outer, host.engines.get(carrier)
+    if address is None or host.vtep_mac is None:
+        return Tables(problems=[f"this node has no underlay address: {form.method.value} cannot send"])
+    if engine is None:
+        return Tables(problems=[f"nothing on this node can carry {form.method.value}: its kernel allows no eBPF programs"])
+    uplink = host.uplink_of(address.ip)
+    if uplink is None:
+        return Tables(problems=[f"no interface holds this node's address {address.ip}: {form.method.value} cannot send"])
+    mtu = uplink.mtu - overhead
+    uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default))
+    tables = Tables(links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)})
+    tables.add(own_side(host, device, mtu))
+    return tables
+
+
+def known(host: Host, peer: Peer, device: str) -> Tables:
+    """A packet from one of its prefixes, or from its own address, has to come from this node, whatever pool it goes to."""
+    destination = peer.address(host.outer.version) if host.outer else None
+    if destination is None:
+        return Tables()
+    prefixes = (*peer.prefixes, *map(host_prefix, peer.addresses))
+    tunnels = {TunnelKey(device, prefix): destination for prefix in prefixes}
+    return Tables(tunnels=tunnels, senders={SenderKey(device, destination): None})
+
+
+def peer(host: Host, peer: Peer, carrier: Carrier, device: str) -> Tables:
+    own, name = host.outer, carrier.value.upper()
+    if own is None or carrier not in host.engines:
+        return Tables()  # `local` has said why
+    destination = peer.address(own.version)
+    if destination is None:
+        return Tables(problems=[f"node {peer.name} has no IPv{own.version} address: {name} cannot reach it"])
+    version = peer.prefixes[0].version
+    if host.engines[carrier] is Engine.KERNEL and (version, own.version) != (4, 4):
+        return Tables(problems=[f"the kernel's {name} carries IPv4 in IPv4 alone: no IPv{version} pods of node {peer.name}"])
+    gateway = _gateway(peer, destination, version)
+    if gateway is None:
+        return Tables(problems=[f"node {peer.name} has no VTEP MAC: {name} cannot reach its IPv{version} pods"])
+    source = next((a for a in host.tunnel_addresses if a.version == version), None)
+    route = Route(device=device, gateway=gateway, onlink=True, source=source)
+    return Tables(routes={RouteKey(prefix, peer.metric): route for prefix in peer.prefixes})
+
+
+def _gateway(peer: Peer, destination: Address, version: int) -> Address | None:
+    """In the prefix's own family, as a route wants it."""
+    if version == destination.version:
+        return destination
+    if version == 6:
+        return link_local(peer.vtep_mac) if peer.vtep_mac else None
+    return peer.tunnel_address(4)

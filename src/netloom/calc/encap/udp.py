@@ -1,0 +1,29 @@
+"""UDP: one packet in one datagram without any header between, as Flannel's `udp` has it."""
+
+from __future__ import annotations
+
+from netloom.calc.encap import carried
+from netloom.calc.encap.peer import Peer
+from netloom.calc.tables import Tables
+from netloom.model.desired import Carrier
+from netloom.model.forms import Form
+from netloom.model.host import Host
+
+DEVICE = "loom.udp"
+_UDP_HEADER = 8
+
+
+def overhead(host: Host) -> int:
+    return carried.IP_HEADER[host.outer.version if host.outer else 4] + _UDP_HEADER
+
+
+def local(host: Host, form: Form) -> Tables:
+    return carried.local(host, form, Carrier.UDP, DEVICE, overhead(host))
+
+
+def known(host: Host, form: Form, peer: Peer) -> Tables:
+    return carried.known(host, peer, DEVICE)
+
+
+def peer(host: Host, form: Form, peer: Peer) -> Tables:
+    return carried.peer(host, peer, Carrier.UDP, DEVICE)
