@@ -2,7 +2,7 @@
 
     tbf     at an interface's root: a token bucket for what the interface sends
     clsact  where filters for what arrives hang; one of ours (u32, which every kernel has) takes everything, and its action (mirred)
-            hands it to another interface, as if that one sent it
+            hands it to another interface, as if that one sent it; or filters that are eBPF programs (`bpf.hooks`), for either way
 
 Ours are told from others' by a handle and a preference.  The kernel keeps a bucket's size as the time that it takes to fill, in ticks
 of 64 ns, so what a dump says of it is never quite what was asked for: `Bucket.is_like` compares.
@@ -38,16 +38,21 @@ TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 
 OUR_HANDLE = 0x4E4C0000  # "NL": `tc` shows 4e4c:
 OUR_PREFERENCE = 79  # the number of our routes, too
+CLASSIFIER_PREFERENCE = 80
 CLSACT_HANDLE = 0xFFFF0000
-_ROOT, _CLSACT, _ARRIVING = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFFFFF2  # TC_H_ROOT, TC_H_CLSACT, and its half for what arrives
+_ROOT, _CLSACT = 0xFFFFFFFF, 0xFFFFFFF1  # TC_H_ROOT, TC_H_CLSACT
+_ARRIVING, _LEAVING = 0xFFFFFFF2, 0xFFFFFFF3  # the halves of clsact
 _MAJOR = 0xFFFF0000
 
 TCA_KIND, TCA_OPTIONS, TCA_CHAIN = 1, 2, 11
 TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 4, 6
 TCA_U32_SEL, TCA_U32_ACT = 5, 7
 TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 1, 2, 2
+TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID, TCA_BPF_FLAG_ACT_DIRECT = 6, 7, 8, 11, 1
 TC_LINKLAYER_ETHERNET, TC_U32_TERMINAL, TC_ACT_STOLEN, TCA_EGRESS_REDIR = 1, 1, 4, 1
-_EVERYTHING = OUR_PREFERENCE << 16 | socket.htons(0x0003)  # with ETH_P_ALL
+_ETH_P_ALL = socket.htons(0x0003)
+_EVERYTHING = OUR_PREFERENCE << 16 | _ETH_P_ALL
+_CLASSIFIED = CLASSIFIER_PREFERENCE << 16 | _ETH_P_ALL
 
 _RATE = struct.Struct("=BBHhHI")  # struct tc_ratespec: cell_log, linklayer, overhead, cell_align, mpu, rate
 _NO_RATE = bytes(_RATE.size)
@@ -137,9 +142,20 @@ def get_qdiscs() -> bytes:
     return message(RTM_GETQDISC, 0, TCMSG.pack(AF_UNSPEC, 0, 0, 0, 0))
 
 
-def get_filters(index: int) -> bytes:
-    """To be dumped: what hangs at an interface for what arrives."""
-    return message(RTM_GETTFILTER, 0, TCMSG.pack(AF_UNSPEC, index, 0, _ARRIVING, 0))
+def put_classifier(index: int, program: int, title: str, *, leaving: bool) -> bytes:
+    """An open eBPF program, by descriptor, that also gives the verdict.  Takes the place of an earlier one of ours; needs clsact."""
+    options = u32(TCA_BPF_FD, program) + text(TCA_BPF_NAME, title) + u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
+    head = TCMSG.pack(AF_UNSPEC, index, 1, _LEAVING if leaving else _ARRIVING, _CLASSIFIED)
+    return message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, head + text(TCA_KIND, "bpf") + nested(TCA_OPTIONS, options))
+
+
+def delete_classifier(index: int, *, leaving: bool) -> bytes:
+    return message(RTM_DELTFILTER, 0, TCMSG.pack(AF_UNSPEC, index, 0, _LEAVING if leaving else _ARRIVING, _CLASSIFIED))
+
+
+def get_filters(index: int, *, leaving: bool = False) -> bytes:
+    """To be dumped: what hangs at an interface for what arrives, or leaves."""
+    return message(RTM_GETTFILTER, 0, TCMSG.pack(AF_UNSPEC, index, 0, _LEAVING if leaving else _ARRIVING, 0))
 
 
 def is_made(body: bytes) -> bool:
@@ -166,6 +182,13 @@ def parse_redirects(bodies: Iterable[bytes]) -> list[int]:
         if info >> 16 == OUR_PREFERENCE and handle & 0xFFF:  # a rule, and not the table that it is in
             found.append(_leads_to(attributes(body, TCMSG.size)) if info == _EVERYTHING else 0)
     return found
+
+
+def parse_classifiers(bodies: Iterable[bytes]) -> list[int]:
+    """Of a dump of filters, the eBPF programs, by the kernel's numbers."""
+    found = (attributes(body, TCMSG.size) for body in bodies)
+    options = (attributes(one.get(TCA_OPTIONS, b"")) for one in found if to_text(one.get(TCA_KIND, b"")) == "bpf")
+    return [to_int(each[TCA_BPF_ID]) for each in options if TCA_BPF_ID in each]
 
 
 def _parse_bucket(options: bytes) -> Bucket | None:
