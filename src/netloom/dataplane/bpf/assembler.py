@@ -88,7 +88,6 @@ _ALU64, _ALU32, _JMP64, _JMP32, _FROM_REGISTER = 0x07, 0x04, 0x05, 0x06, 0x08
 _LDX, _ST, _STX, _SWAP, _ATOMIC = 0x61, 0x62, 0x63, 0xDC, 0xC3
 _JUMP, _CALL, _EXIT, _WIDE, _MAP = 0x05, 0x85, 0x95, 0x18, 1
 _INSTRUCTION = struct.Struct("=BBhi")
-_OFFSETS, _S32, _U32 = range(-(1 << 15), 1 << 15), range(-(1 << 31), 1 << 31), range(1 << 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +126,9 @@ def at(label: str, reason: str, *instructions: Instruction) -> Step:
 
 def mov(target: Register, value: Register | int) -> Instruction:
     """A number may have 64 bits; one of 32 without sign is not extended."""
-    if isinstance(value, Register) or value in _S32:
+    if isinstance(value, Register) or _fits(value):
         return _alu("mov", target, value)
-    if value in _U32:
+    if 0 <= value < 1 << 32:
         return Instruction(_ALU32 | _ALU["mov"], target.value, number=value)
     return Instruction(_WIDE, target.value, number=value & 0xFFFFFFFF, more=value >> 32 & 0xFFFFFFFF)
 
@@ -198,7 +197,7 @@ def jump_if(left: Register, relation: str, right: Register | int, label: str, *,
     opcode = _JUMPS[relation] | {64: _JMP64, 32: _JMP32}[bits]
     if isinstance(right, Register):
         return Instruction(opcode | _FROM_REGISTER, left.value, right.value, label=label)
-    if right not in _S32 and bits == 64:
+    if bits == 64 and not _fits(right):
         raise ValueError(
             f"{right:#x} would get the wrong upper half in a comparison of 64 bits; say bits=32, or use a register"
         )
@@ -206,7 +205,7 @@ def jump_if(left: Register, relation: str, right: Register | int, label: str, *,
 
 
 def call(helper: Helper) -> Instruction:
-    return Instruction(_CALL, number=helper)
+    return Instruction(_CALL, number=int(helper))
 
 
 def leave() -> Instruction:
@@ -302,7 +301,7 @@ class Program:
         return places
 
     def _encoded(self, i: Instruction, offset: int, number: int) -> bytes:
-        if offset not in _OFFSETS:
+        if not -(1 << 15) <= offset < 1 << 15:
             raise ValueError(f"program {self.name}: {offset} is too far for a jump or an offset")
         code = _INSTRUCTION.pack(i.opcode, i.source << 4 | i.target, offset, _signed(number))
         return code if i.more is None else code + _INSTRUCTION.pack(0, 0, 0, _signed(i.more))
@@ -312,13 +311,18 @@ def _alu(operation: str, target: Register, value: Register | int) -> Instruction
     opcode = _ALU64 | _ALU[operation]
     if isinstance(value, Register):
         return Instruction(opcode | _FROM_REGISTER, target.value, value.value)
-    if value not in _S32:
+    if not _fits(value):
         raise ValueError(f"{operation} cannot take {value:#x}: more than 32 bits with sign; use a register")
     return Instruction(opcode, target.value, number=value)
 
 
+def _fits(number: int) -> bool:
+    """Whether 32 bits with sign are enough: to 64 bits it is extended by its sign."""
+    return -(1 << 31) <= number < 1 << 31
+
+
 def _signed(number: int) -> int:
     """The same 32 bits as a number with sign."""
-    if number not in _S32 and number not in _U32:
+    if not -(1 << 31) <= number < 1 << 32:
         raise ValueError(f"{number:#x} has more than 32 bits")
-    return number - (1 << 32) if number > _S32[-1] else number
+    return number - (1 << 32) if number >= 1 << 31 else number
