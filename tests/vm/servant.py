@@ -1,0 +1,74 @@
+"""Inside a virtual machine: carries out what the host asks for, over a port of virtio-serial.
+
+    host → servant    {"run": ["ip", "link"], "seconds": 30}
+    servant → host    {"ready": "6.1.0-56-amd64"}                        once
+                      {"ended": 0, "output": "…"}                        after each command; 124: it took too long
+
+One JSON document a line.  A command inherits the port (PORT says its number), so that pytest can send its reports while it runs; only
+one of the two writes at a time.  When the host hangs up, whoever reads gets the end of the file; then the machine is switched off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+NAME = "netloom"
+PORT = "NETLOOM_VM_PORT"
+_PORTS = Path("/sys/class/virtio-ports")
+_OUTPUT = 1 << 16
+_TIMED_OUT = 124
+
+
+def main() -> None:
+    port = os.open(f"/dev/{_device()}", os.O_RDWR)
+    os.set_inheritable(port, True)
+    say(port, ready=os.uname().release)
+    with open(port, "rb", closefd=False) as lines:
+        for line in lines:
+            order = json.loads(line)
+            status, output = _run(order["run"], order["seconds"], port)
+            say(port, ended=status, output=output)
+
+
+def _device() -> str:
+    return next(path.name for path in _PORTS.iterdir() if (path / "name").read_text().strip() == NAME)
+
+
+def _run(arguments: list[str], seconds: float, port: int) -> tuple[int, str]:
+    """A file takes the output: what a command leaves running may hold on to it."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, PORT: str(port)},
+            pass_fds=[port],
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            status = _TIMED_OUT
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(size - _OUTPUT, 0))
+        return status, output.read().decode(errors="replace")
+
+
+def say(port: int, **words: object) -> None:
+    """One document, however large."""
+    left = json.dumps(words).encode() + b"\n"
+    while left:
+        left = left[os.write(port, left) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
