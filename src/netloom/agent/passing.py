@@ -96,6 +96,11 @@ class Passes:
             self._scheduled.cancel()
         self._scheduled = self._loop.call_at(when, self.run)
 
+    @property
+    def due(self) -> bool:
+        """Whether one is going to be made because somebody asked."""
+        return self._scheduled is not None
+
     def attachments_changed(self) -> None:
         self._basis = None
 

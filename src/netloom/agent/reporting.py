@@ -38,6 +38,7 @@ class Report:
     started: float
     ready: bool
     in_sync_since: float | None
+    pass_due: bool
     mtu: int
     target: str
     snapshot: Snapshot
@@ -60,6 +61,7 @@ def document(report: Report) -> AgentState:
         started=_time(report.started),
         ready=report.ready,
         in_sync_since=None if report.in_sync_since is None else _time(report.in_sync_since),
+        pass_due=report.pass_due,
         mtu=report.mtu,
         datastore=DatastoreState(
             target=report.target,

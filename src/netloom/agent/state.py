@@ -108,6 +108,7 @@ class Problem(Part, frozen=True, kw_only=True):
 
 class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentState", omit_defaults=False):
     """`ready`: this node serves ADD.  `in_sync_since`: from when the kernel has agreed with what is wanted; None: it does not.
+    `pass_due`: something has happened since the last pass, and the next one is called for.
     `mtu`: of new pods' interfaces, in bytes."""
 
     api_version: Literal["netloom.io/v1"] = API_VERSION
@@ -117,6 +118,7 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     started: datetime
     ready: bool
     in_sync_since: datetime | None = None
+    pass_due: bool = False
     mtu: int = 0
     datastore: DatastoreState = DatastoreState()
     last_pass: PassState | None = None

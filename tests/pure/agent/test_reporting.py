@@ -36,6 +36,7 @@ REPORT = Report(
     started=1_700_000_000.0,
     ready=True,
     in_sync_since=1_700_000_001.5,
+    pass_due=True,
     mtu=1450,
     target="sqlite:/x",
     snapshot=SNAPSHOT,
@@ -62,6 +63,7 @@ def test_it_says_who_and_since_when_in_utc() -> None:
     assert found.started == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert found.in_sync_since is not None
     assert found.in_sync_since > found.started
+    assert found.pass_due
     assert [p.message for p in found.problems] == ["one", "two"]
 
 
