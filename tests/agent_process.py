@@ -27,10 +27,12 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from netloom.agent.passing import AFTER_DRIFT
 from netloom.agent.state import STATE_PATH, AgentState, decode
 from netloom.dataplane import netns
 from netloom.dataplane.netlink import Netlink, device, new_veth, put_address, set_link
 from netloom.datastore import connect
+from netloom.ipam.allocator import GRACE
 from netloom.lab import daemons, processes
 from netloom.model.addresses import Interface, Mac
 from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
@@ -44,6 +46,27 @@ NODE = "node-0"
 
 _LOOPBACK = 1
 _AGENT = (sys.executable, "-m", "netloom", "agent", "--config")
+_ALTERED = """
+import netloom.agent.passing
+netloom.agent.passing.AFTER_DRIFT = {repairs}
+import netloom.agent.node, netloom.cli, netloom.ipam.allocator  # who needs that number takes it now
+netloom.agent.node._UPKEEP = {upkeep}
+netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = {grace}
+netloom.cli.main()
+"""
+
+
+def altered(*, repairs: float = AFTER_DRIFT, upkeep: float = 5.0, grace: float = GRACE) -> tuple[str, ...]:
+    """The agent, but other seconds pass between passes that repair what others change, between looks at claims, dead sandboxes and
+    tombstones, and until a block that nobody needs is given back."""
+    return sys.executable, "-c", _ALTERED.format(repairs=repairs, upkeep=upkeep, grace=grace), "agent", "--config"
+
+
+PATIENT = altered(repairs=0.1, grace=3600.0)
+"""It repairs quickly, and gives no block back while the tests last: what was claimed before a test is there after it."""
+HASTY = altered(repairs=0.1, upkeep=0.3, grace=1.0)
+"""What it looks after every few seconds it looks after at once."""
+
 _GRACE = 15.0
 _numbers = itertools.count()
 

@@ -3,11 +3,12 @@
 It asks `ip`, `bridge` and `nft`, never our own code: an oracle that shared the codec would share its mistakes.  What changes by
 itself (counters, ages, handles, what a journal has grown by) is left out.
 
-    before = residue(machine)
+    before = baseline(machine)
     ...
     assert settled(machine, before) == []
 
-A DEL answers before conntrack is flushed and the Endpoint is taken back, so `settled` looks until nothing differs, for a while.
+A DEL answers before conntrack is flushed and the Endpoint is taken back: `baseline` looks when nothing of before is under way any
+more, and `settled` looks until nothing differs, for a while.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ import os
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
+from netloom.agent.watching import KINDS
 from netloom.dataplane import netns
-from netloom.datastore import connect
+from netloom.datastore import Stored, connect
 from netloom.ipam import journal_lines
+from netloom.model.attachments import State
+from netloom.model.resources import Endpoint
 from tests.agent_process import Machine
 
 Residue = frozenset[str]
@@ -54,10 +59,12 @@ _COMMANDS = (
     ("nft", "nft", "-j", "list", "ruleset"),
     ("qdisc", "tc", "-j", "qdisc", "show"),
 )
+_PATIENCE = 30.0  # seconds
 _TRANSIENT = {"journal", "journal.new", "notify"}  # a journal's content is read as attachments
 
 
 def residue(machine: Machine) -> Residue:
+    """As it is at this moment."""
     return kernel_residue(machine.netns) | frozenset((*_files(machine), *_datastore(machine), *_attachments(machine)))
 
 
@@ -72,7 +79,49 @@ def kernel_residue(namespace: int) -> Residue:
     return frozenset(found)
 
 
-def settled(machine: Machine, before: Residue, allowed: Sequence[str] = (), seconds: float = 5.0) -> list[str]:
+def baseline(machine: Machine) -> Residue:
+    """When all that the agent was asked for is through: what earlier tests' pods have left does not go from it any more."""
+    deadline = time.monotonic() + _PATIENCE
+    while found := under_way(machine):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return residue(machine)
+
+
+def quiet_residue(machine: Machine) -> Residue:
+    """The same, and two looks, a quarter of a second apart, agree: what the kernel and others do by themselves is through, too."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        now = baseline(machine)
+        time.sleep(0.25)
+        changed = differences(now, residue(machine))
+        if not changed:
+            return now
+        assert time.monotonic() < deadline, changed
+
+
+def under_way(machine: Machine) -> list[str]:
+    """What the agent has still to do: pods that come or leave, Endpoints that are not written or not taken back, a change of the
+    datastore or of the kernel that no pass has followed.  Nothing, where no agent runs."""
+    if machine.pid is None:
+        return []
+    state = machine.state()
+    found = [f"{a.container_id} {a.interface} is {a.state.value}" for a in state.attachments if a.state is not State.READY]
+    if state.pass_due:
+        found.append("a pass")
+    if state.datastore.connected:
+        stored = [s for s in _resources(machine) if s.resource.kind in (*KINDS, "Endpoint")]
+        specs = [s.resource.spec for s in stored if isinstance(s.resource, Endpoint)]
+        published = {(s.network, s.container_id, s.interface) for s in specs if s.node == state.node}
+        wanted = {(a.network, a.container_id, a.interface) for a in state.attachments}
+        found += [f"the Endpoint of {' '.join(key)}" for key in published ^ wanted]
+        latest = max((s.revision for s in stored if s.resource.kind in KINDS), default=0)
+        if state.last_pass is None or state.last_pass.revision < latest:
+            found.append(f"a pass that knows revision {latest}")
+    return found
+
+
+def settled(machine: Machine, before: Residue, allowed: Sequence[str] = (), seconds: float = _PATIENCE) -> list[str]:
     """What is left over (+) and what is missing (-) when nothing more happens; empty: the same as before.
 
     `allowed`: lines that hold one of these texts may come and go."""
@@ -82,18 +131,6 @@ def settled(machine: Machine, before: Residue, allowed: Sequence[str] = (), seco
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.02)
-
-
-def quiet_residue(machine: Machine) -> Residue:
-    """When two looks, a quarter of a second apart, show the same: the passes and publications after a start are through."""
-    deadline = time.monotonic() + 15
-    while True:
-        now = residue(machine)
-        time.sleep(0.25)
-        changed = differences(now, residue(machine))
-        if not changed:
-            return now
-        assert time.monotonic() < deadline, changed
 
 
 def differences(before: Residue, now: Residue) -> list[str]:
@@ -150,13 +187,14 @@ def _files(machine: Machine) -> Iterator[str]:
 
 
 def _datastore(machine: Machine) -> Iterator[str]:
-    datastore = connect(machine.datastore)
-    try:
-        for kind in ("Endpoint", "IPBlock"):
-            for stored in datastore.list(kind).items:
-                yield f"datastore {kind} {stored.resource.key}"
-    finally:
-        datastore.close()
+    for stored in _resources(machine):
+        if stored.resource.kind in ("Endpoint", "IPBlock"):
+            yield f"datastore {stored.resource.kind} {stored.resource.key}"
+
+
+def _resources(machine: Machine) -> Sequence[Stored]:
+    with closing(connect(machine.datastore)) as datastore:
+        return datastore.list().items
 
 
 def _attachments(machine: Machine) -> Iterator[str]:

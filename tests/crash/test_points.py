@@ -5,12 +5,11 @@ Each test prints its line of the residue table (`pytest -s`): operation, points,
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.agent_process import machine, running_machine
+from tests.agent_process import PATIENT, machine, running_machine
 from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document
 from tests.crash.harness import (
     AgentKnife,
@@ -35,15 +34,6 @@ SHAPES: dict[str, Document] = {
     "limited": {"runtimeConfig": {"bandwidth": RATES}},
     "publishing": {"runtimeConfig": {"portMappings": PORTS}},
 }
-
-
-_PATIENT = """
-import netloom.cli, netloom.ipam.allocator
-netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = 3600.0
-netloom.cli.main()
-"""
-PATIENT = (sys.executable, "-c", _PATIENT, "agent", "--config")
-"""The agent, but it gives no block back while the tests last."""
 
 
 @pytest.fixture(scope="module")

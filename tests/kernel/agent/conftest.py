@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -16,25 +14,14 @@ from netloom.dataplane import netns
 from netloom.datastore import Datastore, connect
 from netloom.model.addresses import Mac
 from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPoolSpec, Metadata, Node, NodeSpec, block_name
-from tests.agent_process import POOLS, Machine, Sandbox, running_machine
+from tests.agent_process import HASTY, POOLS, Machine, Sandbox, running_machine
 from tests.cni_calls import CONFIG, NATIVE, Answer, Document, call
 from tests.kernel.iproute import run
-from tests.residue import Residue, kernel_residue
+from tests.residue import Residue, kernel_residue, quiet_residue
 
 LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
 FLAT = {"flat": IPPoolSpec(cidr=ipaddress.ip_network("10.50.0.0/16"))}
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge"}
-_HASTY = """
-import netloom.agent.passing, netloom.cli, netloom.ipam.allocator
-netloom.agent.passing.AFTER_DRIFT = 0.1
-import netloom.agent.node
-netloom.agent.node._UPKEEP = 0.3
-netloom.ipam.allocator.Allocator.__init__.__kwdefaults__["grace"] = 1.0
-netloom.cli.main()
-"""
-HASTY = (sys.executable, "-c", _HASTY, "agent", "--config")
-"""The agent, but what it looks after every few seconds it looks after at once, repairs follow each other more quickly, and a
-block's grace is a second."""
 FOREIGN_RULES = "table inet other { chain c { type filter hook forward priority 5; ip daddr 203.0.113.1 counter drop; }; }"
 
 
@@ -68,6 +55,11 @@ class Place:
     def residue(self) -> Residue:
         return kernel_residue(self.machine.netns)
 
+    def quiet_residue(self) -> Residue:
+        """The kernel's, when all that was asked for before is through."""
+        quiet_residue(self.machine)
+        return self.residue()
+
     def run(self, *arguments: str) -> str:
         """A program in the node's namespace."""
         with netns.entered(self.machine.netns):
@@ -80,14 +72,6 @@ class Place:
     def sysctl(self, name: str) -> str:
         with netns.entered(self.machine.netns), open(f"/proc/sys/{name}", encoding="ascii") as file:
             return file.read().strip()
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Waits until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.02)
 
 
 def remote_node(store: Datastore, number: int, *blocks: str, address: str | None = None) -> None:

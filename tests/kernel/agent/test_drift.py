@@ -16,8 +16,9 @@ import pytest
 
 from netloom.model.resources import Node
 from tests.agent_process import NODE, running_machine
-from tests.kernel.agent.conftest import FOREIGN_RULES, Place, eventually, place_of
+from tests.kernel.agent.conftest import FOREIGN_RULES, Place, place_of
 from tests.residue import Residue, differences
+from tests.waiting import eventually
 
 SOON = 3.0  # seconds; half a one, where nothing else goes on
 REMOTE, FLAT, REMOTE6 = "10.244.7.0/26", "10.50.7.0/26", "fd00:244::700/122"

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from netloom.agent.state import AttachmentState
-from tests.agent_process import running_machine
+from tests.agent_process import HASTY, running_machine
 from tests.cni_calls import CONFIG, KUBERNETES, NATIVE, Answer, Document, call
-from tests.kernel.agent.conftest import BRIDGED, HASTY, Place, eventually, place_of
+from tests.kernel.agent.conftest import BRIDGED, Place, place_of
 from tests.residue import differences, quiet_residue, residue
+from tests.waiting import eventually
 
 PODS: dict[str, Document] = {"routed": CONFIG, "bridged": BRIDGED}
 LABELS = {"args": {"cni": {"labels": [{"key": "app", "value": "web"}]}}}

@@ -10,8 +10,9 @@ import pytest
 
 from netloom.model.resources import Node
 from tests.agent_process import NODE, running_machine
-from tests.kernel.agent.conftest import Place, eventually, place_of
+from tests.kernel.agent.conftest import Place, place_of
 from tests.kernel.agent.flows import Flow
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ import pytest
 
 from netloom.dataplane import netns
 from netloom.model.resources import IPPool, IPPoolSpec, Metadata
-from tests.agent_process import ADDRESSES, machine, running_machine
+from tests.agent_process import ADDRESSES, HASTY, machine, running_machine
 from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document, Runtime, finish
-from tests.kernel.agent.conftest import HASTY, Place, eventually, place_of
+from tests.kernel.agent.conftest import Place, place_of
 from tests.residue import Residue, differences, quiet_residue, residue
+from tests.waiting import eventually
 
 BLUE: Document = {
     "cniVersion": "1.0.0",

@@ -12,8 +12,9 @@ import pytest
 from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
 from tests.agent_process import running_machine
 from tests.cni_calls import CONFIG
-from tests.kernel.agent.conftest import Place, eventually, place_of, remote_node
+from tests.kernel.agent.conftest import Place, place_of, remote_node
 from tests.residue import differences
+from tests.waiting import eventually
 
 REMOTE = "10.244.7.0/26"
 FAR = "10.244.8.0/26"

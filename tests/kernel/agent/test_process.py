@@ -18,10 +18,11 @@ import yaml
 
 from netloom.dataplane import netns
 from netloom.model.resources import Metadata, Namespace
-from tests.agent_process import machine, running_machine
+from tests.agent_process import HASTY, machine, running_machine
 from tests.cni_calls import CONFIG, NATIVE, call
-from tests.kernel.agent.conftest import HASTY, LONG, Place, eventually, place_of, remote_node
+from tests.kernel.agent.conftest import LONG, Place, place_of, remote_node
 from tests.residue import differences, quiet_residue, residue, settled
+from tests.waiting import eventually
 
 PORT = 9477
 NOBODY = 65534
@@ -252,6 +253,11 @@ def test_a_failure_that_stands_is_told_once_and_so_is_its_end() -> None:
         assert made.state().problems == ()
 
 
+def test_it_does_without_openssl(place: Place) -> None:
+    """Which would be a twentieth of its memory, and which whatever it imports may bring along (agent/light.py)."""
+    assert "libcrypto" not in Path(f"/proc/{place.machine.pid}/maps").read_text(encoding="utf-8")
+
+
 # Asked
 
 
@@ -263,8 +269,8 @@ def test_probes_and_metrics_are_answered(place: Place) -> None:
     for line in (
         'netloom_cni_requests_total{cmd="ADD",code="0"}',
         "netloom_pass_duration_seconds_count",
-        "netloom_datastore_connected 1.0",
-        "netloom_dataplane_in_sync 1.0",
+        "netloom_datastore_connected 1\n",
+        "netloom_dataplane_in_sync 1\n",
         "netloom_build_info",
     ):
         assert line in metrics

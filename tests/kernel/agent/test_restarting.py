@@ -16,10 +16,11 @@ from netloom.dataplane import netns
 from netloom.model.resources import Node
 from tests.agent_process import Machine, running_machine
 from tests.cni_calls import NATIVE, call
-from tests.kernel.agent.conftest import BRIDGED, Place, eventually, place_of, remote_node
+from tests.kernel.agent.conftest import BRIDGED, Place, place_of, remote_node
 from tests.kernel.agent.flows import Flow
 from tests.kernel.iproute import run
 from tests.residue import differences
+from tests.waiting import eventually
 
 LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
 REMOTE_POD = "10.244.7.5"

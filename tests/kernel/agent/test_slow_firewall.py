@@ -11,8 +11,8 @@ import pytest
 from netloom.dataplane import netns
 from tests.agent_process import running_machine
 from tests.cni_calls import NATIVE, Runtime
-from tests.kernel.agent.conftest import eventually
 from tests.kernel.iproute import run
+from tests.waiting import eventually
 
 
 def test_a_lock_that_others_hold_holds_up_no_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

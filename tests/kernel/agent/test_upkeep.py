@@ -11,9 +11,10 @@ import pytest
 
 from netloom.dataplane import netns
 from netloom.model.resources import Encapsulation, IPBlock, IPPoolSpec
-from tests.agent_process import running_machine
+from tests.agent_process import HASTY, running_machine
 from tests.cni_calls import CONFIG, NATIVE, call
-from tests.kernel.agent.conftest import HASTY, Place, eventually, place_of
+from tests.kernel.agent.conftest import Place, place_of
+from tests.waiting import eventually
 
 SMALL = {
     "plain": IPPoolSpec(cidr=ipaddress.ip_network("10.60.0.0/24"), block_size=30),

@@ -13,8 +13,9 @@ import pytest
 from netloom.dataplane import netns
 from netloom.model.resources import IPPoolSpec, Node
 from tests.agent_process import NODE, POOLS, machine, running_machine
-from tests.kernel.agent.conftest import FLAT, Place, eventually, place_of, remote_node
+from tests.kernel.agent.conftest import FLAT, Place, place_of, remote_node
 from tests.residue import Residue, differences
+from tests.waiting import eventually
 
 REMOTE, DIRECT = "10.244.7.0/26", "10.50.7.0/26"
 

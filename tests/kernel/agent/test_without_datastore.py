@@ -12,8 +12,9 @@ import pytest
 from netloom.datastore import connect
 from netloom.model.resources import Claim, Endpoint, IPBlock, IPPool, Metadata
 from tests.agent_process import POOLS, running_machine
-from tests.kernel.agent.conftest import LONG, Place, eventually, place_of, remote_node
+from tests.kernel.agent.conftest import LONG, Place, place_of, remote_node
 from tests.residue import differences
+from tests.waiting import eventually
 
 REMOTE = "10.244.7.0/26"
 

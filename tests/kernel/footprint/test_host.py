@@ -12,10 +12,10 @@ import pytest
 from netloom.dataplane import netns
 from tests.agent_process import Machine, Sandbox, machine
 from tests.cni_calls import CONFIG, NATIVE, Document, call
-from tests.kernel.agent.conftest import eventually
 from tests.kernel.footprint.host import Host, private_host
 from tests.kernel.iproute import run
 from tests.residue import differences, kernel_residue
+from tests.waiting import eventually
 
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge", "bridge": "docker9"}
 PUBLISHED: Document = {

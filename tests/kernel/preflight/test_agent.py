@@ -9,8 +9,8 @@ import sys
 
 from netloom.dataplane import netns
 from tests.agent_process import Machine, running_machine
-from tests.kernel.agent.conftest import eventually
 from tests.kernel.iproute import run
+from tests.waiting import eventually
 
 
 def answer(made: Machine, *command: str) -> tuple[int, dict[str, str]]:

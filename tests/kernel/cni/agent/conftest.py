@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from netloom.model.resources import IPPoolSpec
-from tests.agent_process import POOLS, Machine, Sandbox, running_machine
-from tests.cni_calls import CLIENTS, NATIVE, Runtime
+from tests.agent_process import PATIENT, POOLS, Machine, Sandbox, running_machine
+from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document, Runtime
 from tests.residue import Residue, quiet_residue, settled
 
-CLAIMED = ("datastore IPBlock", "10.99.0.", "10.244.9.", "fd00:244::2e:19")
-"""Blocks that a test made the node claim stay for a grace, with their blackholes."""
-
 TINY = IPPoolSpec(cidr=ipaddress.ip_network("10.99.0.0/30"), block_size=30)  # of four addresses, all for pods
+NEEDING_BLOCKS: tuple[Document, ...] = (
+    {},
+    {"wiring": "bridge"},
+    {"ipv4Pools": ["z-tiny"], "ipv6Pools": []},
+    {"wiring": "bridge", "ipv6Pools": [], "args": {"cni": {"ips": ["10.244.9.77"]}}},
+)
+"""Networks of pods that are there at the same time: between them they need every block that a test's pods do."""
 
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Machine]:
-    with running_machine({**POOLS, "z-tiny": TINY}) as made:
+    """It has all blocks from the beginning, and keeps them: what is there after a test, and was not before, that test has left."""
+    with running_machine({**POOLS, "z-tiny": TINY}, PATIENT) as made, ExitStack() as stack:
+        runtime = Runtime(made.run_dir, NATIVE)
+        visitors = [(stack.enter_context(made.sandbox()), CONFIG | network) for network in NEEDING_BLOCKS]
+        for command in ("ADD", "DEL"):
+            for visitor, config in visitors:
+                assert runtime(command, visitor, config).ok
         yield made
 
 
@@ -35,7 +46,7 @@ def nothing_is_left(machine: Machine, pristine: list[Residue]) -> Iterator[None]
     yield
     if machine.pid is None:
         machine.start()
-    left = settled(machine, pristine[0], CLAIMED)
+    left = settled(machine, pristine[0])
     if left:
         pristine[0] = quiet_residue(machine)
     assert left == []

@@ -15,7 +15,7 @@ import pytest
 from netloom.dataplane import netns
 from tests.agent_process import ADDRESSES, Machine, Sandbox
 from tests.cni_calls import CONFIG, KUBERNETES, Answer, Document, Runtime, finish
-from tests.residue import addresses_in_use, residue, settled
+from tests.residue import addresses_in_use, baseline, settled
 
 WIRINGS = ("routed", "bridge")
 TINY = {**CONFIG, "ipv4Pools": ["z-tiny"], "ipv6Pools": []}
@@ -101,7 +101,7 @@ def test_a_pod_without_a_listed_pool_of_a_family_has_no_address_of_it(runtime: R
 def test_38_a_name_that_is_taken_is_an_error_and_costs_nothing(either: Runtime, machine: Machine, sandbox: Sandbox) -> None:
     with netns.entered(sandbox.netns):
         subprocess.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x"], check=True)
-    before = residue(machine)
+    before = baseline(machine)
     assert either("ADD", sandbox).error >= 100
     assert settled(machine, before) == []
     assert [link["ifname"] for link in ip(sandbox.netns, "link")] == ["lo", "x", "eth0"]

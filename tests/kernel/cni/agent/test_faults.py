@@ -19,7 +19,7 @@ from netloom.dataplane import netns
 from tests.agent_process import Machine, Sandbox
 from tests.cni_calls import CLIENTS, NATIVE, Answer, Runtime, finish, run
 from tests.pure.cni.calls import hostile_calls
-from tests.residue import addresses_in_use, quiet_residue, residue, settled
+from tests.residue import addresses_in_use, baseline, quiet_residue, settled
 
 DONE = Answer(0, b"")
 AWAY = {"ADD": 11, "CHECK": 11, "GC": 11, "STATUS": 50, "DEL": 0}
@@ -197,7 +197,7 @@ def usage(machine: Machine) -> int:
 
 @pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 def test_whatever_is_sent_has_a_valid_answer_and_the_host_is_unchanged(client: str, machine: Machine, sandbox: Sandbox) -> None:
-    pid, before = machine.pid, residue(machine)
+    pid, before = machine.pid, baseline(machine)
 
     @settings(max_examples=CALLS, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(hostile_calls())

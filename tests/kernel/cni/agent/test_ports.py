@@ -20,7 +20,7 @@ from netloom.model.resources import Endpoint
 from tests.agent_process import ADDRESSES, Machine, Sandbox
 from tests.cni_calls import CONFIG, KUBERNETES, Answer, Document, Runtime
 from tests.kernel import frames
-from tests.residue import residue, settled
+from tests.residue import baseline, settled
 
 WIRINGS = ("routed", "bridge")
 HOST4, HOST6 = (str(address.ip) for address in ADDRESSES)
@@ -274,7 +274,7 @@ def test_a_port_that_another_has_is_refused_by_its_name(
     runtime: Runtime, machine: Machine, sandbox: Sandbox, other: Sandbox, first: Document, second: Document
 ) -> None:
     with attached(runtime, sandbox, publishing(first), args=KUBERNETES):
-        before = residue(machine)
+        before = baseline(machine)
         answer = runtime("ADD", other, publishing(port(8079), second))
         assert answer.error == 102
         assert "8080" in answer.document["msg"] and "shop/web-0" in answer.document["msg"]
@@ -310,7 +310,7 @@ def test_without_the_family_a_port_is_free_in_it(runtime: Runtime, sandbox: Sand
 def test_a_port_that_cannot_be_had_is_refused_and_nothing_changes(
     either: Runtime, machine: Machine, sandbox: Sandbox, mapping: Document, words: str
 ) -> None:
-    before = residue(machine)
+    before = baseline(machine)
     answer = either("ADD", sandbox, publishing(port(8079), mapping) | {"ipv6Pools": []})
     assert answer.error == 7
     assert "portMappings" in answer.document["msg"] and words in answer.document["msg"]
