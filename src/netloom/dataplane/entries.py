@@ -48,7 +48,7 @@ class _Wanted(Generic[K, V]):
     want: Mapping[K, V]
     devices: frozenset[str]
     at: Mapping[str, int]
-    entries: Mapping[bytes, tuple[K, V]]
+    entries: Mapping[bytes, K]
     homeless: tuple[tuple[K, V], ...]
 
 
@@ -106,7 +106,7 @@ class Entries(abc.ABC, Generic[K, V]):
         extra: Set[bytes] = have.keys()
         missing: dict[K, V] = {}
         for known in self._known:
-            missing.update(item for entry, item in known.entries.items() if entry not in have)
+            missing.update((key, known.want[key]) for entry, key in known.entries.items() if entry not in have)
             missing.update(known.homeless)
             extra = extra - known.entries.keys()
         return self._difference(want, missing, [have[entry] for entry in extra]) if extra else Changes(missing)
@@ -134,14 +134,14 @@ class Entries(abc.ABC, Generic[K, V]):
         at = {device: indexes_now[device] for device in devices if device in indexes_now}
         if known is not None and known.at == at:
             return known
-        entries: dict[bytes, tuple[K, V]] = {}
+        entries: dict[bytes, K] = {}
         homeless = []
         for item in want.items():
             device = self.device(*item)
             if device and device not in at:
                 homeless.append(item)
             else:
-                entries[self.encode(*item, at[device] if device else 0)] = item
+                entries[self.encode(*item, at[device] if device else 0)] = item[0]
         return _Wanted(want, devices, at, entries, tuple(homeless))
 
     def _devices(self, items: Mapping[K, V]) -> frozenset[str]:
