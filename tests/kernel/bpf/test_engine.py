@@ -25,6 +25,7 @@ from netloom.dataplane.bpf import (
     maps,
     pins,
     prefix_key,
+    program_info,
     run,
 )
 from netloom.dataplane.bpf import assembler as a
@@ -130,8 +131,8 @@ def test_the_verifier_is_quoted_at_the_step_that_it_is_about() -> None:
     )
 
 
-def titles(kernel: Netlink, index: int, way: Way) -> list[str]:
-    return [info.title for info in attached(kernel, index, way)]
+def names(kernel: Netlink, index: int, way: Way) -> list[str]:
+    return [info.name for info in attached(kernel, index, way)]
 
 
 @pytest.mark.parametrize("means", MEANS)
@@ -141,12 +142,23 @@ def test_a_program_stays_attached_and_the_next_of_its_name_takes_its_place(kerne
     for number in (a.GO_ON, a.NEXT, a.NEXT):
         with load(verdict(number)) as program:
             attach(kernel, index, way, program, by=means)
-        assert titles(kernel, index, way) == [verdict(number).title]
+            [found] = attached(kernel, index, way)
+            assert found == program_info(program.fd)
     other = Way.LEAVING if way is Way.ARRIVING else Way.ARRIVING
-    assert titles(kernel, index, other) == []
+    assert names(kernel, index, other) == []
     detach(kernel, index, way, "loom_v")
     detach(kernel, index, way, "loom_v")
-    assert titles(kernel, index, way) == []
+    assert names(kernel, index, way) == []
+
+
+def test_programs_differ_by_instructions_and_by_maps() -> None:
+    maps_ = [Map.create("seen", COUNTERS) for _ in range(2)]
+    programs = [load(COUNT, {"seen": one}) for one in (maps_[0], maps_[0], maps_[1])]
+    first, again, other = (program_info(program.fd) for program in programs)
+    assert first.is_same(again) and not first.is_same(other)
+    assert first.maps == {maps_[0].id} and first.tag == other.tag
+    for opened in (*maps_, *programs):
+        opened.close()
 
 
 @pytest.mark.parametrize("means", MEANS)
@@ -168,10 +180,10 @@ def test_what_is_attached_sees_packets(kernel: Netlink, means: Means) -> None:
     seen.close()
 
 
-def test_tc_shows_a_filter_by_its_title(kernel: Netlink) -> None:
+def test_tc_shows_a_filter_by_its_name(kernel: Netlink) -> None:
     with load(verdict(a.GO_ON)) as program:
         attach(kernel, socket.if_nametoindex("up0"), Way.LEAVING, program, by=Means.CLSACT)
-    assert program.title in iproute("tc filter show dev up0 egress")
+    assert program.name in iproute("tc filter show dev up0 egress")
 
 
 def test_an_interface_that_is_not_there_is_named(kernel: Netlink) -> None:
@@ -179,14 +191,15 @@ def test_an_interface_that_is_not_there_is_named(kernel: Netlink) -> None:
         attach(kernel, 999, Way.ARRIVING, program)
 
 
-def test_others_programs_stay_beside_ours(kernel: Netlink) -> None:
+@pytest.mark.parametrize("means", MEANS)
+def test_programs_of_several_names_stand_side_by_side(kernel: Netlink, means: Means) -> None:
     index = socket.if_nametoindex("up0")
-    for name in ("loom_v", "other"):
+    for name in ("loom_v", "other", "loom_v"):
         with load(verdict(a.NEXT, name)) as program:
-            attach(kernel, index, Way.ARRIVING, program, by=best())
-    assert len(titles(kernel, index, Way.ARRIVING)) == 2
+            attach(kernel, index, Way.ARRIVING, program, by=means)
+    assert sorted(names(kernel, index, Way.ARRIVING)) == ["loom_v", "other"]
     detach(kernel, index, Way.ARRIVING, "loom_v")
-    assert [title.rpartition("_")[0] for title in titles(kernel, index, Way.ARRIVING)] == ["other"]
+    assert names(kernel, index, Way.ARRIVING) == ["other"]
 
 
 def test_a_pinned_map_is_found_again_with_what_it_held(folder: Path) -> None:

@@ -19,7 +19,7 @@ are turned round here (`network16`, `network32`), where it costs nothing, and on
 from __future__ import annotations
 
 import enum
-import hashlib
+import re
 import struct
 import sys
 from collections.abc import Iterator, Mapping
@@ -88,6 +88,7 @@ _ALU64, _ALU32, _JMP64, _JMP32, _FROM_REGISTER = 0x07, 0x04, 0x05, 0x06, 0x08
 _LDX, _ST, _STX, _SWAP, _ATOMIC = 0x61, 0x62, 0x63, 0xDC, 0xC3
 _JUMP, _CALL, _EXIT, _WIDE, _MAP = 0x05, 0x85, 0x95, 0x18, 1
 _INSTRUCTION = struct.Struct("=BBhi")
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,27 +235,21 @@ def words(value: bytes) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`name`: at most 8 characters, since the kernel's name for it (`title`) has 15, and ends with a digest of the text."""
+    """`name`: what the kernel shows it by, 1 to 15 letters, digits, dots and underscores."""
 
     name: str
     kind: Kind
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.name) <= 8:
-            raise ValueError(f"{self.name!r}: a program's name has 1 to 8 characters")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r}: a program's name has 1 to 15 letters, digits, dots and underscores")
         labels = [step.label for step in self.steps if step.label]
         if twice := {label for label in labels if labels.count(label) > 1}:
             raise ValueError(f"program {self.name} has the label {', '.join(sorted(twice))} twice")
         unknown = {i.label for i in self._instructions() if i.label} - set(labels)
         if unknown:
             raise ValueError(f"program {self.name} jumps to {', '.join(sorted(unknown))}, which is nowhere")
-
-    @property
-    def title(self) -> str:
-        """What the kernel knows it by: name and digest of the text, maps by name."""
-        text = repr(self.steps).encode()
-        return f"{self.name}_{hashlib.sha256(text).hexdigest()[:6]}"
 
     @property
     def maps(self) -> frozenset[str]:

@@ -1,8 +1,7 @@
 """Where classifiers hang: on an interface, for packets that arrive on it, or that leave by it.
 
 Since Linux 6.6 by TCX: programs in a row, without a qdisc.  Before that as filters of a qdisc `clsact`.  Both stay when the process
-ends, and in both a program takes the place of an older one between two packets.  Ours are told from others' by their names: a
-program replaces that with the same `name`, whatever its digest.
+ends, and in both a program takes the place of an older one of its name between two packets.
 
 TCX waits for RCU, 10 to 20 ms each time; a filter does not.  So what is attached for every pod goes by `clsact` (`by=CLSACT`).
 A TCX program runs before any filter.
@@ -15,11 +14,14 @@ import errno
 import os
 import struct
 from collections.abc import Sequence
+from itertools import count
 
 from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, info_of, open_program
 from netloom.dataplane.bpf.system import BpfError, Command, address, attributes, bpf, buffer, call
 from netloom.dataplane.netlink import Netlink, NetlinkError
 from netloom.dataplane.netlink.qdiscs import (
+    CLASSIFIER_PREFERENCE,
+    Classifier,
     delete_classifier,
     get_filters,
     new_clsact,
@@ -58,53 +60,61 @@ def best() -> Means:
 def attach(netlink: Netlink, index: int, way: Way, program: Loaded, *, by: Means | None = None) -> None:
     """In the calling thread's namespace, which is the socket's, too.  Takes the place of a program with the same name."""
     if (by or best()) is Means.CLSACT:
-        attach_filter(netlink, index, way, program)
+        _attach_filter(netlink, index, way, program)
         return
-    older = next((have for have in _query(index, way) if have.is_called(program.name)), None)
+    older = next((have for have in _query(index, way) if have.name == program.name), None)
     if older is None:
-        bpf(Command.PROG_ATTACH, "IIII", index, program.fd, way, 0, what=f"program {program.title} on interface {index}")
+        bpf(Command.PROG_ATTACH, "IIII", index, program.fd, way, 0, what=f"program {program.name} on interface {index}")
         return
     fd = open_program(older.number)
     try:
         values = (index, program.fd, way, _REPLACE, fd)
-        bpf(Command.PROG_ATTACH, "IIIII", *values, what=f"program {program.title} on interface {index}")
+        bpf(Command.PROG_ATTACH, "IIIII", *values, what=f"program {program.name} on interface {index}")
     finally:
         os.close(fd)
-
-
-def attach_filter(netlink: Netlink, index: int, way: Way, program: Loaded) -> None:
-    """One of ours per interface and way."""
-    try:
-        netlink.transact(new_clsact(index))
-    except NetlinkError as e:
-        if e.errno != errno.EEXIST:
-            raise
-    netlink.transact(put_classifier(index, program.fd, program.title, leaving=way is Way.LEAVING))
 
 
 def attached(netlink: Netlink, index: int, way: Way) -> Sequence[ProgramInfo]:
     """All programs there, by either means, in the order in which a packet meets them.  Others' are among them."""
     found = list(_query(index, way)) if best() is Means.TCX else []
-    bodies = netlink.dump(get_filters(index, leaving=way is Way.LEAVING))
-    return [*found, *filter(None, (info_of(number) for number in parse_classifiers(bodies)))]
+    return [*found, *filter(None, (info_of(each.program) for each in _filters(netlink, index, way)))]
 
 
 def detach(netlink: Netlink, index: int, way: Way, name: str) -> None:
     """Every program of that name, by whichever means it is there."""
     for have in _query(index, way) if best() is Means.TCX else ():
-        if have.is_called(name):
+        if have.name == name:
             fd = open_program(have.number)
             try:
-                bpf(Command.PROG_DETACH, "IIII", index, fd, way, 0, what=f"program {have.title} on interface {index}")
+                bpf(Command.PROG_DETACH, "IIII", index, fd, way, 0, what=f"program {have.name} on interface {index}")
             finally:
                 os.close(fd)
-    if any(have.is_called(name) for have in attached(netlink, index, way)):
-        netlink.transact(delete_classifier(index, leaving=way is Way.LEAVING))
+    for each in _filters(netlink, index, way):
+        if each.name == name:
+            netlink.transact(delete_classifier(index, each.preference, leaving=way is Way.LEAVING))
+
+
+def _attach_filter(netlink: Netlink, index: int, way: Way, program: Loaded) -> None:
+    """Each name has a preference of its own, so that one may replace its like and leave others' alone."""
+    try:
+        netlink.transact(new_clsact(index))
+    except NetlinkError as e:
+        if e.errno != errno.EEXIST:
+            raise
+    there = _filters(netlink, index, way)
+    taken = {each.preference for each in there}
+    own = next((each.preference for each in there if each.name == program.name), None)
+    preference = own or next(free for free in count(CLASSIFIER_PREFERENCE) if free not in taken)
+    netlink.transact(put_classifier(index, program.fd, program.name, preference, leaving=way is Way.LEAVING))
+
+
+def _filters(netlink: Netlink, index: int, way: Way) -> Sequence[Classifier]:
+    return parse_classifiers(netlink.dump(get_filters(index, leaving=way is Way.LEAVING)))
 
 
 def _query(index: int, way: Way) -> Sequence[ProgramInfo]:
     numbers = buffer(4 * _MOST)
     asked = attributes("IIIIQI", index, way, 0, 0, address(numbers), _MOST)
     call(Command.PROG_QUERY, asked, what=f"interface {index}")
-    (count,) = struct.unpack_from("=I", asked, 24)
-    return [found for n in struct.unpack_from(f"={count}I", numbers) if (found := info_of(n))]
+    (found,) = struct.unpack_from("=I", asked, 24)
+    return [info for number in struct.unpack_from(f"={found}I", numbers) if (info := info_of(number))]

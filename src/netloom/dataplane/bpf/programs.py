@@ -22,8 +22,8 @@ _LOG = 1 << 20
 _LICENCE = b"GPL\0"  # some of the kernel's functions are for programs under the GPL only
 _INSTRUCTION = re.compile(r"^(\d+): \([0-9a-f]{2}\)", re.MULTILINE)
 _CLUTTER = re.compile(r"^(processed|verification time|stack depth|\d+: |R\d|from |;|mark_precise|func#)")
-_NUMBER, _MAPS, _MAPS_OFFSET, _NAME_OFFSET, _INFO_ROOM = struct.Struct("=4xI"), struct.Struct("=IQ"), 52, 64, 80
-"""Of struct bpf_prog_info: the program's number, how many maps it uses and where their numbers are to be put, its name."""
+_HEAD, _MAPS, _MAPS_OFFSET, _NAME_OFFSET, _INFO_ROOM = struct.Struct("=4xI8s"), struct.Struct("=IQ"), 52, 64, 80
+"""Of struct bpf_prog_info: the program's number and tag, how many maps it uses and where their numbers are to be put, its name."""
 _MOST_MAPS = 64
 _PACKET_ROOM = 1 << 16
 _RESULT = struct.Struct("=4xI4xI")  # of a test run: the verdict, and the length of the packet afterwards
@@ -32,8 +32,8 @@ _RESULT = struct.Struct("=4xI4xI")  # of a test run: the verdict, and the length
 class Loaded:
     """A program that the kernel has taken.  It lives for as long as it is attached, pinned, or open here."""
 
-    def __init__(self, program: Program, fd: int) -> None:
-        self.name, self.title, self.fd = program.name, program.title, fd
+    def __init__(self, name: str, fd: int) -> None:
+        self.name, self.fd = name, fd
 
     def close(self) -> None:
         os.close(self.fd)
@@ -47,15 +47,17 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class ProgramInfo:
-    """`number`: the kernel's for this one, never used again until the next boot.  `maps`: those that it uses, by number."""
+    """`number`: the kernel's for this one, never used again until the next boot.  `tag`: a digest of its instructions.  `maps`: those
+    that it uses, by number."""
 
     number: int
-    title: str
+    name: str
+    tag: bytes
     maps: frozenset[int]
 
-    def is_called(self, name: str) -> bool:
-        """Whether it is an edition of the program of that name."""
-        return self.title.rpartition("_")[0] == name
+    def is_same(self, other: ProgramInfo) -> bool:
+        """Whether one may stand for the other: the same instructions on the same maps."""
+        return (self.name, self.tag, self.maps) == (other.name, other.tag, other.maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,13 @@ def load(program: Program, maps: Mapping[str, Map] | None = None) -> Loaded:
     """`maps`: by the names that the program has for them."""
     code = program.code({name: held.fd for name, held in (maps or {}).items()})
     try:
-        return Loaded(program, _load(program, code))
+        return Loaded(program.name, _load(program, code))
     except BpfError as e:
         if e.errno in (errno.EPERM, errno.ENOSYS):
             raise
         log = buffer(_LOG)
         try:
-            return Loaded(program, _load(program, code, log))
+            return Loaded(program.name, _load(program, code, log))
         except BpfError as again:
             raise BpfError(
                 f"program {program.name}", again.errno, _complaint(program, log.value.decode(errors="replace"))
@@ -92,7 +94,7 @@ def run(program: Loaded, packet: bytes, *, context: bytes = b"", room: int = _PA
         *(program.fd, 0, len(packet), room, address(sent), address(found), 1, 0),
         *(len(context), 0, address(given) if context else 0, 0),
     )
-    call(Command.TEST_RUN, asked, what=f"program {program.title}")
+    call(Command.TEST_RUN, asked, what=f"program {program.name}")
     verdict, length = _RESULT.unpack_from(asked.raw)
     return Run(struct.unpack("=i", struct.pack("=I", verdict))[0], found.raw[:length])
 
@@ -102,9 +104,9 @@ def program_info(fd: int) -> ProgramInfo:
     numbers, info = buffer(4 * _MOST_MAPS), buffer(_INFO_ROOM)
     _MAPS.pack_into(info, _MAPS_OFFSET, _MOST_MAPS, address(numbers))
     bpf(Command.INFO, "IIQ", fd, _INFO_ROOM, address(info), what="program")
-    (number,), (count, _) = _NUMBER.unpack_from(info), _MAPS.unpack_from(info, _MAPS_OFFSET)
-    title = info.raw[_NAME_OFFSET:].split(b"\0", 1)[0].decode(errors="replace")
-    return ProgramInfo(number, title, frozenset(struct.unpack_from(f"={min(count, _MOST_MAPS)}I", numbers)))
+    (number, tag), (count, _) = _HEAD.unpack_from(info), _MAPS.unpack_from(info, _MAPS_OFFSET)
+    name = info.raw[_NAME_OFFSET:].split(b"\0", 1)[0].decode(errors="replace")
+    return ProgramInfo(number, name, tag, frozenset(struct.unpack_from(f"={min(count, _MOST_MAPS)}I", numbers)))
 
 
 def open_program(number: int) -> int:
@@ -129,7 +131,7 @@ def info_of(number: int) -> ProgramInfo | None:
 def _load(program: Program, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
     text, licence = buffer(code), buffer(_LICENCE)
     level, room, place = (1, len(log), address(log)) if log else (0, 0, 0)
-    name = program.title.encode()[:15]
+    name = program.name.encode()[:15]
     head = (program.kind, len(code) // 8, address(text), address(licence), level, room, place, 0, 0, name)
     return bpf(Command.PROG_LOAD, "IIQQIIQII16s", *head, what=f"program {program.name}")
 

@@ -38,7 +38,7 @@ TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 
 OUR_HANDLE = 0x4E4C0000  # "NL": `tc` shows 4e4c:
 OUR_PREFERENCE = 79  # the number of our routes, too
-CLASSIFIER_PREFERENCE = 80
+CLASSIFIER_PREFERENCE = 80  # and up: one each
 CLSACT_HANDLE = 0xFFFF0000
 _ROOT, _CLSACT = 0xFFFFFFFF, 0xFFFFFFF1  # TC_H_ROOT, TC_H_CLSACT
 _ARRIVING, _LEAVING = 0xFFFFFFF2, 0xFFFFFFF3  # the halves of clsact
@@ -52,7 +52,6 @@ TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID, TCA_BPF_FLAG_ACT_DIRECT = 6
 TC_LINKLAYER_ETHERNET, TC_U32_TERMINAL, TC_ACT_STOLEN, TCA_EGRESS_REDIR = 1, 1, 4, 1
 _ETH_P_ALL = socket.htons(0x0003)
 _EVERYTHING = OUR_PREFERENCE << 16 | _ETH_P_ALL
-_CLASSIFIED = CLASSIFIER_PREFERENCE << 16 | _ETH_P_ALL
 
 _RATE = struct.Struct("=BBHhHI")  # struct tc_ratespec: cell_log, linklayer, overhead, cell_align, mpu, rate
 _NO_RATE = bytes(_RATE.size)
@@ -95,6 +94,15 @@ class Qdisc:
     @property
     def ours(self) -> bool:
         return self.handle == OUR_HANDLE and self.kind == "tbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A filter that is an eBPF program; `program`: the kernel's number for it."""
+
+    name: str
+    preference: int
+    program: int
 
 
 def put_bucket(index: int, rate: int, burst: int, queue: int) -> bytes:
@@ -142,15 +150,16 @@ def get_qdiscs() -> bytes:
     return message(RTM_GETQDISC, 0, TCMSG.pack(AF_UNSPEC, 0, 0, 0, 0))
 
 
-def put_classifier(index: int, program: int, title: str, *, leaving: bool) -> bytes:
-    """An open eBPF program, by descriptor, that also gives the verdict.  Takes the place of an earlier one of ours; needs clsact."""
-    options = u32(TCA_BPF_FD, program) + text(TCA_BPF_NAME, title) + u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
-    head = TCMSG.pack(AF_UNSPEC, index, 1, _LEAVING if leaving else _ARRIVING, _CLASSIFIED)
+def put_classifier(index: int, program: int, name: str, preference: int, *, leaving: bool) -> bytes:
+    """An open eBPF program, by descriptor, that also gives the verdict.  Takes the place of one of the same preference; needs clsact."""
+    options = u32(TCA_BPF_FD, program) + text(TCA_BPF_NAME, name) + u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
+    head = TCMSG.pack(AF_UNSPEC, index, 1, _LEAVING if leaving else _ARRIVING, preference << 16 | _ETH_P_ALL)
     return message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, head + text(TCA_KIND, "bpf") + nested(TCA_OPTIONS, options))
 
 
-def delete_classifier(index: int, *, leaving: bool) -> bytes:
-    return message(RTM_DELTFILTER, 0, TCMSG.pack(AF_UNSPEC, index, 0, _LEAVING if leaving else _ARRIVING, _CLASSIFIED))
+def delete_classifier(index: int, preference: int, *, leaving: bool) -> bytes:
+    head = TCMSG.pack(AF_UNSPEC, index, 0, _LEAVING if leaving else _ARRIVING, preference << 16 | _ETH_P_ALL)
+    return message(RTM_DELTFILTER, 0, head)
 
 
 def get_filters(index: int, *, leaving: bool = False) -> bytes:
@@ -184,11 +193,16 @@ def parse_redirects(bodies: Iterable[bytes]) -> list[int]:
     return found
 
 
-def parse_classifiers(bodies: Iterable[bytes]) -> list[int]:
-    """Of a dump of filters, the eBPF programs, by the kernel's numbers."""
-    found = (attributes(body, TCMSG.size) for body in bodies)
-    options = (attributes(one.get(TCA_OPTIONS, b"")) for one in found if to_text(one.get(TCA_KIND, b"")) == "bpf")
-    return [to_int(each[TCA_BPF_ID]) for each in options if TCA_BPF_ID in each]
+def parse_classifiers(bodies: Iterable[bytes]) -> list[Classifier]:
+    """Of a dump of filters, those that are eBPF programs."""
+    found = []
+    for body in bodies:
+        each = attributes(body, TCMSG.size)
+        options = attributes(each.get(TCA_OPTIONS, b"")) if to_text(each.get(TCA_KIND, b"")) == "bpf" else {}
+        if TCA_BPF_ID in options:
+            *_, info = TCMSG.unpack_from(body)
+            found.append(Classifier(to_text(options.get(TCA_BPF_NAME, b"")), info >> 16, to_int(options[TCA_BPF_ID])))
+    return found
 
 
 def _parse_bucket(options: bytes) -> Bucket | None:
