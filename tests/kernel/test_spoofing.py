@@ -26,7 +26,7 @@ from netloom.dataplane.netlink import Netlink, new_bridge, new_ifb, set_link
 from netloom.dataplane.nft import Nft
 from netloom.dataplane.shaping import Shapings
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Limit, Shaping, Source
+from netloom.model.desired import Filter, Limit, Outer, Shaping, Source
 from netloom.reconcile import reconcile
 from tests.kernel import frames as f
 
@@ -152,7 +152,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with netns.entered(node):
         ip("link", "set", "lo", "up")
         nft = Nft()
-        nft.reconcile(Filter(pools=POOLS, vxlan_port=4789, bridges=frozenset({"loom.br0"})))
+        nft.reconcile(Filter(pools=POOLS, outers=frozenset({Outer(17, 4789)}), bridges=frozenset({"loom.br0"})))
         quiet_pod(pod_a, PORT_A, MAC_A)
         quiet_pod(pod_b, PORT_B, MAC_B)
         pods = {PORT_A: (MAC_A, A4, A6), PORT_B: (MAC_B, B4, B6)}

@@ -101,7 +101,7 @@ def test_a_ruleset_of_somebodys_own_that_drops_tunnels_is_named_with_the_command
             subprocess.run(["nft", SOMEBODYS_OWN], check=True)
     assert any("pod-0 → pod-1 tcp" in problem for problem in closed_pods(lab, bool))
     for node in nodes:
-        said = wait_for(lambda node=node: status(lab, node), "inet theirs in drops what other nodes send through VXLAN")
+        said = wait_for(lambda node=node: status(lab, node), "inet theirs in drops what other nodes' tunnels send (UDP port 4789)")
         assert "all is well" not in said
         command = said.partition("can help: ")[2].partition(";")[0]
         with lab.namespace(node) as namespace, netns.entered(namespace):

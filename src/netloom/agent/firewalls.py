@@ -15,6 +15,7 @@ from netloom.agent.passing import Passes
 from netloom.agent.troubles import Troubles
 from netloom.dataplane.foreign.gate import tunnels
 from netloom.model.addresses import Prefix
+from netloom.model.desired import Outer
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,12 @@ class Firewalls:
 
     def __init__(self, passes: Passes, background: Background, troubles: Troubles) -> None:
         self._passes, self._background, self._troubles = passes, background, troubles
-        self._looking, self._wanted = False, (frozenset[Prefix](), 0, frozenset[int]())
+        self._looking, self._wanted = False, (frozenset[Prefix](), frozenset[Outer](), frozenset[int]())
 
     def passed(self) -> None:
         """A pass that knew the whole cluster has ended."""
         want = self._passes.desired.filter
-        wanted = want.pools, want.vxlan_port, tunnels(want)
+        wanted = want.pools, want.outers, tunnels(want)
         if wanted != self._wanted:
             self._wanted = wanted
             self._begin_legacy()

@@ -1,4 +1,4 @@
-"""The rules around the pods: who may send from what, what is masqueraded, who may send us VXLAN, and the sysctls they need."""
+"""The rules around the pods: who may send from what, what is masqueraded, who may send us other nodes' packets, and the sysctls they need."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from netloom.calc.forms import wanted
 from netloom.calc.networks import apart, links, of_node
 from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
-from netloom.model.desired import Filter, Source
-from netloom.model.forms import Method
+from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Source
+from netloom.model.forms import Form, Method
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
@@ -24,21 +24,33 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
     forms = {wanted(snapshot, host, pool) for pool in pools if not pool.spec.network}
-    vxlan = max((form.port for form in forms if form.method is Method.VXLAN), default=0)
+    outers = frozenset(outer for form in forms if (outer := _outer(form, host)))
     kept_apart = apart(pools, attachments)
     return Filter(
         sources=frozenset().union(*(sources(a) for a in attachments)),
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
-        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if vxlan else frozenset(),
-        vxlan_port=vxlan,
+        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if outers else frozenset(),
+        outers=outers,
         tunnels=tunnels,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
         isolated=kept_apart.isolated,
         published=frozenset(port for a in attachments for port in published(a)),
     )
+
+
+def _outer(form: Form, host: Host) -> Outer | None:
+    """What of it has to pass the rules."""
+    match form.method:
+        case Method.VXLAN:
+            return Outer(UDP, form.port)
+        case Method.UDP:
+            return Outer(UDP, form.port) if host.engines.get(Carrier.UDP) is Engine.FORWARDER else None
+        case Method.IPIP:
+            return Outer(IPIP) if host.engines.get(Carrier.IPIP) is Engine.KERNEL else None
+    return None
 
 
 def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:

@@ -179,6 +179,21 @@ class Published(NamedTuple):
     beside: Prefix
 
 
+IPIP, UDP = 4, 17
+"""Protocols of IP."""
+
+
+class Outer(NamedTuple):
+    """Outer packets that the kernel's own tunnels or a process take in: UDP to a port, or another protocol of IP, port 0.  Those
+    of our programs are no longer there when rules are asked."""
+
+    protocol: int
+    port: int = 0
+
+    def __str__(self) -> str:
+        return f"UDP port {self.port}" if self.port else f"protocol {self.protocol}"
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """The nft ruleset as data.
@@ -187,8 +202,8 @@ class Filter:
     pools:      all pools: traffic to them is never masqueraded, and forwarding is accepted for them
     masquerade: pools whose traffic to elsewhere takes the node's address
     blocks:     this node's own: no packet out of a tunnel comes from there
-    vteps:      underlay addresses that may send us VXLAN
-    vxlan_port: UDP port of VXLAN, 0 where none is used: from pods it is dropped
+    vteps:      underlay addresses that may send us what `outers` says
+    outers:     what tunnels bring to this node itself: from pods it is dropped
     tunnels:    our devices that lead to other nodes
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
@@ -201,7 +216,7 @@ class Filter:
     masquerade: frozenset[Prefix] = frozenset()
     blocks: frozenset[Prefix] = frozenset()
     vteps: frozenset[Address] = frozenset()
-    vxlan_port: int = 0
+    outers: frozenset[Outer] = frozenset()
     tunnels: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
     internal: frozenset[str] = frozenset()

@@ -17,6 +17,7 @@ from netloom.dataplane.nft.driver import TABLES as OWN
 from netloom.findings import Finding, Level
 from netloom.model.addresses import Prefix
 from netloom.model.attachments import PREFIX
+from netloom.model.desired import UDP, Outer
 from netloom.preflight.addresses import outer
 from netloom.preflight.facts import Chain, Facts, known
 from netloom.preflight.pools import tunnels_wanted
@@ -53,7 +54,11 @@ def inbound(facts: Facts) -> Iterator[Finding]:
                 yield Finding(Level.PROBLEM, message, f"nft insert rule {where} udp dport {port} accept", where)
     for version, lines in known(facts.legacy).items():
         drops = f"-P {INPUT} DROP" in (lines or ())
-        if lines and version == address.version and legacy_rules.fate(lines, INPUT, port, drops=drops) is Fate.DROPPED:
+        if (
+            lines
+            and version == address.version
+            and legacy_rules.fate(lines, INPUT, Outer(UDP, port), drops=drops) is Fate.DROPPED
+        ):
             yield _unpassed(facts, f"{_LEGACY[version]} {INPUT}", _tunneled(port))
 
 

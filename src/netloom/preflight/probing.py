@@ -22,7 +22,7 @@ from netloom.dataplane.shaping import Shapings
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Mac
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, PublishedPort, State
-from netloom.model.desired import Filter, Limit, Shaping
+from netloom.model.desired import IPIP, UDP, Filter, Limit, Outer, Shaping
 from netloom.reconcile import reconcile
 
 _MAC, _OTHER_MAC = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02")
@@ -49,7 +49,7 @@ RULES: Final = Filter(
     masquerade=_PREFIXES,
     blocks=_PREFIXES,
     vteps=frozenset(address.ip for address in _ADDRESSES),
-    vxlan_port=4789,
+    outers=frozenset((Outer(UDP, 4789), Outer(IPIP))),
     tunnels=frozenset(("loom.vxlan",)),
     bridges=frozenset(("loom.br0",)),
     internal=frozenset(("loom.br0",)),

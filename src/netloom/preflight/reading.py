@@ -36,6 +36,7 @@ from netloom.footprint.runtimes import Runtime
 from netloom.footprint.tree import Tree
 from netloom.ipam.audit import Records
 from netloom.model.attachments import PREFIX
+from netloom.model.desired import UDP, Outer
 from netloom.preflight import probing
 from netloom.preflight.facts import Chain, Facts, Known, Neighbours, Network, Permission, Put, Room, Unread
 
@@ -83,7 +84,7 @@ def read(
         links=links,
         uplinks=_try(_uplinks),
         default=_try(lambda: tuple(default_devices())),
-        chains=_try(lambda: _chains(settings.vxlan_port)),
+        chains=_try(lambda: _chains(Outer(UDP, settings.vxlan_port))),
         legacy=_try(_legacy),
         runtime=runtime,
         networks=_try(lambda: tuple(_networks(tree, where.conf_dir))),
@@ -160,19 +161,19 @@ def _uplinks() -> Mapping[str, Any]:  # Any: read_uplinks' own value
         return read_uplinks(kernel, bridges, default_devices())
 
 
-def _chains(port: int) -> tuple[Chain, ...]:
+def _chains(outer: Outer) -> tuple[Chain, ...]:
     with closing(Nfnetlink()) as kernel:
-        return tuple(_chain(kernel, family, attributes(body), port) for _, family, body in kernel.dump(get_chains()))
+        return tuple(_chain(kernel, family, attributes(body), outer) for _, family, body in kernel.dump(get_chains()))
 
 
-def _chain(kernel: Nfnetlink, family: int, chain: Mapping[int, bytes], port: int) -> Chain:
+def _chain(kernel: Nfnetlink, family: int, chain: Mapping[int, bytes], outer: Outer) -> Chain:
     table, name = TableId(family, to_text(chain[1])), to_text(chain[3])
     number = attributes(chain[4]).get(1, b"") if 4 in chain else b""
     hook = _HOOKS.get(int.from_bytes(number, "big"), "other") if number and family in _HOOKING else ""
     drops = 5 in chain and int.from_bytes(chain[5], "big") == _NF_DROP
     if hook == "input":
-        rules = Rules(kernel, table, port)
-        closed = (v for v in _FAMILIES.get(family, ()) if rules.fate(name, v, drops=drops) is Fate.DROPPED)
+        rules = Rules(kernel, table)
+        closed = (v for v in _FAMILIES.get(family, ()) if rules.fate(name, outer, v, drops=drops) is Fate.DROPPED)
         return Chain(table, name, hook, closed=tuple(closed))
     if hook == "forward":
         found = [attributes(rule).get(4, b"") for _, _, rule in kernel.dump(get_rules(table, name))]

@@ -12,7 +12,7 @@ import pytest
 from netloom.calc import desired, metrics
 from netloom.model.addresses import Mac, Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
-from netloom.model.desired import Carrier, Desired, Engine, Link, Route, RouteKey, RouteKind, Source, Vxlan
+from netloom.model.desired import Carrier, Desired, Engine, Link, Outer, Route, RouteKey, RouteKind, Source, Vxlan
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
     Claim,
@@ -294,7 +294,7 @@ def test_only_pools_with_nat_are_masqueraded_and_never_towards_a_pool() -> None:
     result = desired(Snapshot.of(1, [pool(), plain, node(2)]), [], HOST).filter
     assert result.masquerade == {prefix("10.244.0.0/16")}
     assert result.pools == {prefix("10.244.0.0/16"), prefix("fd00:10::/64")}
-    assert result.vteps == {address("192.0.2.12")} and result.vxlan_port == 4789
+    assert result.vteps == {address("192.0.2.12")} and result.outers == {Outer(17, 4789)}
 
 
 def test_the_order_of_events_leaves_no_trace() -> None:

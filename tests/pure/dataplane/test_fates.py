@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from netloom.dataplane.foreign import legacy_rules
 from netloom.dataplane.foreign.fates import UNKNOWN, Fate, Rule, fate_in
+from netloom.model.desired import UDP, Outer
 
 ACCEPTED, DROPPED, BOTH = Fate.ACCEPTED, Fate.DROPPED, UNKNOWN
 ACCEPT, DROP, RETURN = (Rule(True, fate) for fate in (ACCEPTED, DROPPED, Fate.THROUGH))
@@ -74,10 +75,10 @@ IPTABLES: list[tuple[str, Fate]] = [
 @pytest.mark.parametrize(("line", "fate"), IPTABLES, ids=[line for line, _ in IPTABLES])
 def test_rules_of_iptables_are_read(line: str, fate: Fate) -> None:
     listing = ["-P INPUT DROP", "-N open", "-N NETLOOM-INPUT", line, "-A open -j ACCEPT", "-A NETLOOM-INPUT -j ACCEPT"]
-    assert legacy_rules.fate(listing, "INPUT", 4789, drops=True, without=("NETLOOM-INPUT",)) == fate
+    assert legacy_rules.fate(listing, "INPUT", Outer(UDP, 4789), drops=True, without=("NETLOOM-INPUT",)) == fate
 
 
 @given(st.lists(st.text("-ijmpsd!act ADROPCEINUx:,4789\"'\\\0\n", max_size=40)))
 def test_no_listing_is_too_strange(lines: list[str]) -> None:
     listing = [f"-A INPUT {line}" for line in lines]
-    assert legacy_rules.fate(listing, "INPUT", 4789, drops=False)
+    assert legacy_rules.fate(listing, "INPUT", Outer(UDP, 4789), drops=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 
+import pytest
+
 from netloom.dataplane.foreign.legacy import commands
+from netloom.model.desired import IPIP, UDP, Outer
 
 POOL = ipaddress.ip_network("10.244.0.0/16")
 OTHER = ipaddress.ip_network("10.245.0.0/16")
@@ -73,11 +76,19 @@ NOBODY_IN = ("-P INPUT DROP", "-P FORWARD ACCEPT", "-P OUTPUT ACCEPT")
 
 
 def test_a_firewall_that_lets_nobody_in_gets_one_jump_to_a_chain_that_accepts_vxlan() -> None:
-    assert list(commands(NOBODY_IN, [], 4789)) == [
+    assert list(commands(NOBODY_IN, [], [Outer(UDP, 4789)])) == [
         ["-N", "NETLOOM-INPUT"],
         ["-A", "NETLOOM-INPUT", "-p", "udp", "-m", "udp", "--dport", "4789", "-j", "ACCEPT"],
         ["-I", "INPUT", "1", "-j", "NETLOOM-INPUT"],
     ]
+
+
+@pytest.mark.parametrize("name", ["ipencap", "4"])
+def test_ip_in_ip_is_known_by_name_or_number(name: str) -> None:
+    listing = (*NOBODY_IN, "-N NETLOOM-INPUT", "-A INPUT -j NETLOOM-INPUT", f"-A NETLOOM-INPUT -p {name} -j ACCEPT")
+    assert list(commands(listing, [], [Outer(IPIP)])) == []
+    assert list(commands(NOBODY_IN, [], [Outer(IPIP)]))[1] == ["-A", "NETLOOM-INPUT", "-p", "4", "-j", "ACCEPT"]
+    assert list(commands((*NOBODY_IN, f"-A INPUT -p {name} -j ACCEPT"), [], [Outer(IPIP)])) == []
 
 
 def test_without_tunnels_that_passage_goes() -> None:
@@ -87,8 +98,8 @@ def test_without_tunnels_that_passage_goes() -> None:
         "-A INPUT -j NETLOOM-INPUT",
         "-A NETLOOM-INPUT -p udp -m udp --dport 4789 -j ACCEPT",
     )
-    assert list(commands(listing, [], 4789)) == []
-    assert list(commands(listing, [], 0)) == [
+    assert list(commands(listing, [], [Outer(UDP, 4789)])) == []
+    assert list(commands(listing, [])) == [
         ["-D", "INPUT", "-j", "NETLOOM-INPUT"],
         ["-F", "NETLOOM-INPUT"],
         ["-X", "NETLOOM-INPUT"],

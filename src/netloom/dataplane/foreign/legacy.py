@@ -19,7 +19,7 @@ from netloom.dataplane.foreign.fates import Fate
 from netloom.dataplane.foreign.gate import DOCKER, FORWARD, GATES, INPUT_GATES, OWN_CHAIN, OWN_INPUT, gate, tunnels
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
-from netloom.model.desired import Filter
+from netloom.model.desired import Filter, Outer
 from netloom.reconcile import Outcome
 
 PROGRAMS: Final = {4: "iptables-legacy", 6: "ip6tables-legacy"}
@@ -37,7 +37,7 @@ def reconcile(want: Filter) -> Outcome:
         try:
             listing = _run(path, "-S").splitlines()
             pools = sorted(p for p in want.pools if p.version == version)
-            for command in commands(listing, pools, want.vxlan_port if version in families else 0):
+            for command in commands(listing, pools, sorted(want.outers) if version in families else ()):
                 _run(path, *command)
                 done += 1
         except DataplaneError as e:
@@ -57,23 +57,31 @@ def program(version: int) -> str | None:
     return shutil.which(PROGRAMS[version], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def commands(listing: Collection[str], pools: list[Prefix], port: int = 0) -> Iterator[list[str]]:
-    """What to run, given the lines of `-S` (in its order: policies, chains, rules).  `port`: of VXLAN to take in, 0 for none."""
+def commands(listing: Collection[str], pools: list[Prefix], outers: Collection[Outer] = ()) -> Iterator[list[str]]:
+    """What to run, given the lines of `-S` (in its order: policies, chains, rules).  `outers`: to take in."""
     chains = {line.split()[1]: line.endswith(" DROP") for line in listing if line.startswith(("-P ", "-N "))}
-    rules = [line for line in listing if line.startswith("-A ")]
+    rules = [
+        line.replace("-p ipencap ", "-p 4 ") for line in listing if line.startswith("-A ")
+    ]  # with /etc/protocols, or without
     chosen = gate(chains, pools, docker=f"-A {FORWARD} -j {DOCKER}" in rules)
     accepts = [["-A", OWN_CHAIN, end, str(pool), "-j", "ACCEPT"] for pool in pools for end in ("-s", "-d")]
     yield from _passage(chains, rules, OWN_CHAIN, GATES, chosen, accepts)
-    accepts = [["-A", OWN_INPUT, "-p", "udp", "-m", "udp", "--dport", str(port), "-j", "ACCEPT"]]
-    yield from _passage(chains, rules, OWN_INPUT, INPUT_GATES, _input_gate(listing, chains, port), accepts)
+    accepts = [["-A", OWN_INPUT, *_condition(outer), "-j", "ACCEPT"] for outer in outers]
+    yield from _passage(chains, rules, OWN_INPUT, INPUT_GATES, _input_gate(listing, chains, outers), accepts)
 
 
-def _input_gate(listing: Collection[str], chains: Collection[str], port: int) -> str | None:
+def _condition(outer: Outer) -> list[str]:
+    """As `-S` shows it."""
+    return ["-p", "udp", "-m", "udp", "--dport", str(outer.port)] if outer.port else ["-p", str(outer.protocol)]
+
+
+def _input_gate(listing: Collection[str], chains: Collection[str], outers: Collection[Outer]) -> str | None:
     chain = INPUT_GATES[0]
-    if not port or chain not in chains:
+    if chain not in chains:
         return None
     drops, closed = f"-P {chain} DROP" in listing, Fate.DROPPED
-    return chain if closed in legacy_rules.fate(listing, chain, port, drops=drops, until=closed, without=(OWN_INPUT,)) else None
+    fates = (legacy_rules.fate(listing, chain, one, drops=drops, until=closed, without=(OWN_INPUT,)) for one in outers)
+    return chain if any(closed in fate for fate in fates) else None
 
 
 def _passage(

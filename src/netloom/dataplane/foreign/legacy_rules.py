@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from netloom.dataplane.foreign.fates import UNKNOWN, Fate, Rule, fate_in
+from netloom.model.desired import Outer
 
 _VERDICTS: Final = {
     "ACCEPT": Fate.ACCEPTED,
@@ -19,26 +20,28 @@ _VERDICTS: Final = {
 }
 _PLAIN: Final = frozenset(("udp", "tcp", "comment", "multiport", "conntrack", "state"))
 """Matches that ask nothing by themselves."""
+_PROTOCOLS: Final = {4: ("ipencap",), 17: ("udp",)}
+"""As /etc/protocols may call them."""
 _LOOPBACK: Final = ("127.0.0.0/8", "127.0.0.1/32", "::1/128")
 
 
 def fate(
-    listing: Collection[str], chain: str, port: int, *, drops: bool, until: Fate = Fate.NONE, without: tuple[str, ...] = ()
+    listing: Collection[str], chain: str, outer: Outer, *, drops: bool, until: Fate = Fate.NONE, without: tuple[str, ...] = ()
 ) -> Fate:
-    """Of VXLAN in this base chain, see `fate_in`; as if nobody jumped to the chains `without`."""
+    """Of such a packet in this base chain, see `fate_in`; as if nobody jumped to the chains `without`."""
     chains = {line.split()[1] for line in listing if line.startswith("-N ")}
 
     def rules(name: str) -> Iterator[Rule]:
         for line in listing:
             if line.startswith(f"-A {name} "):
-                rule = read(line, port, chains)
+                rule = read(line, outer, chains)
                 if rule and rule.chain not in without:
                     yield rule
 
     return fate_in(chain, rules, drops=drops, until=until)
 
 
-def read(line: str, port: int, chains: Collection[str]) -> Rule | None:
+def read(line: str, outer: Outer, chains: Collection[str]) -> Rule | None:
     """None: it does not apply, or decides nothing."""
     try:
         words = iter(shlex.split(line)[2:])
@@ -51,7 +54,7 @@ def read(line: str, port: int, chains: Collection[str]) -> Rule | None:
         if word == "!":
             inverted = True
         elif word.startswith("-"):
-            holds = _holds(word, words, port)
+            holds = _holds(word, words, outer)
             if holds is not None and holds is inverted:
                 return None
             certain, inverted = certain and holds is not None, False
@@ -64,7 +67,7 @@ def _ended(target: str, chains: Collection[str], *, certain: bool, leaves: bool)
     return Rule(certain, _VERDICTS[target]) if target in _VERDICTS else None
 
 
-def _holds(option: str, words: Iterator[str], port: int) -> bool | None:
+def _holds(option: str, words: Iterator[str], outer: Outer) -> bool | None:
     """Whether this condition is true; None: nobody knows, and its arguments are left where they are."""
     match option:
         case "-m":
@@ -73,13 +76,13 @@ def _holds(option: str, words: Iterator[str], port: int) -> bool | None:
             next(words, "")
             return True
         case "-p":
-            return next(words, "") in ("udp", "17", "all")
+            return next(words, "") in (*_PROTOCOLS[outer.protocol], str(outer.protocol), "all")
         case "-i":
             return False if next(words, "") == "lo" else None
         case "-s" | "-d":
             return False if next(words, "") in _LOOPBACK else None
         case "--dport" | "--dports":
-            return any(_covers(ports, port) for ports in next(words, "").split(","))
+            return any(_covers(ports, outer.port) for ports in next(words, "").split(","))
         case "--ctstate" | "--state":
             return "NEW" in next(words, "").split(",")
     return None

@@ -17,6 +17,7 @@ from netloom.dataplane.netlink.wire import attributes, listed, to_text
 from netloom.dataplane.nft.expressions import Header, Meta
 from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.dataplane.nft.objects import Set, TableId, get_elements, get_rules, get_sets
+from netloom.model.desired import Outer
 
 _UDP: Final = b"\x11"
 _NFPROTO: Final = {4: b"\x02", 6: b"\x0a"}
@@ -61,21 +62,39 @@ class _Elements(NamedTuple):
     found: list[tuple[bytes, bool, Attributes]]
 
 
+class _Packet(NamedTuple):
+    """What is known of it.  `port`: where it goes; None where there is none."""
+
+    version: int
+    protocol: bytes
+    port: bytes | None
+
+
 class Rules:
     """Of one table; each chain and set is read once."""
 
-    def __init__(self, kernel: Nfnetlink, table: TableId, port: int) -> None:
-        self._kernel, self._table, self._port = kernel, table, struct.pack(">H", port)
+    def __init__(self, kernel: Nfnetlink, table: TableId) -> None:
+        self._kernel, self._table = kernel, table
         self._raw: dict[str, list[bytes]] = {}
         self._flags: dict[str, int] | None = None
         self._sets: dict[str, _Elements] = {}
 
-    def fate(self, chain: str, version: int, *, drops: bool, until: Fate = Fate.NONE, without: tuple[str, ...] = ()) -> Fate:
-        """Of VXLAN over IPv`version` in this base chain, see `fate_in`; as if nobody jumped to the chains `without`."""
+    def fate(
+        self,
+        chain: str,
+        outer: Outer,
+        version: int,
+        *,
+        drops: bool,
+        until: Fate = Fate.NONE,
+        without: tuple[str, ...] = (),
+    ) -> Fate:
+        """Of such a packet over IPv`version` in this base chain, see `fate_in`; as if nobody jumped to the chains `without`."""
+        packet = _Packet(version, bytes((outer.protocol,)), struct.pack(">H", outer.port) if outer.port else None)
 
         def rules(name: str) -> Iterator[Rule]:
             for expressions in self._expressions(name):
-                rule = self._rule(expressions, version)
+                rule = self._rule(expressions, packet)
                 if rule and rule.chain not in without:
                     yield rule
 
@@ -88,7 +107,7 @@ class Rules:
             self._raw[chain] = [attributes(body).get(4, b"") for _, _, body in bodies]
         return self._raw[chain]
 
-    def _rule(self, expressions: bytes, version: int) -> Rule | None:
+    def _rule(self, expressions: bytes, packet: _Packet) -> Rule | None:
         """None: it does not apply, or decides nothing."""
         certain = True
         registers: dict[int, Value] = {}
@@ -98,18 +117,18 @@ class Rules:
                 return self._mapped(data, registers, certain=certain)
             if verdict := _verdict(name, data, certain=certain):
                 return verdict
-            holds = self._holds(name, data, registers, version)
+            holds = self._holds(name, data, registers, packet)
             if holds is False:
                 return None
             certain = certain and holds is True
         return None
 
-    def _holds(self, name: str, data: Attributes, registers: dict[int, Value], version: int) -> bool | None:
+    def _holds(self, name: str, data: Attributes, registers: dict[int, Value], packet: _Packet) -> bool | None:
         """Whether the rule goes on behind this expression, which may also load a register; None: perhaps."""
         match name:
             case "meta" | "payload" | "ct":
                 if 1 in data:
-                    registers[_register(data, 1)] = self._loaded(name, data, version)
+                    registers[_register(data, 1)] = _loaded(name, data, packet)
                 return True
             case "immediate":
                 registers[_register(data, 1)] = attributes(data.get(2, b"")).get(1)
@@ -137,27 +156,6 @@ class Rules:
         if name in _NO_CONDITION:
             return True
         registers.clear()
-        return None
-
-    def _loaded(self, name: str, data: Attributes, version: int) -> Value:
-        key = _number(data, 2)
-        if name == "ct":
-            return {_CT_STATE: _NEW, _CT_STATUS: bytes(4)}.get(key)
-        if name == "meta":
-            known: dict[int, Value] = {
-                _IIF: Other(_LO_INDEX),
-                Meta.IIFNAME: Other(b"lo"),
-                Meta.NFPROTO: _NFPROTO[version],
-                Meta.L4PROTO: _UDP,
-            }
-            return known.get(key)
-        offset, length = _number(data, 3), _number(data, 4)
-        if key == Header.TRANSPORT and (offset, length) == (2, 2):
-            return self._port
-        if key == Header.NETWORK and (offset, length) == (_PROTOCOL_OFFSET[version], 1):
-            return _UDP
-        if key == Header.NETWORK and version == 4 and offset in _ADDRESS_OFFSETS[4] and length == 1:
-            return Other(_LOOPBACK)
         return None
 
     def _mapped(self, data: Attributes, registers: Mapping[int, Value], *, certain: bool) -> Rule | None:
@@ -192,6 +190,28 @@ class Rules:
             points = [(attributes(e.get(1, b"")).get(1, b""), not _number(e, 3) & _INTERVAL_END, e) for e in elements]
             self._sets[name] = _Elements(self._flags.get(name, 0), sorted(points, key=lambda point: point[:2]))
         return self._sets[name]
+
+
+def _loaded(name: str, data: Attributes, packet: _Packet) -> Value:
+    key = _number(data, 2)
+    if name == "ct":
+        return {_CT_STATE: _NEW, _CT_STATUS: bytes(4)}.get(key)
+    if name == "meta":
+        known: dict[int, Value] = {
+            _IIF: Other(_LO_INDEX),
+            Meta.IIFNAME: Other(b"lo"),
+            Meta.NFPROTO: _NFPROTO[packet.version],
+            Meta.L4PROTO: packet.protocol,
+        }
+        return known.get(key)
+    offset, length = _number(data, 3), _number(data, 4)
+    if key == Header.TRANSPORT and (offset, length) == (2, 2):
+        return packet.port
+    if key == Header.NETWORK and (offset, length) == (_PROTOCOL_OFFSET[packet.version], 1):
+        return packet.protocol
+    if key == Header.NETWORK and packet.version == 4 and offset in _ADDRESS_OFFSETS[4] and length == 1:
+        return Other(_LOOPBACK)
+    return None
 
 
 def _number(data: Attributes, kind: int) -> int:

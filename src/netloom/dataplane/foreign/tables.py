@@ -11,6 +11,7 @@ import errno
 import os
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import product
 from typing import Final, NamedTuple
 
 from netloom.dataplane.foreign.fates import Fate
@@ -33,7 +34,7 @@ from netloom.dataplane.nft.objects import (
 )
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
-from netloom.model.desired import Filter
+from netloom.model.desired import Filter, Outer
 from netloom.reconcile import Outcome
 
 _VERSIONS: Final = {TableId(AF_INET, "filter"): (4,), TableId(AF_INET6, "filter"): (6,), TableId(INET, "firewalld"): (4, 6)}
@@ -97,22 +98,24 @@ class Tables:
             passing = sorted((p for p in want.pools if p.version in versions), key=lambda p: (p.version, p))
             tunneled = [version for version in versions if version in families]
             try:
-                new, gone = self._repair(table, found[table], passing, tunneled, want.vxlan_port)
+                new, gone = self._repair(table, found[table], passing, tunneled, sorted(want.outers))
             except DataplaneError as error:
                 failures.append(_explained(table, error))
             else:
                 put, deleted = put + new, deleted + gone
         return Outcome(put, deleted, tuple(failures))
 
-    def _repair(self, table: TableId, chains: _Chains, pools: list[Prefix], tunneled: list[int], port: int) -> tuple[int, int]:
+    def _repair(
+        self, table: TableId, chains: _Chains, pools: list[Prefix], tunneled: list[int], outers: list[Outer]
+    ) -> tuple[int, int]:
         """One transaction, if anything is wrong; how many rules were put and deleted."""
         standing = {chain: self._rules(table, chain) for chain in (*GATES, *INPUT_GATES) if chain in chains}
         docker = any(rule.jumps_to(DOCKER) for rule in standing.get(FORWARD, ()))
         closed = gate({name: chain.drops for name, chain in chains.items()}, pools, docker=docker)
         accepts = list(_accepts(table, pools))
         new, gone = self._passage(table, chains, standing, OWN_CHAIN, GATES, closed, accepts)
-        closed = self._input_gate(table, chains, tunneled, port)
-        more, less = self._passage(table, chains, standing, OWN_INPUT, INPUT_GATES, closed, [_accept_tunnels(port)])
+        closed = self._input_gate(table, chains, tunneled, outers)
+        more, less = self._passage(table, chains, standing, OWN_INPUT, INPUT_GATES, closed, [*map(_accept_tunnels, outers)])
         new, gone = new + more, gone + less
         if new or gone:
             self._kernel.transact([*new, *gone])
@@ -148,13 +151,13 @@ class Tables:
             gone += (flush_chain(table, name), delete_chain(table, name))
         return new, gone
 
-    def _input_gate(self, table: TableId, chains: _Chains, versions: Collection[int], port: int) -> str | None:
+    def _input_gate(self, table: TableId, chains: _Chains, versions: Collection[int], outers: Collection[Outer]) -> str | None:
         """The chain that may drop what other nodes send."""
-        rules = Rules(self._kernel, table, port)
+        rules = Rules(self._kernel, table)
         for chain in INPUT_GATES:
-            for version in versions if chain in chains else ():
+            for version, outer in product(versions, outers) if chain in chains else ():
                 drops, closed = chains[chain].drops, Fate.DROPPED
-                if closed in rules.fate(chain, version, drops=drops, until=closed, without=OWN_CHAINS):
+                if closed in rules.fate(chain, outer, version, drops=drops, until=closed, without=OWN_CHAINS):
                     return chain
         return None
 
@@ -173,10 +176,10 @@ def _explained(table: TableId, error: DataplaneError) -> DataplaneError:
     )
 
 
-def _accept_tunnels(port: int) -> tuple[list[bytes], str]:
+def _accept_tunnels(outer: Outer) -> tuple[list[bytes], str]:
     """From anybody: `inet netloom` drops what is not from a node, and a drop is final wherever it stands."""
-    to_port = e.load(e.Header.TRANSPORT, _PORT_OFFSET, 2) + e.equals(struct.pack(">H", port))
-    return [e.protocol(_UDP), to_port, e.counter(), e.accept()], f"netloom: VXLAN to port {port}"
+    to_port = [e.load(e.Header.TRANSPORT, _PORT_OFFSET, 2) + e.equals(struct.pack(">H", outer.port))] if outer.port else []
+    return [e.protocol(outer.protocol), *to_port, e.counter(), e.accept()], f"netloom: tunnels, {outer}"
 
 
 def _accepts(table: TableId, pools: list[Prefix]) -> Iterator[tuple[list[bytes], str]]:

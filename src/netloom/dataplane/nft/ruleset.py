@@ -19,7 +19,7 @@ bridge a pod may ask and answer for itself: the sender in an ARP packet, the tar
 elements are those of `sources6`; nft wants another type for it).  Probes for duplicates (RFC 5227, RFC 4862) come from no address
 and are dropped: IPAM makes addresses unique, and without an answer an address counts as free.
 
-VXLAN comes in from `vteps` only, and no packet in it is from a pod of this very node.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
+What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
 if any does, because it switches conntrack on.
 """
 
@@ -54,6 +54,8 @@ from netloom.dataplane.nft.sets import (
     DISCOVERY,
     INET_TABLE,
     MASQUERADE,
+    OUTER_PORTS,
+    OUTER_PROTOCOLS,
     OWN_LINKS,
     POOLS,
     SETS,
@@ -63,7 +65,6 @@ from netloom.dataplane.nft.sets import (
     TUNNEL_PROTOCOLS,
     TUNNELS,
     VTEPS,
-    VXLAN_PORTS,
     keys,
 )
 from netloom.model.addresses import Prefix
@@ -73,7 +74,7 @@ from netloom.model.desired import Filter
 TABLES: Final = (INET_TABLE, BRIDGE_TABLE, ARP_TABLE)
 
 COUNTERS: Final = {
-    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "vxlan"),
+    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "outer"),
     BRIDGE_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "arp-spoofed", "foreign"),
     ARP_TABLE: ("arp-spoofed",),
 }
@@ -147,7 +148,7 @@ def remove() -> list[Message]:
 
 def _chains(table: TableId, *, masquerade: bool) -> Iterator[Message]:
     bases, rules = {
-        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_plain(INET_TABLE, "from-pod"), *_packet(INET_TABLE), *_vxlan()]),
+        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_plain(INET_TABLE, "from-pod"), *_packet(INET_TABLE), *_outer()]),
         BRIDGE_TABLE: (_BRIDGE_HOOKS, [*_from_bridged_pods(), *_packet(BRIDGE_TABLE)]),
         ARP_TABLE: (_ARP_HOOKS, [*_arp()]),
     }[table]
@@ -186,7 +187,7 @@ def _from_routed_pods() -> Iterator[Rule]:
         ours = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(blocks.name)
         yield Rule(
             "prerouting",
-            e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + ours + _dropped("vxlan"),
+            e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + ours + _dropped("outer"),
             "a pod of this node, out of a tunnel",
         )
 
@@ -267,13 +268,16 @@ def _arp() -> Iterator[Rule]:
     yield Rule("input", _from_pods(ARP_TABLE) + _dropped("arp-spoofed"), "routed pods have permanent neighbours")
 
 
-def _vxlan() -> Iterator[Rule]:
-    port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(VXLAN_PORTS.name)
+def _outer() -> Iterator[Rule]:
+    port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(OUTER_PORTS.name)
+    protocol = e.load_meta(Meta.L4PROTO) + e.in_set(OUTER_PROTOCOLS.name)
     for version, vteps in VTEPS.items():
-        member = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
         outside = e.from_interface(PREFIX, invert=True)
-        yield Rule("input", outside + member + port + e.accept(), "VXLAN from a node")
-    yield Rule("input", port + _dropped("vxlan"), "VXLAN from anybody else")
+        node = outside + e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
+        yield Rule("input", node + port + e.accept(), "a tunnel's from a node")
+        yield Rule("input", node + protocol + e.accept(), "a tunnel's from a node")
+    for one in (port, protocol):
+        yield Rule("input", one + _dropped("outer"), "a tunnel's from anybody else")
 
 
 def _masquerade() -> Iterator[Rule]:

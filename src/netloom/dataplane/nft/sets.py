@@ -79,7 +79,8 @@ TARGETS: Final = Set(BRIDGE_TABLE, "targets", (IFNAME, ETHER_ADDR, INTEGER128), 
 TUNNEL_PORTS: Final = {table: Set(table, "tunnel-ports", (INET_SERVICE,)) for table in (INET_TABLE, BRIDGE_TABLE)}
 TUNNEL_PROTOCOLS: Final = {table: Set(table, "tunnel-protocols", (INET_PROTO,)) for table in (INET_TABLE, BRIDGE_TABLE)}
 DISCOVERY: Final = {table: Set(table, "discovery", (ICMPV6_TYPE,)) for table in (INET_TABLE, BRIDGE_TABLE)}
-VXLAN_PORTS: Final = Set(INET_TABLE, "vxlan-ports", (INET_SERVICE,))
+OUTER_PORTS: Final = Set(INET_TABLE, "outer-ports", (INET_SERVICE,))
+OUTER_PROTOCOLS: Final = Set(INET_TABLE, "outer-protocols", (INET_PROTO,))
 VTEPS: Final = _addresses("vteps")
 POOLS: Final = _addresses("pools", interval=True)
 MASQUERADE: Final = _addresses("masquerade", interval=True)
@@ -91,7 +92,8 @@ SETS: Final[tuple[Set, ...]] = (
     *(definition for sets in SOURCES.values() for definition in sets.values()),
     TARGETS,
     TUNNELS,
-    VXLAN_PORTS,
+    OUTER_PORTS,
+    OUTER_PROTOCOLS,
     *(definition for sets in (VTEPS, POOLS, MASQUERADE, BLOCKS) for definition in sets.values()),
 )
 
@@ -116,14 +118,15 @@ def own_link_keys(names: Iterable[str]) -> dict[Set, frozenset[bytes]]:
 
 def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     """What every set should hold."""
-    vxlan = frozenset((_port(want.vxlan_port),)) if want.vxlan_port else frozenset()
+    ports = frozenset(_port(outer.port) for outer in want.outers if outer.port)
     found = {definition: frozenset[bytes]() for definition in SETS} | source_keys(want.sources)
     found |= own_link_keys((*want.tunnels, *want.bridges))
-    found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, _TUNNEL_PORTS)) | vxlan)
+    found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, _TUNNEL_PORTS)) | ports)
     found |= dict.fromkeys(TUNNEL_PROTOCOLS.values(), frozenset(bytes((number,)) for number in _TUNNEL_PROTOCOLS))
     found[DISCOVERY[INET_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT)
     found[DISCOVERY[BRIDGE_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, ADVERTISEMENT, REDIRECT)
-    found[VXLAN_PORTS] = vxlan
+    found[OUTER_PORTS] = ports
+    found[OUTER_PROTOCOLS] = frozenset(bytes((outer.protocol,)) for outer in want.outers if not outer.port)
     found[TUNNELS] = _links(want.tunnels)
     for version in (4, 6):
         found[VTEPS[version]] = frozenset(address.packed for address in want.vteps if address.version == version)

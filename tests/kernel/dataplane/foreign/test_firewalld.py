@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from netloom.dataplane.foreign import ForeignFirewalls
-from netloom.model.desired import Filter
+from netloom.model.desired import Filter, Outer
 from tests.firewalld import Firewalld, running, unpacked
 from tests.kernel.dataplane.foreign.conftest import Passes, TakesIn
 
 WANT = Filter(
     pools=frozenset(ipaddress.ip_network(text) for text in ("10.244.0.0/24", "fd00:10:244::/64")),
     vteps=frozenset(ipaddress.ip_address(text) for text in ("192.0.2.9", "2001:db8::9")),
-    vxlan_port=4789,
+    outers=frozenset({Outer(17, 4789)}),
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from netloom.dataplane.foreign import ForeignFirewalls
-from netloom.model.desired import Filter
+from netloom.model.desired import IPIP, UDP, Filter, Outer
 from netloom.reconcile import Outcome
 from tests.kernel.dataplane.foreign.conftest import TakesIn
 from tests.kernel.dataplane.foreign.iptables import Rule, Variant
@@ -17,7 +17,7 @@ from tests.kernel.iproute import run
 
 WANT = Filter(
     vteps=frozenset(ipaddress.ip_address(text) for text in ("192.0.2.1", "192.0.2.9", "2001:db8::1", "2001:db8::9")),
-    vxlan_port=4789,
+    outers=frozenset({Outer(UDP, 4789)}),
 )
 USUAL = (
     ("-A", "INPUT", "-i", "lo", "-j", "ACCEPT"),
@@ -132,8 +132,25 @@ def test_the_passage_survives_being_saved_and_restored(
 def test_another_port_takes_the_old_ones_place(firewalls: ForeignFirewalls, iptables: Variant, takes_in: TakesIn) -> None:
     iptables.both(*POLICY)
     settle(firewalls)
-    reconcile(firewalls, replace(WANT, vxlan_port=8472))
+    reconcile(firewalls, replace(WANT, outers=frozenset({Outer(UDP, 8472)})))
     assert (takes_in(4), takes_in(4, 8472)) == (False, True)
+
+
+def test_every_tunnel_has_its_line(firewalls: ForeignFirewalls, iptables: Variant, takes_in: TakesIn) -> None:
+    iptables.both(*POLICY)
+    several = replace(WANT, outers=frozenset({Outer(UDP, 4789), Outer(UDP, 8285), Outer(IPIP)}))
+    reconcile(firewalls, several)
+    assert str(reconcile(firewalls, several)) == "same"
+    assert (takes_in(4), takes_in(6), takes_in(4, 8285), takes_in(6, 8285), takes_in(4, 8286)) == (True,) * 4 + (False,)
+    assert "-A NETLOOM-INPUT -p ipencap -j ACCEPT" in iptables.listing(4)
+
+
+def test_ip_in_ip_that_is_let_in_by_nobody_is_named_with_the_command_that_helps() -> None:
+    table_of_somebody("meta l4proto { tcp, udp } accept")
+    [obstacle] = obstacles(replace(WANT, outers=frozenset({Outer(UDP, 4789), Outer(IPIP)})))
+    assert "(protocol 4)" in obstacle
+    run(obstacle.partition(": ")[2].partition(";")[0])
+    assert obstacles(replace(WANT, outers=frozenset({Outer(IPIP)}))) == ()
 
 
 def test_only_families_that_nodes_have_get_a_passage(firewalls: ForeignFirewalls, iptables: Variant) -> None:
@@ -150,7 +167,7 @@ def test_when_the_firewall_opens_up_or_tunnels_are_gone_nothing_of_ours_stays(
         iptables.both(("-P", "INPUT", "DROP"))
         settle(firewalls)
         iptables.both(act)
-        reconcile(firewalls, WANT if "ACCEPT" in act else replace(WANT, vxlan_port=0))
+        reconcile(firewalls, WANT if "ACCEPT" in act else replace(WANT, outers=frozenset()))
         assert "NETLOOM" not in " ".join((*iptables.listing(4), *iptables.listing(6)))
 
 
@@ -185,7 +202,7 @@ def test_somebody_elses_ruleset_that_lets_no_tunnels_in_is_named_with_the_comman
     assert not takes_in(4) and not takes_in(6)
     assert str(reconcile(firewalls)) == "same"
     [obstacle] = obstacles()
-    assert obstacle.startswith("inet theirs in drops what other nodes send through VXLAN")
+    assert obstacle.startswith("inet theirs in drops what other nodes' tunnels send (UDP port 4789)")
     command = obstacle.partition(": ")[2].partition(";")[0]
     assert command == "nft insert rule inet theirs in udp dport 4789 accept"
     run(command)
@@ -210,4 +227,4 @@ def test_jumps_are_followed_and_one_open_family_is_not_enough(takes_in: TakesIn)
 
 def test_without_tunnels_nothing_is_an_obstacle() -> None:
     table_of_somebody("")
-    assert obstacles(replace(WANT, vxlan_port=0)) == ()
+    assert obstacles(replace(WANT, outers=frozenset())) == ()

@@ -16,7 +16,7 @@ from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.dataplane.nft.objects import INET, TableId, add_chain, add_table
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Outer, Source
 from netloom.reconcile import Outcome
 
 pytestmark = pytest.mark.usefixtures("node")
@@ -35,7 +35,7 @@ def filter_of(*pods: int, vteps: int = 1) -> Filter:
         pools=frozenset({ipaddress.ip_network("10.244.0.0/16")}),
         masquerade=frozenset({ipaddress.ip_network("10.244.0.0/16")}),
         vteps=frozenset(ipaddress.ip_address("192.0.2.0") + number for number in range(vteps)),
-        vxlan_port=4789,
+        outers=frozenset({Outer(17, 4789)}),
     )
 
 

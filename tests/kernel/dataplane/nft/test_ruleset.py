@@ -10,7 +10,7 @@ import pytest
 
 from netloom.dataplane.nft import Nft
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import IPIP, UDP, Filter, Outer, Source
 
 GOLDEN = Path(__file__).with_name("ruleset.nft")
 
@@ -24,7 +24,7 @@ EXAMPLE = Filter(
     masquerade=frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "fd00:10:244::/56"))),
     blocks=frozenset(map(ipaddress.ip_network, ("10.244.0.0/26", "fd00:10:244::/122"))),
     vteps=frozenset(map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))),
-    vxlan_port=4790,
+    outers=frozenset({Outer(UDP, 4790), Outer(IPIP)}),
     tunnels=frozenset({"loom.vxlan"}),
     bridges=frozenset({"loom.br0", "cni0"}),
 )

@@ -10,14 +10,14 @@ import pytest
 
 from netloom.dataplane.nft import Nft
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Outer, Source
 from netloom.reconcile import Outcome
 
 pytestmark = pytest.mark.usefixtures("node")
 
 POOLS = frozenset({ipaddress.ip_network("10.244.0.0/16"), ipaddress.ip_network("fd00:244::/48")})
 SOURCE = Source("loom00000000001", Mac("0a:58:0a:f4:00:02"), ipaddress.ip_address("10.244.0.2"))
-WANT = Filter(sources=frozenset({SOURCE}), pools=POOLS, masquerade=POOLS, vxlan_port=4789)
+WANT = Filter(sources=frozenset({SOURCE}), pools=POOLS, masquerade=POOLS, outers=frozenset({Outer(17, 4789)}))
 
 ACTS = {
     "the ruleset was flushed": "flush ruleset",
@@ -74,4 +74,4 @@ def test_a_record_that_says_nothing_means_building(record: str, content: str) ->
 
 
 def test_other_rules_are_built_anew(record: str) -> None:
-    assert Nft(record).reconcile(Filter(sources=WANT.sources, pools=POOLS, vxlan_port=4789)).put > 50
+    assert Nft(record).reconcile(Filter(sources=WANT.sources, pools=POOLS, outers=frozenset({Outer(17, 4789)}))).put > 50

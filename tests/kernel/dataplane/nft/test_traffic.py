@@ -18,7 +18,7 @@ import pytest
 from netloom.dataplane import netns
 from netloom.dataplane.nft import Nft
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Outer, Source
 
 MAC = Mac("0a:58:0a:f4:00:02")
 POD = {4: "10.244.0.2", 6: "fd00:10:244::2"}
@@ -114,7 +114,7 @@ def driver(away: int) -> Nft:
     nft = Nft()
     sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
     vteps = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
-    nft.reconcile(Filter(sources=sources, pools=POOLS, masquerade=NATTED, vteps=vteps, vxlan_port=VXLAN))
+    nft.reconcile(Filter(sources=sources, pools=POOLS, masquerade=NATTED, vteps=vteps, outers=frozenset({Outer(17, VXLAN)})))
     return nft
 
 
@@ -152,11 +152,11 @@ def test_vxlan_is_taken_from_nodes_and_from_nobody_else(driver: Nft, node: int, 
             stranger.sendto(b"from a stranger", (UPLINK[version], VXLAN))
         with pytest.raises(TimeoutError):
             vtep.recv(100)
-        assert driver.drops()["inet vxlan"].packets == 1
+        assert driver.drops()["inet outer"].packets == 1
 
 
 def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: int) -> None:
-    driver.reconcile(Filter(pools=POOLS, masquerade=NATTED, vxlan_port=VXLAN))
+    driver.reconcile(Filter(pools=POOLS, masquerade=NATTED, outers=frozenset({Outer(17, VXLAN)})))
     with bound(node, UPLINK[4], VXLAN) as vtep, bound(away, AWAY[4], 5000) as member:
         member.sendto(b"from a former node", (UPLINK[4], VXLAN))
         with pytest.raises(TimeoutError):
@@ -182,7 +182,11 @@ def test_no_packet_out_of_a_tunnel_is_from_a_pod_of_this_node(driver: Nft, pod: 
     wait_for_addresses(away)
     blocks = frozenset(map(ipaddress.ip_network, ("10.244.0.0/26", "fd00:10:244::/122")))
     sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
-    driver.reconcile(Filter(sources=sources, pools=POOLS, blocks=blocks, vxlan_port=VXLAN, tunnels=frozenset({"loom.vxlan"})))
+    driver.reconcile(
+        Filter(
+            sources=sources, pools=POOLS, blocks=blocks, outers=frozenset({Outer(17, VXLAN)}), tunnels=frozenset({"loom.vxlan"})
+        )
+    )
     with bound(pod, POD[version], 7000) as receiver:
         for source, arrives in ((IN_A_POOL[version], True), (neighbour, False)):
             with bound(away, source, 5000) as sender:
@@ -192,4 +196,4 @@ def test_no_packet_out_of_a_tunnel_is_from_a_pod_of_this_node(driver: Nft, pod: 
             else:
                 with pytest.raises(TimeoutError):
                     receiver.recvfrom(100)
-    assert driver.drops()["inet vxlan"].packets == 1
+    assert driver.drops()["inet outer"].packets == 1
