@@ -221,6 +221,7 @@ def _configure(made: Machine) -> None:
         "runDir": made.run_dir,
         "stateDir": made.state_dir,
         "healthAddress": "",
+        "probePort": 0,  # most of the nodes around it exist in the datastore only
         "coolDown": 0.0,
         **made.settings,
     }

@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     vxlanVni         the same on every node (1 speaks with Flannel)
     vxlanPort        the same on every node (8472 speaks with Flannel)
     udpPort          the same on every node; of pools with encapsulation UDP
+    probePort        the same on every node; where they ask each other whether packets come through, UDP and TCP; 0: no probes
+    probeInterval    seconds between two looks at one node, more where there are many; 0: asks nobody, and answers
     coolDown         seconds before an address is given out again
     healthAddress    ADDRESS:PORT of /livez, /readyz and /metrics; empty: none
     resyncInterval   seconds between full passes when nothing happens
@@ -48,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     vxlan_vni: int = 4096
     vxlan_port: int = 4789
     udp_port: int = 8285
+    probe_port: int = 9478
+    probe_interval: float = 60.0
     cool_down: float = 30.0
     health_address: str = "127.0.0.1:9477"
     resync_interval: float = 60.0
@@ -63,6 +67,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         check_port(self.udp_port, "udpPort")
         if self.udp_port == self.vxlan_port:
             raise ValueError(f"udpPort: {self.udp_port} is VXLAN's port already")
+        if self.probe_port:
+            check_port(self.probe_port, "probePort")
+        if not 0 <= self.probe_interval < math.inf:
+            raise ValueError(f"probeInterval: {self.probe_interval} is out of range; 0 or more seconds")
         if not 0 <= self.cool_down < math.inf:
             raise ValueError(f"coolDown: {self.cool_down} is out of range; 0 or more seconds")
         if not 0 < self.resync_interval < math.inf:

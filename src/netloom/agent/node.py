@@ -34,6 +34,7 @@ from netloom.agent.identity import Identity, boot_id
 from netloom.agent.metrics import Metrics
 from netloom.agent.networks import Networks
 from netloom.agent.passing import AFTER_NEWS, Known, Passes
+from netloom.agent.probing import Probing, Sight
 from netloom.agent.publishing import Publisher
 from netloom.agent.reaching import Reached
 from netloom.agent.reconciling import Pass
@@ -102,6 +103,7 @@ class Agent:
         self._registration.heard(self._snapshot)
         self._remover, self._home = LinkRemover(self._open_netlink), namespaces.own()
         self._passes = Passes(kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed)
+        self._probing = Probing(settings, identity.id, lambda: self._snapshot, self._sight, self._troubles)
         self._drift = Drift(events, self._nft, kernel, self._passes, self._hosting, self._remover, self._troubles)
         self._operations = Operations(
             journal,
@@ -150,6 +152,7 @@ class Agent:
         self._footing = Footing(
             (f"{run_dir}/journal.lock", self._settings.cni_socket, self._settings.api_socket), (f"{run_dir}/journal",)
         )
+        self._probing.start()
         self._loop.call_later(self._settings.resync_interval, self._resync)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -167,6 +170,7 @@ class Agent:
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stop()
+        self._probing.stop()
         self._watcher.stop()
         self._publisher.stop()
         self._health.stop()
@@ -294,6 +298,13 @@ class Agent:
         pools = [p for a in addresses for p in self._snapshot.pools.values() if a.ip in p.spec.cidr]
         assert self._passes.host is not None  # the first pass has made it
         return self._hosting.pod_mtu(self._passes.host, pools)
+
+    def _sight(self) -> Sight | None:
+        """What probes go by; None before the cluster is known."""
+        host = self._passes.host
+        if host is None or not self._snapshot.complete:
+            return None
+        return Sight(self._snapshot, host, self._passes.desired, self._mtu_of_all())
 
     def _open_netlink(self) -> Netlink:
         netlink = Netlink()

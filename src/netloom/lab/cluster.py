@@ -195,6 +195,7 @@ class Lab:
             "datastore": _datastore(self.name),
             "runDir": f"{home}/run",
             "stateDir": f"{home}/state",
+            **self.topology.settings,
         }
         with open(f"{home}/agent.yaml", "w", encoding="utf-8") as file:
             yaml.safe_dump(settings, file, sort_keys=False)

@@ -74,7 +74,8 @@ _P = TypeVar("_P", bound=Part)
 
 
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """`mtu` is that of the underlay's links, in bytes.  Raises ValueError that starts with the field's path."""
+    """`mtu` is that of the underlay's links, in bytes; `settings` are the agents', over what the lab needs.  Raises ValueError that
+    starts with the field's path."""
 
     name: str = "lab"
     switches: tuple[Switch, ...]
@@ -84,6 +85,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     pools: tuple[IPPoolSpec, ...]
     wiring: Wiring = Wiring.ROUTED
     mtu: int = 1500
+    settings: dict[str, str | int | float] = {}
 
     def __post_init__(self) -> None:
         check_place_name(self.name)
