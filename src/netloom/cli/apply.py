@@ -50,11 +50,13 @@ class Step:
 @connection
 @click.pass_obj
 def apply(context: Context, sources: tuple[str, ...], dry_run: bool, diff: bool) -> None:
-    """Make what manifests say: netloom.io/v1, Calico's IPPool and IPReservation, core Namespace.
+    """Make what manifests say: netloom.io/v1, Calico's IPPool, IPReservation and FelixConfiguration, core Namespace, and Flannel's
+    net-conf.json or the ConfigMap that it is in.
 
     \b
     netloom apply -f pools.yaml --diff
     kubectl get ippools -o yaml | netloom apply -f -
+    netloom apply -f /etc/kube-flannel/net-conf.json
     """
     items = manifests(sources)
     with context.datastore(create=not (dry_run or diff)) as datastore:

@@ -2,7 +2,8 @@
 
     bytes → documents (plain values with lines) → objects (`kind: List` taken apart) → our spelling → resources
 
-Three spellings are read: `netloom.io/v1`, Calico's `projectcalico.org/v3` (model.calico) and core `v1` Namespace.  What an API
+Read are `netloom.io/v1`, Calico's `projectcalico.org/v3` (model.calico), core `v1` Namespace, and Flannel's net-conf.json, alone or in
+its ConfigMap (model.flannel).  What an API
 server adds to an object (uid, resourceVersion, managedFields, status...) is dropped, because people apply what they exported.
 Everything else is strict: a field that is not known is an error with file, line and path.  One object's error does not hide
 another's: `read` returns all of them.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import msgspec
 
 from netloom.errors import ConfigError
-from netloom.model import calico, documents
+from netloom.model import calico, documents, flannel
 from netloom.model.documents import Document, FieldPath
 from netloom.model.resources import API_VERSION, KINDS, AnyResource, convert
 
@@ -75,7 +76,7 @@ def _read_file(file: str, data: bytes) -> Iterator[Item | ConfigError]:
         for document in documents.read(data, file):
             for part in _objects(document):
                 try:
-                    yield Item(_resource(part), file, part)
+                    yield from (Item(resource, file, part) for resource in _resources(part))
                 except _Wrong as e:
                     yield from (e.located(file, part) for e in e.all)
     except ConfigError as e:
@@ -83,8 +84,14 @@ def _read_file(file: str, data: bytes) -> Iterator[Item | ConfigError]:
 
 
 def _objects(document: Document) -> Iterator[Document]:
-    """The document, or what a list of Kubernetes' or Calico's in it holds."""
+    """The document, or what a list of Kubernetes' or Calico's in it holds, or Flannel's configuration in its ConfigMap."""
     value = document.value
+    if isinstance(value, dict) and value.get("kind") == "ConfigMap" and isinstance(value.get("data"), dict):
+        text = value["data"].get(flannel.FILE)
+        if isinstance(text, str):
+            place = documents.read(text.encode(), f"{flannel.FILE} in a ConfigMap")
+            yield from (document.within(("data", flannel.FILE), inner.value) for inner in place)
+            return
     if isinstance(value, dict) and str(value.get("kind", "")).endswith("List") and isinstance(value.get("items"), list):
         kind = str(value["kind"]).removesuffix("List")
         shared = {"apiVersion": value.get("apiVersion"), "kind": kind} if kind else {}
@@ -111,6 +118,25 @@ class _Wrong(Exception):
 Object = dict[str, typing.Any]  # Any: a plain value that is not checked yet
 
 
+def _resources(document: Document) -> Iterator[AnyResource]:
+    if isinstance(document.value, dict) and flannel.is_one(document.value):
+        yield from _of_flannel(document.value)
+    else:
+        yield _resource(document)
+
+
+def _of_flannel(value: Object) -> Iterator[AnyResource]:
+    parts, refused = flannel.translate(value)
+    if refused:
+        first, *others = (_Wrong(r.path, str(r)) for r in refused)
+        raise _Wrong(first.path, first.message, others=tuple(others))
+    for part in parts:
+        try:
+            yield _decoded(str(part.value["kind"]), part.value)
+        except _Wrong as e:
+            raise _Wrong(part.paths.get(e.path, e.path), e.message, e.hint) from e
+
+
 def _resource(document: Document) -> AnyResource:
     value = document.value
     if not isinstance(value, dict):
@@ -124,11 +150,14 @@ def _resource(document: Document) -> AnyResource:
     if spelling is None:
         known = ", ".join(_SPELLINGS)
         raise _Wrong("apiVersion", f"{value['apiVersion']!r} is not read", f"versions that are read: {known}")
-    ours = spelling(value["kind"], _without_server_fields(value))
+    return _decoded(value["kind"], spelling(value["kind"], _without_server_fields(value)))
+
+
+def _decoded(kind: str, ours: Object) -> AnyResource:
     try:
         return convert(ours)
     except msgspec.ValidationError as e:
-        raise _explain(KINDS[value["kind"]], str(e), ours) from e
+        raise _explain(KINDS[kind], str(e), ours) from e
 
 
 def _without_server_fields(value: Object) -> Object:
