@@ -22,7 +22,16 @@ from netloom.errors import ConfigError, NetloomError, NotFound
 if TYPE_CHECKING:
     from netloom.lab.topology import Topology
 
-ENCAPSULATIONS = {"vxlan": "VXLAN", "host-gw": "None", "cross-subnet": "VXLANCrossSubnet"}
+ENCAPSULATIONS = {
+    "vxlan": "VXLAN",
+    "ipip": "IPIP",
+    "udp": "UDP",
+    "host-gw": "None",
+    "cross-subnet": "VXLANCrossSubnet",
+    "ipip-cross-subnet": "IPIPCrossSubnet",
+    "udp-cross-subnet": "UDPCrossSubnet",
+}
+"""As people say them; `cross-subnet` alone is VXLAN's."""
 encapsulation_option = click.option(
     "--encapsulation", type=click.Choice(list(ENCAPSULATIONS)), help="How packets cross from node to node (vxlan)."
 )
