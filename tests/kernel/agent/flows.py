@@ -2,6 +2,7 @@
 
 with Flow(source, target, address) as flow:
     ...
+    flow.go_on()
 assert flow.faults == []
 """
 
@@ -14,9 +15,10 @@ from contextlib import ExitStack, suppress
 from typing import Self
 
 from netloom.dataplane import netns
+from tests.waiting import eventually
 
 _EVERY = 0.005  # seconds
-_PATIENCE = 2.0  # seconds for one answer
+_PATIENCE = 10.0  # seconds for one answer: a datagram that is lost never comes
 
 
 class Flow:
@@ -58,6 +60,11 @@ class Flow:
         for thread in self._threads[:2]:
             thread.join()
         self._sockets.close()
+
+    def go_on(self, answers: int = 50) -> None:
+        """Returns when so many more questions have had their answer, or something is amiss."""
+        enough = self.sent + answers
+        eventually(lambda: self.sent >= enough or self.faults, 60)
 
     def _answer(self) -> None:
         while not self._end.is_set():

@@ -11,7 +11,7 @@ from netloom.agent.state import AttachmentState
 from tests.agent_process import HASTY, running_machine
 from tests.cni_calls import CONFIG, KUBERNETES, NATIVE, Answer, Document, call
 from tests.kernel.agent.conftest import BRIDGED, Place, place_of
-from tests.residue import differences, quiet_residue, residue
+from tests.residue import baseline, differences, residue
 from tests.waiting import eventually
 
 PODS: dict[str, Document] = {"routed": CONFIG, "bridged": BRIDGED}
@@ -81,8 +81,8 @@ def of_another_namespace(journal: str) -> None:
 def test_what_the_kernel_holds_is_taken_up_as_it_was(
     place: Place, results: dict[str, Document], what: Callable[[str], None]
 ) -> None:
-    quiet_residue(place.machine)
-    before, kernel = attachments(place), place.residue()
+    kernel = place.quiet_residue()
+    before = attachments(place)
     published = place.store.list("Endpoint").items
     place.machine.end()
     what(f"{place.machine.run_dir}/journal")
@@ -121,7 +121,7 @@ def test_an_attachment_is_known_without_its_neighbour_entries(place: Place, resu
 
 
 def test_a_sandbox_that_dies_after_the_rebuilding_is_collected(place: Place) -> None:
-    before = residue(place.machine)
+    before = baseline(place.machine)
     assert place.add("dying").ok
     place.machine.end()
     deleted(f"{place.machine.run_dir}/journal")

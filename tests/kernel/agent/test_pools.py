@@ -24,7 +24,7 @@ VXLAN, DIRECT = f"{REMOTE} via 10.244.7.0 dev loom.vxlan", f"{REMOTE} via 192.16
 @pytest.fixture
 def place() -> Iterator[Place]:
     spec = IPPoolSpec(cidr=ipaddress.ip_network("10.244.0.0/16"), encapsulation=Encapsulation.VXLAN, nat_outgoing=True)
-    with running_machine({"v4": spec}) as machine, place_of(machine) as made:
+    with running_machine({"v4": spec}, resyncInterval=3600.0) as machine, place_of(machine) as made:
         remote_node(made.store, 2, REMOTE)
         remote_node(made.store, 3, FAR, address="192.168.99.3/24")  # behind a router
         assert made.add("resident").ok
@@ -53,8 +53,7 @@ def test_a_pool_that_is_added_serves_at_once(place: Place) -> None:
 
 
 def test_an_encapsulation_changes_there_and_back(place: Place) -> None:
-    time.sleep(0.7)
-    before = place.residue()
+    before = place.quiet_residue()
     change(place, "v4", encapsulation=Encapsulation.NONE)
     eventually(lambda: DIRECT in routes(place))
     eventually(lambda: "loom.vxlan" not in place.run("ip link"))
@@ -108,7 +107,7 @@ def test_a_pool_too_small_for_addresses_of_nodes_is_served_without_unrest(place:
     spec = IPPoolSpec(cidr=ipaddress.ip_network("fd00:60::/120"), block_size=127, encapsulation=Encapsulation.VXLAN)
     place.store.create(IPPool(metadata=Metadata(name="tiny"), spec=spec))
     eventually(lambda: place.add(f"tiny-{time.monotonic_ns()}").addresses[1:])
-    time.sleep(0.8)
+    place.quiet_residue()
     passes = place.machine.state().last_pass
     time.sleep(0.8)
     assert place.machine.state().last_pass == passes
