@@ -15,7 +15,7 @@ from netloom.lab.cluster import Lab
 from netloom.lab.topology import Node, Pod, Router, Switch, Topology, one_switch
 from netloom.model.resources import Encapsulation
 from tests.lab.conftest import Raise
-from tests.vm.inside.crossing import digests, ping
+from tests.crossing import digests, ping
 
 PATIENCE = 90.0
 HARSH = ("netem", "limit", "10000", "delay", "10ms", "5ms", "loss", "2%", "reorder", "10%", "50%")
