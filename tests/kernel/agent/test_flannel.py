@@ -1,0 +1,62 @@
+"""Beside Flannel: `net-conf.json` applies, and pods reach those of a node that is Flannel's in all but name, there and back."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import subprocess
+import sys
+
+import pytest
+
+from netloom.model.addresses import Mac
+from netloom.model.resources import Node, NodeSpec
+from tests.agent_process import running_machine
+from tests.crossing import digests, ping
+from tests.flannel import SUBNET, flannel_node
+from tests.kernel.agent.conftest import Place, place_of
+from tests.waiting import eventually
+
+BACKENDS = [
+    {"Type": "vxlan"},
+    {"Type": "vxlan", "DirectRouting": True},
+    {"Type": "host-gw"},
+]
+
+
+def published(place: Place, *, tunnel: bool) -> NodeSpec | None:
+    """What our node says of itself, once it has a tunnel address where it needs one."""
+    found = place.store.get("Node", "node-0")
+    assert found is not None and isinstance(found.resource, Node)
+    return found.resource.spec if found.resource.spec.tunnel_address(4) or not tunnel else None
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: "-".join(map(str, backend.values())))
+def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object]) -> None:
+    kind = "host-gw" if backend.get("DirectRouting") else str(backend["Type"])  # they are neighbours
+    with running_machine({}) as machine, place_of(machine) as place, flannel_node(machine, kind, place.store) as theirs:
+        config = json.dumps({"Network": "10.244.0.0/16", "SubnetLen": 24, "Backend": backend})
+        applied = subprocess.run(
+            [sys.executable, "-m", "netloom", "apply", "-f", "-", "--datastore", machine.datastore],
+            input=config,
+            text=True,
+            capture_output=True,
+        )
+        assert applied.returncode == 0, applied.stderr
+        eventually(lambda: place.add("ours").ok)
+        eventually(lambda: str(SUBNET) in place.run("ip route show"))
+        address = place.addresses["ours"][0]
+        node = eventually(lambda: published(place, tunnel=kind != "host-gw"))
+        block = next(
+            b.resource.spec.cidr for b in place.store.list("IPBlock").items if b.resource.spec.claims[0].node == "node-0"
+        )
+        theirs.learn("192.168.77.1", block, node.tunnel_address(4), Mac(node.vtep_mac or ""))
+        ours = ipaddress.ip_address(address)
+        ping(theirs.pod, ours)
+        ping(place.pods["ours"].netns, theirs.address)
+        for source, target, to in (
+            (theirs.pod, place.pods["ours"].netns, ours),
+            (place.pods["ours"].netns, theirs.pod, theirs.address),
+        ):
+            sent, received = digests(source, target, to, size=8 << 20)
+            assert sent == received
