@@ -5,6 +5,8 @@
 
 Which bridges are kept apart follows from the pool as it is now.  Where it is not known (it was deleted while pods are there, the
 datastore is away since before it was made), from what it said at their ADD: not knowing opens nothing.
+
+A network that is alone, as `docker0` is on most hosts, has nobody to be kept apart from: no other network or pool is there.
 """
 
 from __future__ import annotations
@@ -47,6 +49,14 @@ def apart(pools: Iterable[IPPool], attachments: Iterable[Attachment]) -> Apart:
             if said.isolated:
                 isolated.add(attachment.bridge)
     return Apart(frozenset(internal), frozenset(isolated))
+
+
+def alone(pools: Iterable[IPPool], attachments: Iterable[Attachment], kept_apart: Apart) -> frozenset[str]:
+    """The isolated bridge besides which there is nothing, if so.  Pools have to be known to say that."""
+    networks = {pool.spec.network for pool in pools}
+    places = {(attachment.key.network, attachment.bridge) for attachment in attachments}
+    found = kept_apart.isolated - kept_apart.internal
+    return found if networks == {network for network, _ in places} and len(places) == len(networks) == 1 else frozenset()
 
 
 def links(attachments: Iterable[Attachment]) -> frozenset[Prefix]:

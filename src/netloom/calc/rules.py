@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netloom.calc.forms import wanted
-from netloom.calc.networks import apart, links, of_node
+from netloom.calc.networks import alone, apart, links, of_node
 from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
 from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Source
@@ -26,6 +26,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     forms = {wanted(snapshot, host, pool) for pool in pools if not pool.spec.network}
     outers = frozenset(outer for form in forms if (outer := _outer(form, host)))
     kept_apart = apart(pools, attachments)
+    by_itself = alone(pools, attachments, kept_apart)
     return Filter(
         sources=frozenset().union(*(sources(a) for a in attachments)),
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
@@ -36,7 +37,8 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         tunnels=tunnels,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
-        isolated=kept_apart.isolated,
+        isolated=kept_apart.isolated - by_itself,
+        alone=by_itself,
         published=frozenset(port for a in attachments for port in published(a)),
     )
 

@@ -208,6 +208,7 @@ class Filter:
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods
+    alone:      the one that would be, if there were any of those
     published:  ports of the host that lead to pods
     """
 
@@ -221,6 +222,7 @@ class Filter:
     bridges: frozenset[str] = frozenset()
     internal: frozenset[str] = frozenset()
     isolated: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
     published: frozenset[Published] = frozenset()
 
 

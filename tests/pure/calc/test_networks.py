@@ -91,6 +91,34 @@ def test_what_a_network_takes_up_is_known_without_its_pool() -> None:
     assert desired(Snapshot(), [before], HOST).filter.pools == {prefix("172.20.0.0/16")}
 
 
+def test_a_network_that_is_alone_has_nobody_to_be_kept_apart_from() -> None:
+    found = desired(Snapshot.of(1, [BLUE]), [ON_BLUE, pod("two", "blue", "blue0", "172.20.0.3/16")], HOST).filter
+    assert (found.alone, found.isolated) == ({"blue0"}, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("pools", "others"),
+    [
+        ([BLUE, CLUSTER], []),
+        ([BLUE, pool("green", "172.23.0.0/16")], []),
+        ([BLUE], [pod("two", "pods", None, "10.244.0.2/32")]),
+        ([BLUE], [pod("two", "red", "red0", "172.21.0.2/16")]),
+        ([BLUE], [pod("two", "blue", "blue1", "172.20.0.3/16")]),
+        ([], []),
+    ],
+    ids=["a pool of the cluster", "a network without pods", "a routed pod", "another network", "a bridge of its own", "unknown"],
+)
+def test_a_network_beside_which_anything_else_is_or_may_be_is_not_alone(pools: list[IPPool], others: list[Attachment]) -> None:
+    own = msgspec.structs.replace(ON_BLUE, own_network=OwnNetwork())
+    found = desired(Snapshot.of(1, pools), [own, *others], HOST).filter
+    assert found.alone == frozenset() and "blue0" in found.isolated
+
+
+def test_an_internal_network_is_closed_also_when_it_is_alone() -> None:
+    found = desired(Snapshot.of(1, [RED]), [pod("two", "red", "red0", "172.21.0.2/16")], HOST).filter
+    assert (found.alone, found.internal, found.isolated) == (frozenset(), {"red0"}, {"red0"})
+
+
 def test_one_family_that_is_closed_closes_the_bridge() -> None:
     pools = [pool("blue", "172.20.0.0/16", isolated=False), pool("blue", "fd00:20::/64", internal=True)]
     assert apart(pools, [ON_BLUE]) == Apart(frozenset({"blue0"}), frozenset({"blue0"}))

@@ -60,7 +60,7 @@ class Nft:
         """`complete` False: the cluster is known only as it was remembered.  What an earlier life of the agent built then stays,
         and pods' sources are added to it; it is built only where a table is missing, or somebody else has been at it."""
         self.foreign_changes()
-        networks = self._networks.reconcile(want.internal, want.isolated, want.pools, complete=complete)
+        networks = self._networks.reconcile(want, complete=complete)
         done = networks, self._reconcile(want, complete=complete), self._ports.reconcile(want.published)
         failures = tuple(failure for one in done for failure in one.failures)
         return Outcome(sum(one.put for one in done), sum(one.deleted for one in done), failures)

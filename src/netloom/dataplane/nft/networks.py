@@ -11,6 +11,9 @@ times and goes on.  Of the others
                            since on plain routes another node's pods come in from the uplink
 
 Accepting is for this chain only: other tables are passed as before.
+
+A network that is alone on its host needs no wall, and this table's hook would cost each of its frames a thirtieth where br_netfilter
+is.  The next one's first ADD builds it, with its own bridge and all pools: either side is enough.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from netloom.dataplane.nft.sets import HOST_ORDER
 from netloom.dataplane.nft.tables import Keys, WhileNeeded
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
+from netloom.model.desired import Filter
 from netloom.reconcile import Outcome
 
 TABLE: Final = TableId(INET, "netloom-networks")
@@ -64,6 +68,8 @@ class Networks:
         self._known: Keys = {}
         """Elements that are there, as far as we know."""
         self._pools = frozenset[Prefix]()
+        self._alone: Collection[str] = ()
+        """The bridge that needs no wall while there is no other."""
 
     def notice(self, changes: Sequence[Change]) -> None:
         if self.table.notice(changes):
@@ -71,6 +77,8 @@ class Networks:
 
     def keep_apart(self, internal: Collection[str], isolated: Collection[str]) -> None:
         """These bridges from now on, too: before anybody behind them may send."""
+        if not internal and all(name in self._alone for name in isolated):
+            return
         wanted = keys(internal, isolated)
         if all(found <= self._known.get(definition, frozenset()) for definition, found in wanted.items()):
             return
@@ -78,21 +86,22 @@ class Networks:
         if self.table.add(wanted, besides=pools):
             wanted |= pools
         self._known = {d: self._known.get(d, frozenset()) | found for d, found in wanted.items()}
+        self._alone = ()
 
-    def reconcile(
-        self, internal: Collection[str], isolated: Collection[str], pools: frozenset[Prefix], *, complete: bool = True
-    ) -> Outcome:
+    def reconcile(self, want: Filter, *, complete: bool = True) -> Outcome:
         """`complete` False: what stands is only added to."""
-        self._pools = pools
-        want = keys(internal, isolated) | pool_keys(pools) if internal or isolated else None
+        self._pools, self._alone = want.pools, ()
         if not complete and self.table.is_standing():
             try:
-                self.keep_apart(internal, isolated)
+                self.keep_apart(want.internal, want.isolated)
             except DataplaneError as error:
                 return Outcome(failures=(error,))
             return Outcome()
-        outcome = self.table.reconcile(want)
-        self._known = {} if want is None or outcome.failures else want
+        needed = want.internal or want.isolated
+        wanted = keys(want.internal, want.isolated) | pool_keys(want.pools) if needed else None
+        outcome = self.table.reconcile(wanted)
+        self._known = {} if wanted is None or outcome.failures else wanted
+        self._alone = want.alone
         return outcome
 
 

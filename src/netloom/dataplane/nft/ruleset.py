@@ -12,7 +12,8 @@ passes the inet table later as coming from the bridge, which is one of the `own-
 So an interface of ours of which nothing is known is closed, and a packet that cannot be parsed is never accepted.
 
 Nearly every packet is TCP or UDP without options or extension headers.  For those one rule asks all of it at once, before the chains:
-what it does not accept, they look at.  A rule costs its packet some 50 ns, and the chains are a dozen.
+what it does not accept, they look at.  A rule costs its packet some 50 ns, and the chains are a dozen.  On a bridge it is even asked
+before whether the port is a pod's: nobody else is a source.
 
 Neighbours.  Routed wiring has permanent entries at both ends: all ARP and all neighbour discovery of such pods is dropped.  On a
 bridge a pod may ask and answer for itself: the sender in an ARP packet, the target of an advertisement (the set `targets`, whose
@@ -197,8 +198,8 @@ def _from_bridged_pods() -> Iterator[Rule]:
     sources = SOURCES[BRIDGE_TABLE][4]
     honest = arp + e.load(Header.NETWORK, 0, 6) + e.equals(_ARP_ETHERNET_IPV4)
     honest += _is_sender(sources, _FRAME_MAC, _ARP_ADDRESS) + _is_sender(sources, _ARP_MAC, _ARP_ADDRESS)
-    yield Rule("prerouting", e.from_interface(PREFIX, invert=True) + e.accept(), "not from a port of a pod")
     yield from _plain(BRIDGE_TABLE, "prerouting")
+    yield Rule("prerouting", e.from_interface(PREFIX, invert=True) + e.accept(), "not from a port of a pod")
     yield Rule("prerouting", e.goto("frame"), "all else that comes from a port of a pod")
     yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV4) + e.goto("from-pod"), "IPv4")
     yield Rule("frame", e.ether_type(e.ETHERTYPE_IPV6) + e.goto("from-pod"), "IPv6")

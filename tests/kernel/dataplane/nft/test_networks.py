@@ -65,6 +65,24 @@ def test_a_bridge_is_kept_apart_before_anybody_behind_it_may_send() -> None:
     assert driver.reconcile(WANT) == Outcome()
 
 
+def test_a_network_that_is_alone_needs_no_wall_until_another_comes() -> None:
+    driver = Nft()
+    driver.reconcile(Filter(pools=POOLS, alone=frozenset({"blue0"})))
+    driver.keep_apart((), ("blue0",))
+    assert TABLE not in nft("list tables")
+    driver.keep_apart((), ("red0",))
+    assert '"red0"' in elements("isolated") and "172.20.0.0/16" in elements("pools4")
+    driver.keep_apart((), ("blue0",))
+    assert '"blue0"' in elements("isolated")
+
+
+def test_a_network_that_is_alone_may_become_internal() -> None:
+    driver = Nft()
+    driver.reconcile(Filter(pools=POOLS, alone=frozenset({"blue0"})))
+    driver.keep_apart(("blue0",), ("blue0",))
+    assert '"blue0"' in elements("internal")
+
+
 def test_what_is_no_more_goes_and_the_rest_stays() -> None:
     driver = Nft()
     driver.reconcile(WANT)
