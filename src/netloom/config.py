@@ -15,6 +15,7 @@ import yaml
 
 from netloom.errors import ConfigError
 from netloom.model.addresses import Interface
+from netloom.model.detection import parse_detection
 from netloom.model.forms import check_mtu, check_port, check_vni
 from netloom.model.resources import dec_hook
 from netloom.model.validation import check_object_name
@@ -26,6 +27,9 @@ ENVIRONMENT = "NETLOOM_"
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
     """nodeName         who this node is; default: the host name, in lower case
     nodeAddresses    underlay addresses ADDRESS/LENGTH; default: the uplink's own
+    ipAutodetectionMethod, ip6AutodetectionMethod
+                     which address that is, for each family: default, first-found, interface=, skip-interface=, cidr=, can-reach=,
+                     iface=, iface-regex= (docs/underlay.md)
     datastore        sqlite:PATH, or memory: (one process only)
     runDir           sockets and journal; a tmpfs, gone at reboot
     stateDir         block claims and the node's identity; survives reboot
@@ -43,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
     node_name: str = ""
     node_addresses: tuple[Interface, ...] = ()
+    ip_autodetection_method: str = ""
+    ip6_autodetection_method: str = ""
     datastore: str = "sqlite:/var/lib/netloom/datastore.db"
     run_dir: str = "/run/netloom"
     state_dir: str = "/var/lib/netloom"
@@ -67,6 +73,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         check_port(self.udp_port, "udpPort")
         if self.udp_port == self.vxlan_port:
             raise ValueError(f"udpPort: {self.udp_port} is VXLAN's port already")
+        for name, text in (
+            ("ipAutodetectionMethod", self.ip_autodetection_method),
+            ("ip6AutodetectionMethod", self.ip6_autodetection_method),
+        ):
+            try:
+                parse_detection(text)
+            except ValueError as e:
+                raise ValueError(f"{name}: {e}") from e
         if self.probe_port:
             check_port(self.probe_port, "probePort")
         if not 0 <= self.probe_interval < math.inf:

@@ -14,6 +14,8 @@ from netloom.cni.removing import LinkRemover
 from netloom.dataplane.netlink import Events, Netlink, Touched, device_names
 from netloom.dataplane.nft import Nft
 
+_AFTER_ROUTES = 1.0  # seconds until the ways to other nodes are looked at: a routing daemon writes thousands of routes
+
 
 class Drift:
     def __init__(
@@ -28,6 +30,7 @@ class Drift:
     ) -> None:
         self._events, self._nft, self._kernel = events, nft, kernel
         self._passes, self._hosting, self._remover, self._troubles = passes, hosting, remover, troubles
+        self._looking: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -50,6 +53,14 @@ class Drift:
             self._hosting.stale = True
         if self._concerns_us(touched):
             self._passes.request(AFTER_DRIFT)
+        if touched.ways and self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(_AFTER_ROUTES, self._look_at_ways)
+
+    def _look_at_ways(self) -> None:
+        self._looking = None
+        with self._troubles.about("ways to nodes"):
+            if self._hosting.ways_changed():
+                self._passes.request(AFTER_DRIFT)
 
     def _concerns_us(self, touched: Touched) -> bool:
         """The kernel tells all that it learns about neighbours on every interface, and of everybody's qdiscs; ours are on our own."""

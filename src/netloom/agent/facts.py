@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from netloom.dataplane.netlink import Netlink, devices, get_addresses, parse_address
-from netloom.model.addresses import Interface
+from netloom.dataplane.netlink import Netlink, NetlinkError, devices, get_addresses, parse_address
+from netloom.dataplane.netlink.tables import SeenRoute, is_passing, look_up, see_route
+from netloom.model.addresses import Address, Interface
 from netloom.model.attachments import PREFIX
 from netloom.model.host import Uplink
 
@@ -14,11 +15,12 @@ _IPV4_ROUTES, _IPV6_ROUTES = "/proc/thread-self/net/route", "/proc/thread-self/n
 
 
 def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[str]) -> dict[str, Uplink]:
-    """Interfaces that are not ours.  `bridges`: ours under names of the users' choice; `default`: those of
-    default routes."""
+    """Interfaces that are not ours, with addresses that stay before those that pass.  `bridges`: ours under names of the users'
+    choice; `default`: those of default routes."""
     held: dict[int, list[Interface]] = {}
     for version in (4, 6):
-        for index, address, _ in map(parse_address, kernel.dump(get_addresses(version))):
+        for body in sorted(kernel.dump(get_addresses(version)), key=is_passing):
+            index, address, _ = parse_address(body)
             held.setdefault(index, []).append(address)
     return {
         link.name: Uplink(
@@ -41,6 +43,14 @@ def default_devices() -> list[str]:
         if int(destination, 16) == int(length, 16) == 0 and int(gateway, 16):
             found.append((6, int(metric, 16), device))
     return list(dict.fromkeys(device for _, _, device in sorted(found)))
+
+
+def way_to(kernel: Netlink, destination: Address) -> SeenRoute | None:
+    """The route that this host's own packets take there; None where there is none."""
+    try:
+        return see_route(kernel.ask(look_up(destination)))
+    except NetlinkError:
+        return None
 
 
 def _ours(name: str, bridges: Collection[str]) -> bool:

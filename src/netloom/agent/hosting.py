@@ -3,17 +3,23 @@ addresses changed; in between the same value is given, so whoever compares sees 
 
 The node's address is not changed lightly, for everybody else knows it: a choice stands as long as an interface holds it, or the one
 that held it is down.  What is known of that interface stands, too, so an uplink that goes down takes nothing with it but what the
-kernel takes away itself.
+kernel takes away itself.  One exception: a machine that has chosen before it knew of a cluster, and then finds one that it is not in
+yet, chooses again, for now it sees where the others are.
+
+Its MTU is that of the interfaces, and of the routes, by which the other nodes are reached; where nobody else is, that of the interface
+with its address.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from netloom.agent import addressing
-from netloom.agent.facts import default_devices, read_uplinks
+from netloom.agent.facts import default_devices, read_uplinks, way_to
 from netloom.agent.identity import Identity
 from netloom.calc.encap import ENCAPS
 from netloom.config import Settings
@@ -22,11 +28,12 @@ from netloom.dataplane.sysctls import speaks_ipv6
 from netloom.errors import ConfigError
 from netloom.model.addresses import Address, Interface, Prefix
 from netloom.model.host import Host, Uplink
-from netloom.model.resources import IPPool
+from netloom.model.resources import IPPool, Node
 
 log = logging.getLogger(__name__)
 
 _DEFAULT_MTU = 1500
+_LOOK_UPS = 64  # networks of other nodes whose routes are looked up, at most: racks share their ways
 
 
 class Hosting:
@@ -38,11 +45,38 @@ class Hosting:
         self._choice = addressing.Choice(last, "as remembered")
         self.problem: str | None = None
         """Why no address can be chosen now; the last choice stands."""
+        self._nodes: Mapping[str, Node] = {}
+        self._networks: tuple[Address, ...] = ()
+        """One address in each network that other nodes are in."""
+        self._ways: Mapping[str, int] = {}
+        """Interfaces towards the other nodes, and what fits through them."""
+        self._met = bool(last)
         self.stale = True
 
     @property
     def addressed(self) -> bool:
         return bool(self._choice.addresses)
+
+    @property
+    def choice(self) -> addressing.Choice:
+        return self._choice
+
+    def heard(self, nodes: Mapping[str, Node]) -> None:
+        """The nodes of the cluster, this one included once it is registered."""
+        if nodes is self._nodes:
+            return
+        self._nodes, self.stale = nodes, True
+        others = (a for name, node in nodes.items() if name != self._settings.node_name for a in node.spec.addresses)
+        self._networks = tuple({address.network: address.ip for address in others}.values())
+        if not self._met and nodes:
+            self._met = True
+            if self._settings.node_name not in nodes:
+                self._choice = addressing.Choice((), "")
+
+    def ways_changed(self) -> bool:
+        """Somebody changed routes: whether that concerns the ways to other nodes."""
+        self.stale = self.stale or self._towards() != self._ways
+        return self.stale
 
     def host(self, blocks: Iterable[Prefix], tunnel_addresses: Iterable[Address], bridges: Collection[str]) -> Host:
         if self.stale:
@@ -73,8 +107,9 @@ class Hosting:
         found = read_uplinks(self._kernel, bridges, default)
         choice, self.problem = self._chosen(found, default)
         if choice != self._choice:
-            log.info("node address %s: %s", ", ".join(map(str, choice.addresses)), choice.reason)
+            log.info("node address %s", choice)
         self._choice, self._uplinks, self.stale = choice, _with_those_that_held(choice.addresses, found, self._uplinks), False
+        self._ways = self._towards()
 
     def _chosen(self, found: Mapping[str, Uplink], default: Sequence[str]) -> tuple[addressing.Choice, str | None]:
         """The choice, and why it is not a better one."""
@@ -85,20 +120,50 @@ class Hosting:
         held = {address.ip for uplink in found.values() for address in uplink.addresses}
         stands = bool(present.addresses) and (bool(down) or held >= {a.ip for a in present.addresses})
         try:
-            choice = addressing.choose(found, default, self._settings.node_addresses)
+            choice = addressing.choose(found, default, self._steering(stands=stands))
         except ConfigError as e:
             return present, e.sentence
         if stands and not set(choice.addresses) & set(present.addresses):
             return present, f"{down[0]} is down, which holds this node's address" if down else None
         return choice, None
 
+    def _steering(self, *, stands: bool) -> addressing.Steering:
+        """Where the other nodes are matters only to who has to choose."""
+        nodes = {} if stands else self._nodes
+        others = [a.ip for name, n in nodes.items() if name != self._settings.node_name for a in n.spec.addresses]
+        return addressing.steering(self._settings, others, reached(self._kernel, self._settings))
+
     def _holders(self, address: Interface) -> list[str]:
         return [name for name, uplink in self._uplinks.items() if any(a.ip == address.ip for a in uplink.addresses)]
 
     def _uplink_mtu(self) -> int:
-        """The smallest of the interfaces that hold the node's addresses; 0 if there is none."""
+        """The smallest of the interfaces that hold the node's addresses, and of the ways to other nodes; 0 if there is none."""
         own = {address.ip for address in self._choice.addresses}
-        return min((u.mtu for u in self._uplinks.values() if own & {a.ip for a in u.addresses}), default=0)
+        held = (u.mtu for u in self._uplinks.values() if own & {a.ip for a in u.addresses})
+        return min((*held, *self._ways.values()), default=0)
+
+    def _towards(self) -> dict[str, int]:
+        """Asked of the kernel: it knows every rule and route."""
+        found: dict[str, int] = {}
+        for address in islice(self._networks, _LOOK_UPS):
+            way = way_to(self._kernel, address)
+            if way is None or not way.unicast:
+                continue
+            try:
+                uplink = self._uplinks.get(socket.if_indextoname(way.index))
+            except OSError:  # it has just gone
+                continue
+            if uplink is not None:
+                mtu = min(uplink.mtu, way.mtu or uplink.mtu)
+                found[uplink.name] = min(mtu, found.get(uplink.name, mtu))
+        return found
+
+
+def reached(kernel: Netlink, settings: Settings) -> dict[Address, Address]:
+    """What packets to the settings' destinations leave with."""
+    destinations = {method.destination for method in addressing.methods(settings).values() if method.destination}
+    ways = {destination: way_to(kernel, destination) for destination in destinations}
+    return {destination: way.source for destination, way in ways.items() if way and way.source}
 
 
 def _with_those_that_held(

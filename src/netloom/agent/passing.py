@@ -133,6 +133,7 @@ class Passes:
         known, attachments = self._known(), self._present()
         snapshot = known.snapshot
         blocks = routed_blocks(known.blocks, snapshot.pools.values(), attachments)
+        self._hosting.heard(snapshot.nodes)
         host = self.host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:

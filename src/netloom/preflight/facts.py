@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, Union
 
 from netloom.agent.state import AgentState
@@ -12,6 +12,7 @@ from netloom.dataplane.netlink import Device
 from netloom.dataplane.nft.objects import TableId
 from netloom.footprint.runtimes import Runtime
 from netloom.ipam.audit import Records
+from netloom.model.addresses import Address
 from netloom.model.host import Uplink
 
 T = TypeVar("T")
@@ -105,6 +106,7 @@ class Facts:
     link_file     whether udev has our word about loom*
     agent         its state; None: none answers
     cluster       as the datastore has it; None: there is none
+    reached       what packets leave with to where the settings ask for it (can-reach)
     """
 
     settings: Settings
@@ -134,6 +136,7 @@ class Facts:
     link_file: Known[bool]
     agent: AgentState | None = None
     cluster: Records | None = None
+    reached: Known[Mapping[Address, Address]] = field(default_factory=dict)
 
     @property
     def installed(self) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netloom.agent.addressing import choose
 from netloom.errors import ConfigError
 from netloom.findings import Finding, Level
 from netloom.model.host import Uplink
-from netloom.preflight.addresses import own
+from netloom.preflight.addresses import choice, own
 from netloom.preflight.facts import Facts, known
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
@@ -38,17 +37,16 @@ def features(facts: Facts) -> Iterator[Finding]:
 
 def address(facts: Facts) -> Iterator[Finding]:
     """Which address the other nodes use, and that nobody else has it."""
-    uplinks = known(facts.uplinks)
     try:
-        choice = choose(uplinks, known(facts.default), facts.settings.node_addresses)
+        found = choice(facts)
     except ConfigError as e:
         yield Finding(Level.PROBLEM, str(e), e.hint or "")
         return
-    chosen = {address.ip for address in choice.addresses}
+    chosen = {address.ip for address in found.addresses}
     for name, node in facts.cluster.cluster.nodes.items() if facts.cluster else ():
         for other in node.spec.addresses:
             if name != facts.settings.node_name and other.ip in chosen:
-                message = f"node {name} says that {other.ip} is its address, and it is this node's ({choice.reason})"
+                message = f"node {name} says that {other.ip} is its address, and it is this node's ({found.reason})"
                 hint = f"if {name} is this machine under an old name: netloom delete node {name}; else set nodeAddresses there"
                 yield Finding(Level.PROBLEM, message, hint)
 

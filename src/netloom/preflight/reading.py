@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from netloom.agent.facts import default_devices, read_uplinks
+from netloom.agent.hosting import reached
 from netloom.agent.state import AgentState
 from netloom.calc.pods import BRIDGE_MAC
 from netloom.config import Settings
@@ -35,6 +36,7 @@ from netloom.footprint.files import LINK, PLUGIN
 from netloom.footprint.runtimes import Runtime
 from netloom.footprint.tree import Tree
 from netloom.ipam.audit import Records
+from netloom.model.addresses import Address
 from netloom.model.attachments import PREFIX
 from netloom.model.desired import UDP, Outer
 from netloom.preflight import probing
@@ -102,6 +104,7 @@ def read(
         link_file=_try(lambda: _has_link_file(tree)),
         agent=agent,
         cluster=cluster,
+        reached=_try(lambda: _reached(settings)),
     )
 
 
@@ -159,6 +162,11 @@ def _uplinks() -> Mapping[str, Any]:  # Any: read_uplinks' own value
     with Netlink() as kernel:
         bridges = [link.name for link in devices(kernel) if link.kind == "bridge" and link.mac == BRIDGE_MAC]
         return read_uplinks(kernel, bridges, default_devices())
+
+
+def _reached(settings: Settings) -> Mapping[Address, Address]:
+    with Netlink() as kernel:
+        return reached(kernel, settings)
 
 
 def _chains(outer: Outer) -> tuple[Chain, ...]:

@@ -13,7 +13,7 @@ from netloom.agent.identity import Identity
 from netloom.config import Settings
 from netloom.dataplane.netlink import Netlink
 from netloom.model.host import Host
-from netloom.model.resources import Encapsulation
+from netloom.model.resources import Encapsulation, Metadata, Node, NodeSpec
 from tests.kernel.iproute import run
 from tests.pure.ipam.making import pool
 
@@ -153,3 +153,58 @@ def test_pods_mtu_fits_through_every_pool(kernel: Netlink) -> None:
     assert found.pod_mtu(host(found), [flat]) == 1500
     assert found.pod_mtu(host(found), [flat, tunnel]) == 1450
     assert hosting(kernel, mtu=1280).pod_mtu(host(found), [flat, tunnel]) == 1280
+
+
+# The other nodes
+
+
+def nodes(*addresses: str) -> dict[str, Node]:
+    specs = [NodeSpec(id=a, addresses=(ipaddress.ip_interface(a),)) for a in addresses]
+    return {f"n{i}": Node(metadata=Metadata(name=f"n{i}"), spec=spec) for i, spec in enumerate(specs)}
+
+
+def test_what_fits_is_what_fits_on_the_way_to_every_other_node(kernel: Netlink) -> None:
+    run("ip route add default via 192.0.2.9")
+    run("ip link set eth1 mtu 1420")
+    found = hosting(kernel)
+    assert host(found).mtu == 1500, "nobody else is there"
+    found.heard(nodes("192.0.2.2/24", "203.0.113.5/32"))
+    assert host(found).mtu == 1500
+    run("ip route add 203.0.113.0/24 via 198.51.100.9")
+    assert found.ways_changed()
+    assert host(found).mtu == 1420
+    assert not found.ways_changed()
+    run("ip route replace 203.0.113.0/24 via 198.51.100.9 mtu 1380")
+    assert found.ways_changed()
+    assert host(found).mtu == 1380
+    run("ip route del 203.0.113.0/24")
+    assert found.ways_changed()
+    assert host(found).mtu == 1500
+
+
+def test_a_machine_that_is_new_to_a_cluster_chooses_again_when_it_sees_the_others(kernel: Netlink) -> None:
+    run("ip route add default via 198.51.100.9")
+    found = hosting(kernel)
+    assert addresses(found) == ["198.51.100.1/24"]
+    found.heard(nodes("192.0.2.2/24", "192.0.2.3/24"))
+    assert addresses(found) == ["192.0.2.1/24"]
+    assert "whose link 2 other nodes are on" in found.choice.reason
+    found.heard(nodes("198.51.100.2/24"))
+    assert addresses(found) == ["192.0.2.1/24"], "everybody else knows it"
+
+
+def test_a_rule_that_asks_the_kernel_is_answered_by_its_routes(kernel: Netlink) -> None:
+    run("ip route add default via 198.51.100.9")
+    run("ip route add 203.0.113.0/24 via 192.0.2.9")
+    found = hosting(kernel, ip_autodetection_method="can-reach=203.0.113.7")
+    assert addresses(found) == ["192.0.2.1/24"]
+    assert found.choice.passed_over == ("198.51.100.1 of eth1",)
+
+
+def test_an_address_that_passes_is_taken_only_where_there_is_no_other(kernel: Netlink) -> None:
+    run("ip -6 address add fd00::99/64 dev eth0 nodad preferred_lft 0")
+    run("ip -6 address add fd00::1/64 dev eth0 nodad")
+    run("ip route add default via 192.0.2.9")
+    assert addresses(hosting(kernel)) == ["192.0.2.1/24", "fd00::1/64"]
+    run("ip -6 address del fd00::1/64 dev eth0")
+    assert addresses(hosting(kernel)) == ["192.0.2.1/24", "fd00::99/64"]

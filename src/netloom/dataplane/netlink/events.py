@@ -25,6 +25,7 @@ from netloom.dataplane.netlink.tables import (
     NDMSG,
     NUD_NOARP,
     PROTOCOL,
+    RT_TABLE_MAIN,
     RTA_OIF,
     RTM_DELADDR,
     RTM_DELNEIGH,
@@ -33,6 +34,7 @@ from netloom.dataplane.netlink.tables import (
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
     RTMSG,
+    RTPROT_KERNEL,
 )
 from netloom.dataplane.netlink.wire import AF_BRIDGE, AF_UNSPEC, HEADER, HEADER_LENGTH, NLM_F_REPLACE
 
@@ -63,11 +65,13 @@ _INDEX = struct.Struct("=i")
 @dataclass(slots=True)
 class Touched:
     """Indexes of the interfaces touched, by table (the drivers' names); 0 where an entry has none.
-    `removed`: links that are gone.  `overrun`: events were lost, anything may have happened."""
+    `removed`: links that are gone.  `overrun`: events were lost, anything may have happened.  `ways`: somebody else changed a route, by
+    which other nodes may be reached."""
 
     tables: dict[str, set[int]] = field(default_factory=dict)
     removed: set[int] = field(default_factory=set)
     overrun: bool = False
+    ways: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.tables or self.overrun)
@@ -118,8 +122,10 @@ class Events:
         elif port in self.own:
             return
         elif kind in (RTM_NEWROUTE, RTM_DELROUTE):
-            # somebody else's route concerns us only where it may have taken the place of one of ours
-            if RTMSG.unpack_from(event, HEADER_LENGTH)[5] == PROTOCOL or flags & NLM_F_REPLACE:
+            # somebody else's route concerns our tables only where it may have taken the place of one of ours
+            _, _, _, _, table, protocol, *_ = RTMSG.unpack_from(event, HEADER_LENGTH)
+            touched.ways = touched.ways or (protocol not in (PROTOCOL, RTPROT_KERNEL) and table == RT_TABLE_MAIN)
+            if protocol == PROTOCOL or flags & NLM_F_REPLACE:
                 touched.tables.setdefault("routes", set()).add(_route_index(event[:length]))
         elif kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
             family, index, state, *_ = NDMSG.unpack_from(event, HEADER_LENGTH)

@@ -40,6 +40,8 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_RT_PRIORITY = 1, 2, 8, 9
 IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x02, 0x08, 0x80, 0x200
+IFA_F_SECONDARY, IFA_F_DEPRECATED, IFA_F_TENTATIVE = 0x01, 0x20, 0x40  # SECONDARY is TEMPORARY in IPv6 (RFC 8981)
+_IFA_F_PASSING = IFA_F_SECONDARY | IFA_F_DEPRECATED | IFA_F_TENTATIVE | IFA_F_DADFAILED
 _IFA_F_TELLING = IFA_F_DADFAILED | IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 
@@ -82,6 +84,11 @@ def parse_address(body: bytes) -> tuple[int, Interface, bool]:
     return index, address, plain
 
 
+def is_passing(body: bytes) -> bool:
+    """Whether an address is none to give to others while there is a better one: temporary, secondary, deprecated, or not proven."""
+    return bool(to_int(attributes(body, IFADDR.size).get(IFA_FLAGS, b"")) & _IFA_F_PASSING)
+
+
 def encode_address(index: int, address: Interface) -> bytes:
     head = IFADDR.pack(FAMILY[address.version], address.network.prefixlen, 0, _scope(address), index)
     return head + attribute(IFA_LOCAL, address.ip.packed) + attribute(IFA_ADDRESS, address.ip.packed)
@@ -96,12 +103,14 @@ def _scope(address: Interface) -> int:
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of destination and source, TOS, table, protocol, scope, type, flags
 RT_TABLE_MAIN = 254
+RTPROT_KERNEL = 2
 PROTOCOL = 79
 """Marks routes as ours, in the kernel and for everybody who looks (`proto 79`)."""
 RTNH_F_ONLINK = 4
 RTN_UNICAST, RTN_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
-RTA_CACHEINFO, RTA_TABLE, RTA_PREF = 12, 15, 20
+RTA_METRICS, RTA_CACHEINFO, RTA_TABLE, RTA_PREF = 8, 12, 15, 20
+RTAX_MTU = 2
 _KNOWN = {RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_CACHEINFO, RTA_TABLE, RTA_PREF}
 LOOPBACK = 1
 """Index of `lo`, where the kernel hangs IPv6 blackholes."""
@@ -173,7 +182,8 @@ def get_routes_by(version: int, index: int = 0) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SeenRoute:
-    """What a route of a dump says of where packets go; `kind` as in linux/rtnetlink.h.  What it adds (MTU, hop limit) is left out."""
+    """What a route says of where packets go; `kind` as in linux/rtnetlink.h.  `mtu`: its own, 0 for the interface's; `source`: what
+    the host's own packets leave with."""
 
     prefix: Prefix
     table: int
@@ -181,6 +191,9 @@ class SeenRoute:
     index: int
     gateway: Address | None
     kind: int
+    protocol: int = 0
+    source: Address | None = None
+    mtu: int = 0
 
     @property
     def unicast(self) -> bool:
@@ -189,11 +202,11 @@ class SeenRoute:
 
 def see_route(body: bytes) -> SeenRoute | None:
     """None where it is for some packets only (type of service, source)."""
-    family, length, source_length, tos, table, _, _, kind, _ = RTMSG.unpack_from(body)
+    family, length, source_length, tos, table, protocol, _, kind, _ = RTMSG.unpack_from(body)
     if source_length or tos:
         return None
     found = attributes(body, RTMSG.size)
-    gateway = found.get(RTA_GATEWAY)
+    gateway, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
     return SeenRoute(
         prefix=ipaddress.ip_network((found.get(RTA_DST, bytes(4 if family == AF_INET else 16)), length)),
         table=to_int(found[RTA_TABLE]) if RTA_TABLE in found else table,
@@ -201,7 +214,17 @@ def see_route(body: bytes) -> SeenRoute | None:
         index=to_int(found.get(RTA_OIF, b"")),
         gateway=ipaddress.ip_address(gateway) if gateway else None,
         kind=kind,
+        protocol=protocol,
+        source=ipaddress.ip_address(source) if source else None,
+        mtu=_mtu(found),
     )
+
+
+def _mtu(found: Mapping[int, bytes]) -> int:
+    """What somebody gave to the route.  What the kernel has learned for a while, anybody may have told it."""
+    if any(found.get(RTA_CACHEINFO, b"")[_EXPIRES]):
+        return 0
+    return to_int(attributes(found.get(RTA_METRICS, b"")).get(RTAX_MTU, b""))
 
 
 def look_up(destination: Address) -> bytes:
