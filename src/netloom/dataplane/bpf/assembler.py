@@ -58,7 +58,8 @@ NEXT = -1
 """TC_ACT_UNSPEC: no opinion, the next program or filter is asked.  With GO_ON it is not."""
 XDP_DROP, XDP_PASS = 1, 2
 
-SKB_LENGTH, SKB_MARK, SKB_PROTOCOL, SKB_IFINDEX, PACKET, PACKET_END, PACKET_META, SKB_GSO_SIZE = 0, 8, 16, 40, 76, 80, 140, 176
+SKB_LENGTH, SKB_MARK, SKB_PROTOCOL, SKB_IFINDEX, PACKET, PACKET_END, PACKET_META = 0, 8, 16, 40, 76, 80, 140
+SKB_GSO_SEGMENTS, SKB_GSO_SIZE = 164, 176
 """Offsets in a classifier's context (struct __sk_buff), all U32."""
 XDP_PACKET, XDP_PACKET_END, XDP_META = 0, 4, 8
 """And in that of an XDP program (struct xdp_md)."""
@@ -71,13 +72,14 @@ class Helper(enum.IntEnum):
     STORE_BYTES = 9
     REDIRECT = 23
     LOAD_BYTES = 26
-    CHANGE_TYPE = 32
+    CSUM_DIFF = 28
     CHANGE_TAIL = 38
     PULL_DATA = 39
     XDP_ADJUST_HEAD = 44
     ADJUST_ROOM = 50
     XDP_ADJUST_META = 54
     FIB_LOOKUP = 69
+    ECN_SET_CE = 97
     REDIRECT_NEIGH = 152
     REDIRECT_PEER = 155
 
