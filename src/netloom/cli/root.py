@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "lab": "A cluster out of network namespaces, on this machine.",
     "system": "Install and uninstall on this host; version; shell completion.",
     "agent": "Run this node's agent.",
+    "forwarder": "Run the UDP tunnel in user space; the agent does so where it has to.",
 }
 
 _LONGEST = 2000  # characters of an error or a hint

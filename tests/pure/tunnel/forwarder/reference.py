@@ -41,6 +41,8 @@ class Flow:
     ttl: int = 62
     port: int = 40000
     ip_options: bytes = b""
+    target_port: int = 5201
+    addresses: tuple[str, str] | None = None
 
     @property
     def header(self) -> int:
@@ -52,14 +54,18 @@ class Flow:
 
     def _transport(self, checksum: int) -> bytes:
         if self.protocol == UDP:
-            return struct.pack(">HHHH", self.port, 5201, 8 + len(self.payload), checksum) + self.payload
+            return struct.pack(">HHHH", self.port, self.target_port, 8 + len(self.payload), checksum) + self.payload
         words = 5 + len(self.options) // 4
-        fixed = struct.pack(">HHIIBBHHH", self.port, 5201, self.sequence % 2**32, 77, words << 4, self.flags, 512, checksum, 0)
+        fixed = struct.pack(
+            ">HHIIBBHHH", self.port, self.target_port, self.sequence % 2**32, 77, words << 4, self.flags, 512, checksum, 0
+        )
         return fixed + self.options + self.payload
 
+    def _ends(self) -> bytes:
+        return b"".join(ipaddress.ip_address(text).packed for text in self.addresses or PODS[self.version])
+
     def pseudo(self) -> int:
-        source, target = (ipaddress.ip_address(text).packed for text in PODS[self.version])
-        return ones(source + target + struct.pack(">II", len(self._transport(0)), self.protocol))
+        return ones(self._ends() + struct.pack(">II", len(self._transport(0)), self.protocol))
 
     def packet(self, *, unfinished: bool = False) -> bytes:
         """`unfinished`: the checksum's field has the sum of the pseudo header."""
@@ -67,16 +73,15 @@ class Flow:
         if not unfinished and checksum == 0:
             checksum = 0xFFFF
         transport = self._transport(checksum)
-        source, target = (ipaddress.ip_address(text).packed for text in PODS[self.version])
         if self.version == 6:
-            return struct.pack(">IHBB", 6 << 28, len(transport), self.protocol, self.ttl) + source + target + transport
+            return struct.pack(">IHBB", 6 << 28, len(transport), self.protocol, self.ttl) + self._ends() + transport
         words = 5 + len(self.ip_options) // 4
         fragment = 0x4000 if self.dont_fragment else 0
         length = words * 4 + len(transport)
         header = struct.pack(
             ">BBHHHBBH", 0x40 | words, 0, length, self.identification % 65536, fragment, self.ttl, self.protocol, 0
         )
-        header += source + target + self.ip_options
+        header += self._ends() + self.ip_options
         return header[:10] + struct.pack(">H", 0xFFFF - ones(header)) + header[12:] + transport
 
 

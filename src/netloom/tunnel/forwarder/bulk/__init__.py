@@ -35,11 +35,12 @@ class Bulk(Protocol):
         """`size`: of each but the last.  In the order in which they came, each packet at most once, none left out."""
 
 
-def best() -> Bulk:
+def best(*, udp_as_one: bool = True) -> Bulk:
+    """`udp_as_one`: whether the kernel takes UDP so."""
     if importlib.util.find_spec("numpy") is None:
         from netloom.tunnel.forwarder.bulk.plain import Plain
 
-        return Plain()
+        return Plain(udp_as_one=udp_as_one)
     from netloom.tunnel.forwarder.bulk.vectorised import Vectorised
 
-    return Vectorised()
+    return Vectorised(udp_as_one=udp_as_one)

@@ -76,8 +76,8 @@ def _same_bits(version: int, protocol: int, l4: int, header: int) -> int:
     return int.from_bytes(_same(version, protocol, l4, header), "big")
 
 
-def shape(packet: memoryview) -> Shape | None:
-    """None where the packet stays alone, whatever comes next."""
+def transport(packet: memoryview) -> Shape | None:
+    """Of a TCP or UDP packet that is whole; no fragment, no IPv4 option, no IPv6 extension header."""
     size = len(packet)
     if whole(packet) != size:
         return None
@@ -87,17 +87,25 @@ def shape(packet: memoryview) -> Shape | None:
         version, l4, protocol, counted = 6, V6_HEADER, packet[6], False
     else:
         return None
-    if protocol == TCP and size > l4 + 20:
+    if protocol == TCP and size >= l4 + 20:
         header = l4 + (packet[l4 + 12] >> 4 << 2)
-        if header < l4 + 20 or packet[l4 + 13] & ALONE:
-            return None
-    elif protocol == UDP and size > l4 + 8:
+    elif protocol == UDP and size >= l4 + 8:
         header = l4 + 8
-        if packet[l4 + 4] << 8 | packet[l4 + 5] != size - l4 or not (packet[l4 + 6] or packet[l4 + 7]):
-            return None
     else:
         return None
-    return Shape(version, protocol, l4, header, counted) if header < size else None
+    return Shape(version, protocol, l4, header, counted) if header <= size and header >= l4 + 8 else None
+
+
+def shape(packet: memoryview, protocols: tuple[int, ...] = (TCP, UDP)) -> Shape | None:
+    """None where the packet stays alone, whatever comes next; `protocols`: others do."""
+    of = transport(packet)
+    if of is None or of.protocol not in protocols or of.header == len(packet):
+        return None
+    l4 = of.l4
+    if of.protocol == TCP:
+        return None if packet[l4 + 13] & ALONE or of.header < l4 + 20 else of
+    counts = packet[l4 + 4] << 8 | packet[l4 + 5] == len(packet) - l4 and (packet[l4 + 6] or packet[l4 + 7])
+    return of if counts else None
 
 
 def is_sound(packet: memoryview, of: Shape) -> bool:

@@ -9,10 +9,14 @@ from netloom.tunnel.forwarder.bulk.flows import Shape, continues, is_sound, make
 from netloom.tunnel.forwarder.bulk.templates import template
 from netloom.tunnel.forwarder.checksums import MODULUS, total
 from netloom.tunnel.forwarder.offload import PLAIN, Super
+from netloom.tunnel.forwarder.packets import TCP, UDP
 
 
 class Plain:
     name = "plain Python"
+
+    def __init__(self, *, udp_as_one: bool = True) -> None:
+        self._protocols = (TCP, UDP) if udp_as_one else (TCP,)
 
     def cut(self, packet: memoryview, many: Super) -> Iterator[Datagrams]:
         t = template(packet, many)
@@ -48,7 +52,7 @@ class Plain:
         run_shape: Shape | None = None
         for at in range(0, len(datagrams), size):
             packet = datagrams[at : at + size]
-            found = shape(packet)
+            found = shape(packet, self._protocols)
             if found is not None and not is_sound(packet, found):
                 found = None
             if run and (found is None or found != run_shape or not continues(run[-1], packet, found)):

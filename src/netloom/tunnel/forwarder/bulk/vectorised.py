@@ -21,7 +21,7 @@ from netloom.tunnel.forwarder.bulk.flows import ALONE, LAST, Shape, continues, i
 from netloom.tunnel.forwarder.bulk.templates import Template, template
 from netloom.tunnel.forwarder.checksums import MODULUS, total
 from netloom.tunnel.forwarder.offload import PLAIN, Super
-from netloom.tunnel.forwarder.packets import TCP, V6_HEADER
+from netloom.tunnel.forwarder.packets import TCP, UDP, V6_HEADER
 
 Matrix = npt.NDArray[np.uint8]
 Column = npt.NDArray[np.uint32]
@@ -35,7 +35,8 @@ _LITTLE = sys.byteorder == "little"
 class Vectorised:
     name = "numpy"
 
-    def __init__(self) -> None:
+    def __init__(self, *, udp_as_one: bool = True) -> None:
+        self._protocols = (TCP, UDP) if udp_as_one else (TCP,)
         self._room = bytearray(_ROOM)
         self._view = memoryview(self._room)
         self._bytes = np.frombuffer(self._room, np.uint8)
@@ -100,7 +101,7 @@ class Vectorised:
 
     def merge(self, datagrams: memoryview, size: int) -> Iterator[Written]:
         full, rest = divmod(len(datagrams), size)
-        of = shape(datagrams[:size])
+        of = shape(datagrams[:size], self._protocols)
         if of is None or len(datagrams) == size:
             yield from _all_alone(datagrams, size)
             return

@@ -1,0 +1,43 @@
+"""`netloom forwarder`: the UDP tunnel in user space.  The agent starts it where no other engine is allowed."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from netloom.cli.context import Context, connection
+from netloom.errors import ConfigError
+
+
+@click.command()
+@click.option("--device", default="loom.udp", show_default=True, help="The TUN device; made if there is none.")
+@click.option("--local", required=True, metavar="ADDRESS", help="This node's address on outer packets.")
+@click.option("--port", default=8285, show_default=True, help="UDP, source and destination.")
+@connection
+@click.pass_obj
+def forwarder(context: Context, device: str, local: str, port: int) -> None:
+    """Carry pods' packets between nodes in UDP datagrams, as Flannel's udp does, without anything of the kernel but a TUN.
+
+    Started again it takes over from the one that runs, and no packet is lost.  Whom it sends to it is told at
+    RUN_DIR/loom.udp.sock.
+
+    \b
+    netloom forwarder --local 192.0.2.11
+    """
+    from netloom.agent.notify import notify
+    from netloom.model.addresses import parse_address
+    from netloom.tunnel.forwarder import process
+
+    if os.geteuid() != 0:
+        raise ConfigError("a forwarder opens a TUN device, and that takes root", hint="sudo netloom forwarder")
+    if not 1 <= port < 1 << 16:
+        raise ConfigError(f"{port} is out of range; 1 to 65535", where="--port")
+    try:
+        address = parse_address(local)
+    except ValueError as e:
+        raise ConfigError(str(e), where="--local") from e
+    if not 0 < len(device) <= 15:
+        raise ConfigError(f"{device!r} is no name of an interface: 1 to 15 characters", where="--device")
+    process.log_to_stderr(context.settings.log_level)
+    process.run(process.Parameters(context.settings.run_dir, device, address, port), lambda: notify("READY=1"))

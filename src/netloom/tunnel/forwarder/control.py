@@ -1,0 +1,129 @@
+"""Control: a forwarder's unix socket, RUN_DIR/loom.udp.sock, over which root tells it what it knows.
+
+One thread does everything, so a request is carried out between two packets; it comes in pieces, and nobody waits for the rest of one.
+Whoever is slow, silent or wrong costs itself only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from netloom.errors import ConfigError
+from netloom.tunnel.forwarder import messages
+from netloom.tunnel.forwarder.messages import Answer, Refused, Request
+
+log = logging.getLogger(__name__)
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_CHUNK = 256 << 10
+_MOST = 16  # connections
+_ANSWER_SECONDS = 2.0
+
+Carrying = Callable[[Request, "Connection"], tuple[Answer, Sequence[int]]]
+"""→ the answer, and descriptors that go with it.  ValueError is answered with its words."""
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    socket: socket.socket
+    buffer: bytearray = field(default_factory=bytearray)
+
+
+class Control:
+    """`changed` is told which descriptors are to be listened to, and which no more.  The socket lies at a name of its own until `take_place`."""
+
+    def __init__(
+        self, path: str, carry: Carrying, changed: Callable[[int, bool], None], gone: Callable[[Connection], None]
+    ) -> None:
+        self._path, self._carry, self._changed, self._gone = path, carry, changed, gone
+        self._connections: dict[int, Connection] = {}
+        self._own = f"{path}.{os.getpid()}"
+        self._listener = _listen(self._own)
+        changed(self._listener.fileno(), True)
+
+    def take_place(self) -> None:
+        """Of whoever was there: from now on everybody finds this one."""
+        os.rename(self._own, self._path)
+
+    def readable(self, fd: int) -> None:
+        if fd == self._listener.fileno():
+            self._accept()
+        elif connection := self._connections.get(fd):
+            try:
+                self._receive(connection)
+            except (OSError, ValueError) as e:
+                log.debug("a connection ended: %s", e)
+                self._close(connection)
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as e:
+            log.warning("a connection cannot be accepted: %s", e)
+            return
+        pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if uid != 0 or len(self._connections) >= _MOST:
+            log.warning("process %d of user %d may not use the forwarder's socket, or there are too many", pid, uid)
+            connection.close()
+            return
+        connection.setblocking(False)
+        self._connections[connection.fileno()] = Connection(connection)
+        self._changed(connection.fileno(), True)
+
+    def _receive(self, connection: Connection) -> None:
+        data = connection.socket.recv(_CHUNK)
+        if not data:
+            self._close(connection)
+            return
+        connection.buffer += data
+        while (document := messages.taken(connection.buffer)) is not None:
+            try:
+                answer, descriptors = self._carry(messages.request(document), connection)
+            except ValueError as e:
+                answer, descriptors = Refused(reason=str(e)), ()
+            _send(connection.socket, messages.frame(answer), descriptors)
+
+    def _close(self, connection: Connection) -> None:
+        if self._connections.pop(connection.socket.fileno(), None) is None:
+            return
+        self._changed(connection.socket.fileno(), False)
+        connection.socket.close()
+        self._gone(connection)
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(mask)
+        listener.listen(_MOST)
+    except OSError as e:
+        listener.close()
+        raise ConfigError(f"cannot listen: {e.strerror}", where=path) from e
+    return listener
+
+
+def _send(to: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    """A table of thousands may take more than the socket holds; whoever asked for it reads it."""
+    to.settimeout(_ANSWER_SECONDS)
+    try:
+        sent = socket.send_fds(to, [data], list(descriptors)) if descriptors else 0
+        to.sendall(data[sent:])
+    finally:
+        to.setblocking(False)

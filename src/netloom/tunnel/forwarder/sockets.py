@@ -1,0 +1,153 @@
+"""A forwarder's descriptors: its TUN, the UDP socket of the tunnel, and raw sockets for ICMP errors.
+
+They are opened before privileges are given up, or come from the process that had them before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from netloom.dataplane import tun
+from netloom.errors import ConfigError, DataplaneError
+from netloom.model.addresses import Address
+
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104  # linux/udp.h
+_IP_MTU_DISCOVER, _IP_MTU, _IP_FREEBIND = 10, 14, 15  # linux/in.h
+_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_FREEBIND = 23, 24, 78  # linux/in6.h
+_NEVER, _ALWAYS = 0, 2
+"""DF on outer packets (IP_PMTUDISC_DONT, _DO)."""
+_SNDBUFFORCE, _RCVBUFFORCE = 32, 33  # asm-generic/socket.h
+_BUFFER = 8 << 20
+"""Bytes that wait to be read: a whole packet of 64 KiB arrives at once, and others' turns come first."""
+_SEND_SECONDS = 0.05  # that a full queue may hold everything up; then the packet is lost
+_SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # linux/icmp.h, linux/icmpv6.h
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """`errors`: by family of what they are about; where the kernel has no IPv6 there is none.  `udp_as_one`: the TUN takes many UDP
+    packets as one, as it does TCP's (Linux 6.2)."""
+
+    tun: int
+    udp: socket.socket
+    errors: dict[int, socket.socket]
+    udp_as_one: bool
+
+    def descriptors(self) -> list[int]:
+        return [self.tun, self.udp.fileno(), *(s.fileno() for s in self.errors.values())]
+
+    def close(self) -> None:
+        os.close(self.tun)
+        self.udp.close()
+        for each in self.errors.values():
+            each.close()
+
+
+def open_all(device: str, local: Address, port: int) -> Sockets:
+    """Raises ConfigError or DataplaneError: what is wrong, and what to do about it."""
+    with ExitStack() as stack:
+        own, udp_as_one = _attach(device)
+        stack.callback(os.close, own)
+        udp = stack.enter_context(open_udp(local, port))
+        errors = {version: stack.enter_context(opened) for version in (4, 6) if (opened := _open_errors(version))}
+        stack.pop_all()
+        return Sockets(own, udp, errors, udp_as_one)
+
+
+def adopt(descriptors: Sequence[int]) -> Sockets:
+    """In the order in which `descriptors` gives them."""
+    own, udp, *errors = descriptors
+    raw = [socket.socket(fileno=fd) for fd in errors]
+    families = {socket.AF_INET: 4, socket.AF_INET6: 6}
+    return Sockets(own, socket.socket(fileno=udp), {families[s.family]: s for s in raw}, tun.offload(own))
+
+
+def _attach(device: str) -> tuple[int, bool]:
+    try:
+        fd = tun.attach(device)
+    except OSError as e:
+        if e.errno == errno.ENOENT:
+            raise ConfigError(
+                "there is none: the kernel has no TUN, or this container may not use it", where="/dev/net/tun"
+            ) from e
+        if e.errno == errno.EBUSY:
+            raise DataplaneError("tun", device, "another process has it", errno=e.errno) from e
+        raise DataplaneError("tun", device, e.strerror or "refused", errno=e.errno or 0) from e
+    try:
+        return fd, tun.offload(fd)
+    except OSError as e:
+        os.close(fd)
+        raise DataplaneError("tun", device, f"gives no packets before they are cut: {e.strerror}", errno=e.errno or 0) from e
+
+
+def open_udp(local: Address, port: int) -> socket.socket:
+    """Bound to the node's own address, from which others expect it to send; also while no interface holds that.  It blocks: what is
+    sent may wait for a moment, and what is received is asked for without."""
+    family = socket.AF_INET if local.version == 4 else socket.AF_INET6
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        if local.version == 4:
+            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        else:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        fragment(made, allowed=False)
+        for option, fallback in ((_RCVBUFFORCE, socket.SO_RCVBUF), (_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                made.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            except PermissionError:  # without CAP_NET_ADMIN as much as net.core.rmem_max allows
+                made.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, int(_SEND_SECONDS * 1e6)))
+        made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        made.bind((str(local), port))
+    except OSError as e:
+        made.close()
+        hint = f"ss -ulnp sport = :{port}" if e.errno == errno.EADDRINUSE else None
+        raise ConfigError(f"cannot be bound: {e.strerror}", where=f"UDP {local} port {port}", hint=hint) from e
+    return made
+
+
+def _open_errors(version: int) -> socket.socket | None:
+    """For sending only: whatever ICMP comes in is filtered away."""
+    family, protocol = (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
+    try:
+        made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    except OSError as e:
+        if e.errno in (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
+            return None
+        raise DataplaneError("sockets", "ICMP", e.strerror or "refused", errno=e.errno or 0) from e
+    if version == 4:
+        made.setsockopt(_SOL_RAW, _ICMP_FILTER, b"\xff" * 4)
+    else:
+        made.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, b"\xff" * 32)
+    return made
+
+
+def segments(size: int) -> list[tuple[int, int, bytes]]:
+    """Ancillary data: what is sent is datagrams of that size, and a last one."""
+    return [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+
+
+def fragment(udp: socket.socket, *, allowed: bool) -> None:
+    """Whether outer packets may be fragmented; they are not, but for what nobody could make smaller."""
+    level, option = (
+        (socket.IPPROTO_IP, _IP_MTU_DISCOVER) if udp.family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
+    )
+    udp.setsockopt(level, option, _NEVER if allowed else _ALWAYS)
+
+
+def path_mtu(local: str, where: tuple[str, int]) -> int:
+    """To a peer, as the kernel knows it now; raises OSError where there is no way to it."""
+    family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        asking.bind((local, 0))
+        asking.connect(where)
+        if family == socket.AF_INET:
+            return asking.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        return asking.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU)
