@@ -175,7 +175,7 @@ def ip_version(version: int, *, bridge: bool) -> bytes:
 
 def ethernet_frame(version: int) -> bytes:
     """The same for an Ethernet address in the inet family."""
-    return load_meta(Meta.IIFTYPE) + equals(struct.pack("=H", 1)) + ether_type(_ETHERTYPE[version])
+    return load_meta(Meta.IIFTYPE) + equals(struct.pack("=H", 1)) + ip_version(version, bridge=False)
 
 
 def protocol(number: int) -> bytes:

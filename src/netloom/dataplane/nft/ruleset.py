@@ -12,8 +12,9 @@ passes the inet table later as coming from the bridge, which is one of the `own-
 So an interface of ours of which nothing is known is closed, and a packet that cannot be parsed is never accepted.
 
 Nearly every packet is TCP or UDP without options or extension headers.  For those one rule asks all of it at once, before the chains:
-what it does not accept, they look at.  A rule costs its packet some 50 ns, and the chains are a dozen.  On a bridge it is even asked
-before whether the port is a pod's: nobody else is a source.
+what it does not accept, they look at.  A rule costs its packet some 50 ns, and the chains are a dozen.  It comes before anything that
+takes a lookup of its own: whether a bridge's port is a pod's, whether a link is the node's own (nobody but pods is a source).  What
+comes out of a tunnel is known by `loom.`, as no pod's interface is named, and goes another way, on which the lookup is made good for.
 
 Neighbours.  Routed wiring has permanent entries at both ends: all ARP and all neighbour discovery of such pods is dropped.  On a
 bridge a pod may ask and answer for itself: the sender in an ARP packet, the target of an advertisement (the set `targets`, whose
@@ -108,6 +109,9 @@ _NAT_HOOKS = {"postrouting": Hook(_POSTROUTING, _BEFORE_SRCNAT, "nat")}
 _BRIDGE_HOOKS = {"prerouting": Hook(_PREROUTING, _RAW)}
 _ARP_HOOKS = {"input": Hook(_ARP_INPUT, _FILTER)}
 
+_OWN_PREFIX = PREFIX + "."
+"""No pod's interface is named like this."""
+
 _NOWHERE: tuple[tuple[Prefix, str], ...] = (
     (ipaddress.ip_network("127.0.0.0/8"), "loopback is the host's own"),
     (ipaddress.ip_network("::1/128"), "loopback is the host's own"),
@@ -149,7 +153,7 @@ def remove() -> list[Message]:
 
 def _chains(table: TableId, *, masquerade: bool) -> Iterator[Message]:
     bases, rules = {
-        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_plain(INET_TABLE, "from-pod"), *_packet(INET_TABLE), *_outer()]),
+        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_outer()]),
         BRIDGE_TABLE: (_BRIDGE_HOOKS, [*_from_bridged_pods(), *_packet(BRIDGE_TABLE)]),
         ARP_TABLE: (_ARP_HOOKS, [*_arp()]),
     }[table]
@@ -183,14 +187,15 @@ def _is_sender(sources: Set, mac: Place, address: Place) -> bytes:
 
 def _from_routed_pods() -> Iterator[Rule]:
     yield Rule("prerouting", e.from_interface(PREFIX, invert=True) + e.accept(), "neither from a pod nor out of a tunnel")
-    yield Rule("prerouting", _from_no_own_link(INET_TABLE) + e.goto("from-pod"), "all that comes from a pod")
+    yield Rule("prerouting", e.from_interface(_OWN_PREFIX) + e.goto("own"), "out of a tunnel, or by way of our bridge")
+    yield from _plain(INET_TABLE, "prerouting")
+    unknown = _from_no_own_link(INET_TABLE) + e.goto("from-pod")
+    for chain in ("prerouting", "own"):
+        yield Rule(chain, unknown, "all else that comes from a pod")
     for version, blocks in BLOCKS.items():
         ours = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(blocks.name)
-        yield Rule(
-            "prerouting",
-            e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + ours + _dropped("outer"),
-            "a pod of this node, out of a tunnel",
-        )
+        tunnel = e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name)
+        yield Rule("own", ours + tunnel + _dropped("outer"), "a pod of this node, out of a tunnel")
 
 
 def _from_bridged_pods() -> Iterator[Rule]:
