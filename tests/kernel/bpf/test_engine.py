@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def test_a_map_gives_back_what_it_holds_and_is_full_at_its_room() -> None:
     del table[bytes(4)]
     assert len(list(table.keys())) == 15
     table.close()
+
+
+@pytest.mark.parametrize("shape", [TRIE, HASH, COUNTERS], ids=lambda shape: shape.kind.name)
+def test_a_large_map_is_read_whole(shape: Shape) -> None:
+    """More than fits into one answer."""
+    large = Map.create("large", replace(shape, room=5000))
+    keys = {prefix_key(ipaddress.ip_network((n, 32)))[-shape.key :] for n in range(3000)}
+    for key in keys:
+        large[key] = b"\1"
+    assert {key for key, value in large.items() if value[0] == 1} == keys == set(large.keys())
+    large.close()
 
 
 def test_a_program_sees_a_packet_decides_and_counts() -> None:

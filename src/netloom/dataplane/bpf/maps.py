@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from netloom.dataplane.bpf.system import BpfError, Command, address, bpf, buffer
+from netloom.dataplane.bpf.system import BpfError, Command, address, attributes, bpf, buffer, call
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Prefix
 
 _NO_PREALLOC = 1
+_BATCH = 1024
+_ENOTSUPP = 524  # the kernel's own: this kind of map cannot do that
 _INFO = struct.Struct("=IIIIII16s")  # struct bpf_map_info: type, id, sizes of key and value, most elements, flags, name
 
 
@@ -54,7 +56,7 @@ class Map:
 
     @classmethod
     def create(cls, name: str, shape: Shape) -> Map:
-        flags = _NO_PREALLOC if shape.kind is Kind.LPM_TRIE else 0
+        flags = 0 if shape.kind is Kind.ARRAY else _NO_PREALLOC  # memory as elements come
         head = (shape.kind, shape.key, shape.value, shape.room, flags, 0, 0, name.encode()[:15])
         return cls(name, shape, bpf(Command.MAP_CREATE, "IIIIIII16s", *head, what=f"map {name}"))
 
@@ -104,10 +106,16 @@ class Map:
         raise DataplaneError("bpf", f"map {self.name}", "changes faster than it can be read", errno=errno.EAGAIN)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        for key in self.keys():
-            value = self._lookup(key)
-            if value is not None:
-                yield key, value
+        """Many at a time where the kernel can."""
+        try:
+            yield from self._batches()
+        except BpfError as e:
+            if e.errno not in (errno.EINVAL, _ENOTSUPP):
+                raise
+            for key in self.keys():
+                value = self._lookup(key)
+                if value is not None:
+                    yield key, value
 
     def sums(self) -> Iterator[tuple[bytes, tuple[int, ...]]]:
         """Of COUNTERS: each key, and its counters of 64 bits over all processors."""
@@ -115,6 +123,26 @@ class Map:
         for key, value in self.items():
             numbers = struct.unpack(f"={len(value) // 8}Q", value)
             yield key, tuple(sum(numbers[i::width]) for i in range(width))
+
+    def _batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """The first refusal comes before the first element."""
+        key, value, more = self.shape.key, self._value_room, True
+        last, keys, values = buffer(max(key, 4)), buffer(_BATCH * key), buffer(_BATCH * value)
+        after = 0
+        while more:
+            places = (after, address(last), address(keys), address(values))
+            asked = attributes("QQQQIIQQ", *places, _BATCH, self.fd, 0, 0)
+            try:
+                call(Command.MAP_LOOKUP_BATCH, asked, what=f"map {self.name}")
+            except BpfError as e:
+                if e.errno != errno.ENOENT:  # that was the end
+                    raise
+                more = False
+            (count,) = struct.unpack_from("=I", asked, 32)
+            found_keys, found_values = keys.raw, values.raw
+            for n in range(count):
+                yield found_keys[n * key : (n + 1) * key], found_values[n * value : (n + 1) * value]
+            after = address(last)
 
     @property
     def _value_room(self) -> int:

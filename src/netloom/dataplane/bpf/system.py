@@ -35,6 +35,7 @@ class Command(enum.IntEnum):
     PROG_FD_BY_ID = 13
     INFO = 15
     PROG_QUERY = 16
+    MAP_LOOKUP_BATCH = 24
 
 
 class BpfError(DataplaneError):
