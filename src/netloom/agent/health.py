@@ -2,6 +2,7 @@
 
     health_address      /livez  /readyz  /metrics       for probes and Prometheus, on localhost
     RUN_DIR/netloom.sock  /v1/state                     the whole state as JSON, for the command line and the page
+                          /v1/routes                    the kernel's routes, everybody's
 
 Threads of the standard library's server, a few at a time, each connection with a deadline: a slow asker costs itself, and a
 crowd is turned away before it costs the agent descriptors or processor time.  What the pages need of the agent they get by
@@ -22,7 +23,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
-from netloom.agent.state import STATE_PATH
+from netloom.agent import kernel_routes
+from netloom.agent.state import ROUTES_PATH, STATE_PATH
 from netloom.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -37,9 +39,15 @@ _TEXT = "text/plain"
 
 
 class Health:
-    """`unready`: why the node cannot take pods, or None; `state`: the document; `metrics`: in Prometheus' text form."""
+    """`unready`: why the node cannot take pods, or None; `state`, `routes`: the documents; `metrics`: in Prometheus' text form."""
 
-    def __init__(self, unready: Callable[[], str | None], state: Callable[[], bytes], metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        unready: Callable[[], str | None],
+        state: Callable[[], bytes],
+        metrics: Callable[[], bytes],
+        routes: Callable[[], bytes] = kernel_routes.page,
+    ) -> None:
         self._unready = unready
         self._turned = time.monotonic()
         self._servers: list[socketserver.BaseServer] = []
@@ -48,6 +56,7 @@ class Health:
             "/readyz": self._ready,
             "/metrics": lambda: (200, f"{_TEXT}; version=0.0.4; charset=utf-8", metrics()),
             STATE_PATH: lambda: (200, "application/json", state()),
+            ROUTES_PATH: lambda: (200, "application/json", routes()),
         }
 
     def turn(self) -> None:
@@ -70,7 +79,7 @@ class Health:
             os.unlink(path)
         mask = os.umask(0o117)  # root, and root's group: it is read-only
         try:
-            self._start(_UnixServer(path, _handler(self._pages, (STATE_PATH, "/livez", "/readyz"))))
+            self._start(_UnixServer(path, _handler(self._pages, (STATE_PATH, ROUTES_PATH, "/livez", "/readyz"))))
         except OSError as e:
             raise ConfigError(f"cannot listen on {path}: {e}", path="runDir") from e
         finally:

@@ -336,6 +336,8 @@ class Agent:
             used={version: tuple(numbers) for version, numbers in holdings.used.items()},
             cooling={version: tuple(numbers) for version, numbers in holdings.released.items()},
             attachments=tuple(self._journal.attachments.values()),
+            host=self._passes.host,
+            choice=self._hosting.choice,
         )
 
     def _mtu_of_all(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import netloom
+from netloom.agent.addressing import Choice
 from netloom.agent.reconciling import Pass
 from netloom.agent.state import (
     AgentState,
@@ -21,12 +22,14 @@ from netloom.agent.state import (
 )
 from netloom.agent.watching import Connection
 from netloom.calc.metrics import node_metric
+from netloom.calc.reasons import reason
 from netloom.dataplane.netlink import PROTOCOL
 from netloom.ipam.blocks import kept, pool_of
 from netloom.ipam.claims import Claims
-from netloom.model.addresses import Address, host_prefix
+from netloom.model.addresses import host_prefix
 from netloom.model.attachments import Attachment
 from netloom.model.desired import Desired, Route, RouteKey, RouteKind
+from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
 
@@ -51,6 +54,8 @@ class Report:
     used: Mapping[int, Collection[int]]
     cooling: Mapping[int, Collection[int]]
     attachments: tuple[Attachment, ...]
+    host: Host | None = None
+    choice: Choice | None = None
 
 
 def document(report: Report) -> AgentState:
@@ -63,6 +68,9 @@ def document(report: Report) -> AgentState:
         in_sync_since=None if report.in_sync_since is None else _time(report.in_sync_since),
         pass_due=report.pass_due,
         mtu=report.mtu,
+        addresses=report.choice.addresses if report.choice else (),
+        addresses_because=report.choice.reason if report.choice else "",
+        passed_over=report.choice.passed_over if report.choice else (),
         datastore=DatastoreState(
             target=report.target,
             connected=report.connection.connected,
@@ -114,10 +122,30 @@ def _routes(report: Report) -> Iterable[RouteState]:
     nodes = {node_metric(name): name for name in report.snapshot.nodes}
     for key, route in report.desired.routes.items():
         kind, owner = _purpose(key, route, nodes, pods)
-        via: Address | None = route.gateway
+        pool, encapsulation, why = _reason(report, key, route, kind, owner)
         yield RouteState(
-            destination=key.prefix, kind=kind, via=via, device=route.device, metric=key.metric, protocol=PROTOCOL, owner=owner
+            destination=key.prefix,
+            kind=kind,
+            via=route.gateway,
+            device=route.device,
+            metric=key.metric,
+            protocol=PROTOCOL,
+            owner=owner,
+            pool=pool,
+            encapsulation=encapsulation,
+            why=why,
         )
+
+
+def _reason(report: Report, key: RouteKey, route: Route, kind: RouteFor, owner: str) -> tuple[str, str, str]:
+    """Pool, encapsulation and why."""
+    if kind is RouteFor.NODE and report.host is not None:
+        snapshot = report.snapshot
+        found = reason(snapshot, report.host, key.prefix, route, snapshot.nodes.get(owner), report.desired.links)
+        return found.pool, str(found.form), found.why
+    pool = pool_of(key.prefix, report.snapshot.pools.values())
+    why = "addresses of this node that no pod has" if kind is RouteFor.BLACKHOLE else "a pod of this node"
+    return (pool.name if pool else ""), "", why
 
 
 def _purpose(key: RouteKey, route: Route, nodes: dict[int, str], pods: dict[object, str]) -> tuple[RouteFor, str]:

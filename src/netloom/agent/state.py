@@ -1,4 +1,5 @@
-"""What one node's agent knows, as a document: GET /v1/state on the unix socket RUN_DIR/netloom.sock.
+"""What one node's agent knows, as a document: GET /v1/state on the unix socket RUN_DIR/netloom.sock; and, as GET /v1/routes, what its
+kernel routes by, everybody's routes.
 
     {"apiVersion": "netloom.io/v1", "kind": "AgentState", "node": "a", "ready": true, "lastPass": {...}, ...}
 
@@ -17,11 +18,11 @@ from typing import Literal
 
 import msgspec
 
-from netloom.model.addresses import Address, Mac, Prefix
+from netloom.model.addresses import Address, Interface, Mac, Prefix
 from netloom.model.attachments import State, Wiring
 from netloom.model.resources import API_VERSION, dec_hook
 
-STATE_PATH = "/v1/state"
+STATE_PATH, ROUTES_PATH = "/v1/state", "/v1/routes"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -73,7 +74,8 @@ class RouteFor(enum.Enum):
 
 
 class RouteState(Part, frozen=True, kw_only=True):
-    """A route of ours that the kernel holds.  `owner`: `namespace/pod` or the node that it leads to, where known."""
+    """A route of ours that the kernel holds.  `owner`: `namespace/pod` or the node that it leads to, where known.  `encapsulation`: the
+    form in which packets cross, with its numbers; `why`: in words."""
 
     destination: Prefix
     kind: RouteFor
@@ -82,6 +84,9 @@ class RouteState(Part, frozen=True, kw_only=True):
     metric: int = 0
     protocol: int = 0
     owner: str = ""
+    pool: str = ""
+    encapsulation: str = ""
+    why: str = ""
 
 
 class AttachmentState(Part, frozen=True, kw_only=True):
@@ -109,7 +114,8 @@ class Problem(Part, frozen=True, kw_only=True):
 class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentState", omit_defaults=False):
     """`ready`: this node serves ADD.  `in_sync_since`: from when the kernel has agreed with what is wanted; None: it does not.
     `pass_due`: something has happened since the last pass, and the next one is called for.
-    `mtu`: of new pods' interfaces, in bytes."""
+    `mtu`: of new pods' interfaces, in bytes.  `addresses`: those that the other nodes use; `addresses_because`: by which rule;
+    `passed_over`: what else there was."""
 
     api_version: Literal["netloom.io/v1"] = API_VERSION
     node: str
@@ -120,6 +126,9 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     in_sync_since: datetime | None = None
     pass_due: bool = False
     mtu: int = 0
+    addresses: tuple[Interface, ...] = ()
+    addresses_because: str = ""
+    passed_over: tuple[str, ...] = ()
     datastore: DatastoreState = DatastoreState()
     last_pass: PassState | None = None
     problems: tuple[Problem, ...] = ()
@@ -128,7 +137,23 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     attachments: tuple[AttachmentState, ...] = ()
 
 
+class KernelRoute(Part, frozen=True, kw_only=True):
+    """A route of the kernel's main table, whoever's it is."""
+
+    destination: Prefix
+    via: Address | None = None
+    device: str = ""
+    metric: int = 0
+    protocol: int = 0
+
+
+class KernelRoutes(Part, frozen=True, kw_only=True, tag_field="kind", tag="KernelRoutes", omit_defaults=False):
+    api_version: Literal["netloom.io/v1"] = API_VERSION
+    routes: tuple[KernelRoute, ...] = ()
+
+
 _decoder = msgspec.json.Decoder(AgentState, dec_hook=dec_hook)
+_routes_decoder = msgspec.json.Decoder(KernelRoutes, dec_hook=dec_hook)
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -139,3 +164,12 @@ def encode(state: AgentState) -> bytes:
 def decode(data: bytes) -> AgentState:
     """Raises msgspec.ValidationError (with the field's path) or msgspec.DecodeError."""
     return _decoder.decode(data)
+
+
+def encode_routes(routes: KernelRoutes) -> bytes:
+    return _encoder.encode(routes)
+
+
+def decode_routes(data: bytes) -> KernelRoutes:
+    """As `decode`."""
+    return _routes_decoder.decode(data)

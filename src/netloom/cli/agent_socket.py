@@ -6,13 +6,16 @@ import http.client
 import os
 import socket
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
-from netloom.agent.state import STATE_PATH, AgentState, decode
+from netloom.agent.state import ROUTES_PATH, STATE_PATH, AgentState, KernelRoutes, decode, decode_routes
 from netloom.errors import Unavailable
 
 TIMEOUT = 3.0
+_T = TypeVar("_T")
 _MAX_BYTES = 64 << 20
 
 
@@ -29,8 +32,17 @@ class _Connection(http.client.HTTPConnection):
 
 def state(path: str, timeout: float = TIMEOUT) -> AgentState:
     """Raises Unavailable: nobody answers, too late, or what cannot be understood."""
+    return _asked(path, STATE_PATH, timeout, decode)
+
+
+def routes(path: str, timeout: float = TIMEOUT) -> KernelRoutes:
+    """As `state`."""
+    return _asked(path, ROUTES_PATH, timeout, decode_routes)
+
+
+def _asked(path: str, url: str, timeout: float, read: Callable[[bytes], _T]) -> _T:
     try:
-        return decode(_get(path, STATE_PATH, timeout))
+        return read(_get(path, url, timeout))
     except (OSError, http.client.HTTPException) as e:
         reason, hint = _reason(e)
         raise Unavailable(f"the agent does not answer on {path}: {reason}", hint=hint) from e

@@ -7,27 +7,23 @@ JSON and YAML are the resources themselves, so `netloom get pools -o yaml | netl
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from netloom.cli import labels
+from netloom.cli import labels, routes
 from netloom.cli.context import Context, connection, note, note_broken
 from netloom.cli.kinds import VIEWS, View, complete_kind, complete_name, find_view, split_name
 from netloom.cli.printing import Table, clean, structured, table
 from netloom.errors import Compacted, ConfigError, NotFound
-from netloom.model.addresses import contains
 from netloom.model.resources import API_VERSION, AnyResource, builtins
 
 if TYPE_CHECKING:
-    from netloom.agent.state import RouteState
     from netloom.datastore import Datastore, Listing
 
 OUTPUTS = ("table", "wide", "json", "yaml", "name")
-_ROUTE_COLUMNS = ("DESTINATION", "VIA", "DEVICE", "METRIC", "FOR", "OWNER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,32 +183,6 @@ def changes(datastore: Datastore, kind: str, listing: Listing) -> Iterator[tuple
 # What only this node knows.
 
 
-def _routes(context: Context, names: tuple[str, ...], output: str) -> None:
-    import msgspec
-
-    routes = [r for r in context.agent_state().routes if not names or any(_leads(r, name) for name in names)]
-    if output in ("json", "yaml"):
-        items = msgspec.to_builtins(routes, enc_hook=str)
-        click.echo(structured({"apiVersion": API_VERSION, "kind": "RouteList", "items": items}, output))
-    elif output == "name":
-        click.echo("\n".join(f"route/{r.destination}" for r in routes))
-    elif routes:
-        columns = (*_ROUTE_COLUMNS, *(("PROTOCOL",) if output == "wide" else ()))
-        rows = [(r.destination, r.via, r.device, r.metric, r.kind, r.owner, r.protocol)[: len(columns)] for r in routes]
-        click.echo(table(columns, rows))
-    if not routes and names:
-        raise NotFound(f"no route of ours leads to {', '.join(names)}", hint="see them all: netloom get routes")
-
-
-def _leads(route: RouteState, name: str) -> bool:
-    """`name`: an address, a prefix, a node or NAMESPACE/POD."""
-    try:
-        wanted = ipaddress.ip_network(name)
-    except ValueError:
-        return route.owner == name
-    return contains(route.destination, wanted)
-
-
 def _config(context: Context, names: tuple[str, ...], output: str) -> None:
     import msgspec
 
@@ -230,7 +200,7 @@ def _config(context: Context, names: tuple[str, ...], output: str) -> None:
 
 
 _LOCAL: dict[str, Callable[[Context, tuple[str, ...], str], None]] = {
-    "routes": _routes,
-    "route": _routes,
+    "routes": routes.show,
+    "route": routes.show,
     "config": _config,
 }

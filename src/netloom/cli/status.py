@@ -106,6 +106,9 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
     ready = "ready" if state.ready else "NOT READY"
     agreement = f"in sync for {ago(state.in_sync_since, now)}" if state.in_sync_since else "not in sync"
     lines = [f"agent {clean(state.version)} on {clean(state.node)}: {ready}, {agreement}, up {ago(state.started, now)}"]
+    if state.addresses:
+        also = f" (passed over: {', '.join(state.passed_over)})" if state.passed_over else ""
+        lines.append(clean(f"address {', '.join(map(str, state.addresses))}: {state.addresses_because}{also}"))
     if state.last_pass:
         written = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items() if outcome != "same")
         took = f"{state.last_pass.milliseconds:.1f} ms"

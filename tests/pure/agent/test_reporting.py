@@ -4,6 +4,7 @@ import dataclasses
 import ipaddress
 from datetime import UTC, datetime
 
+from netloom.agent.addressing import Choice
 from netloom.agent.reconciling import Pass
 from netloom.agent.reporting import Report, document
 from netloom.agent.state import RouteFor, decode, encode
@@ -97,6 +98,23 @@ def test_every_route_says_what_it_is_for() -> None:
         "10.0.1.0/26": (RouteFor.NODE, "b", "eth0"),
         "10.0.0.0/26": (RouteFor.BLACKHOLE, "", ""),
     }
+
+
+def test_every_route_says_which_pool_and_why() -> None:
+    found = {
+        str(r.destination): (r.pool, r.encapsulation, r.why) for r in document(dataclasses.replace(REPORT, host=HOST)).routes
+    }
+    assert found == {
+        "10.0.0.2/32": ("p", "", "a pod of this node"),
+        "10.0.1.0/26": ("p", "None", "neighbour on eth0"),
+        "10.0.0.0/26": ("p", "", "addresses of this node that no pod has"),
+    }
+
+
+def test_the_nodes_address_is_told_with_the_rule_that_chose_it() -> None:
+    choice = Choice((UNDERLAY,), "on eth0, the interface of the default route", ("10.0.0.1 of eth1",))
+    found = document(dataclasses.replace(REPORT, choice=choice))
+    assert (found.addresses, found.addresses_because, found.passed_over) == ((UNDERLAY,), choice.reason, choice.passed_over)
 
 
 def test_attachments_are_those_of_the_journal() -> None:

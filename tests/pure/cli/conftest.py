@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from netloom.agent.state import AgentState, encode
+from netloom.agent.state import AgentState, encode, encode_routes
 from netloom.cli.root import netloom
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.model.resources import AnyResource
-from tests.pure.cli.samples import CLUSTER, STATE
+from tests.pure.cli.samples import CLUSTER, KERNEL, STATE
 
 Run = Callable[..., Result]
 
@@ -58,15 +58,16 @@ def fill(store: SqliteDatastore, resources: tuple[AnyResource, ...]) -> None:
 
 
 @contextmanager
-def answering(path: Path, body: bytes, status: int = 200) -> Iterator[None]:
-    """A server on a unix socket that gives every GET of the state this answer."""
+def answering(path: Path, body: bytes, status: int = 200, routes: bytes | None = None) -> Iterator[None]:
+    """A server on a unix socket that gives every GET of the state this answer, and of the kernel's routes that one, if any."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/v1/state" else 404)
-            self.send_header("Content-Length", str(len(body)))
+            answer = {"/v1/state": body, "/v1/routes": routes}.get(self.path)
+            self.send_response(404 if answer is None else status)
+            self.send_header("Content-Length", str(len(answer or b"")))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer or b"")
 
         def address_string(self) -> str:
             return "unix"
@@ -87,5 +88,5 @@ def answering(path: Path, body: bytes, status: int = 200) -> Iterator[None]:
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentState]:
     """An agent that answers with the sample state."""
-    with answering(tmp_path / "netloom.sock", encode(STATE)):
+    with answering(tmp_path / "netloom.sock", encode(STATE), routes=encode_routes(KERNEL)):
         yield STATE

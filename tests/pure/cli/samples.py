@@ -11,6 +11,8 @@ from netloom.agent.state import (
     AttachmentState,
     BlockState,
     DatastoreState,
+    KernelRoute,
+    KernelRoutes,
     PassState,
     RouteFor,
     RouteState,
@@ -84,7 +86,14 @@ STATE = AgentState(
     last_pass=PassState(number=7, revision=10, at=_NOW, milliseconds=3.14, tables={"routes": "+2-1", "links": "same"}),
     blocks=(BlockState(cidr=ip_network("10.244.0.0/26"), pool="default", used=2, kept=3, cooling=1, free=58),),
     routes=(
-        RouteState(destination=ip_network("10.244.0.2/32"), kind=RouteFor.POD, device="loom00000000002", owner="shop/web-0"),
+        RouteState(
+            destination=ip_network("10.244.0.2/32"),
+            kind=RouteFor.POD,
+            device="loom00000000002",
+            owner="shop/web-0",
+            pool="default",
+            why="a pod of this node",
+        ),
         RouteState(
             destination=ip_network("10.244.0.64/26"),
             kind=RouteFor.NODE,
@@ -93,6 +102,9 @@ STATE = AgentState(
             metric=70000,
             protocol=79,
             owner="b",
+            pool="default",
+            encapsulation="VXLAN:4096:4789",
+            why="VXLAN, by pool default",
         ),
         RouteState(destination=ip_network("10.244.0.0/26"), kind=RouteFor.BLACKHOLE, metric=4294967040, protocol=79),
     ),
@@ -108,4 +120,25 @@ STATE = AgentState(
             state=State.READY,
         ),
     ),
+)
+
+KERNEL = KernelRoutes(
+    routes=(
+        KernelRoute(destination=ip_network("0.0.0.0/0"), via=ip_address("192.168.0.254"), device="eth0", protocol=16),
+        KernelRoute(destination=ip_network("192.168.0.0/24"), device="eth0", protocol=2),
+        KernelRoute(destination=ip_network("10.244.0.2/32"), device="loom00000000002", protocol=79),
+        KernelRoute(
+            destination=ip_network("10.244.0.64/26"),
+            via=ip_address("10.244.0.64"),
+            device="loom.vxlan",
+            metric=70000,
+            protocol=79,
+        ),
+        KernelRoute(
+            destination=ip_network("10.99.0.0/24"), via=ip_address("192.168.0.9"), device="eth0", metric=600, protocol=12
+        ),
+        KernelRoute(
+            destination=ip_network("10.244.9.0/26"), via=ip_address("192.168.0.9"), device="eth0", metric=7, protocol=79
+        ),
+    )
 )
