@@ -79,8 +79,8 @@ def uplink_mtu(node: Node, mtu: int) -> Iterator[None]:
 def test_a_path_that_became_narrower_is_told_to_the_sender(forwarders: Pair) -> None:
     a, b = forwarders
     with uplink_mtu(a, 1400):
-        assert "mtu = 1372" in pings(a, b.pod_addresses[0], 1400, "-M", "do", count=1)
-        assert "mtu=1372" in pings(a, b.pod_addresses[1], 1400, "-M", "do", count=1).replace(" ", "")
+        assert "mtu = 1372" in pings(a, b.pod_addresses[0], 1400, "-M", "do")
+        assert "mtu=1372" in pings(a, b.pod_addresses[1], 1400, "-M", "do").replace(" ", "")
         for address in b.pod_addresses:
             assert carried(a, b, address)
 
@@ -106,9 +106,9 @@ def test_to_where_nobody_is_the_sender_is_told(forwarders: Pair) -> None:
     a, _ = forwarders
     with netns.entered(a.netns):
         ip("route add 10.244.77.0/24 dev loom.udp", "route add fd00:77::/64 dev loom.udp")
-    said = pings(a, "10.244.77.5", 56, count=1)
+    said = pings(a, "10.244.77.5", 56)
     assert "Destination Net Unreachable" in said, said
-    said = pings(a, "fd00:77::5", 56, count=1)
+    said = pings(a, "fd00:77::5", 56)
     assert "No route" in said or "unreachable" in said.lower(), said
 
 
@@ -119,7 +119,7 @@ def test_to_a_node_without_a_way_the_sender_is_told(forwarders: Pair) -> None:
         ip("route add 10.244.78.0/24 dev loom.udp")
     with Client(a.control) as client:
         client.change(put=away)
-        said = pings(a, "10.244.78.5", 56, count=1)
+        said = pings(a, "10.244.78.5", 56)
         assert "Destination Host Unreachable" in said, said
         client.change(delete=away.keys())
     assert answered(a, b.pod_addresses[0], 56)
