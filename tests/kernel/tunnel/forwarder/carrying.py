@@ -110,9 +110,10 @@ class Numbers:
         assert self.sent >= goal
 
     def stop(self) -> None:
+        """Returns when all have arrived, or none has for long."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(3 * PATIENCE)
 
     @property
     def lost(self) -> set[int]:
@@ -127,10 +128,12 @@ class Numbers:
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _receive(self) -> None:
-        self.receiver.settimeout(1.0)
-        while True:
+        last = time.monotonic()
+        self.receiver.settimeout(0.1)
+        while not self._stopping.is_set() or len(self.got) < self.sent:
             try:
                 self.got.append(int.from_bytes(self.receiver.recv(2048)[:4], "big"))
+                last = time.monotonic()
             except TimeoutError:
-                if self._stopping.is_set():
+                if self._stopping.is_set() and time.monotonic() > last + PATIENCE / 3:
                     return
