@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -52,15 +53,28 @@ def _run(arguments: list[str], seconds: float, port: int) -> tuple[int, str]:
             pass_fds=[port],
             start_new_session=True,
         )
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        ended = _wait(process.pid, seconds, port)
+        if not ended:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            status = _TIMED_OUT
+        status = process.wait() if ended else _TIMED_OUT
         size = output.seek(0, os.SEEK_END)
         output.seek(max(size - _OUTPUT, 0))
         return status, output.read().decode(errors="replace")
+
+
+def _wait(pid: int, seconds: float, port: int) -> bool:
+    """Whether it ended in time; the machine ends, too, when the host hangs up."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(port, 0)  # POLLHUP comes unasked
+        events = dict(poll.poll(seconds * 1000))
+        if port in events:
+            raise SystemExit
+        return pidfd in events
+    finally:
+        os.close(pidfd)
 
 
 def say(port: int, **words: object) -> None:

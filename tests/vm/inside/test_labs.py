@@ -14,8 +14,8 @@ from netloom.lab.checks import Proof, prove
 from netloom.lab.cluster import Lab
 from netloom.lab.topology import Node, Pod, Router, Switch, Topology, one_switch
 from netloom.model.resources import Encapsulation
-from tests.lab.conftest import Raise
 from tests.crossing import digests, ping
+from tests.lab.conftest import Raise
 
 PATIENCE = 90.0
 HARSH = ("netem", "limit", "10000", "delay", "10ms", "5ms", "loss", "2%", "reorder", "10%", "50%")
