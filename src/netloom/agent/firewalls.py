@@ -30,7 +30,7 @@ class Firewalls:
     def passed(self) -> None:
         """A pass that knew the whole cluster has ended."""
         want = self._passes.desired.filter
-        wanted = want.pools, want.outers, tunnels(want)
+        wanted = want.pools, want.taken_in, tunnels(want)
         if wanted != self._wanted:
             self._wanted = wanted
             self._begin_legacy()

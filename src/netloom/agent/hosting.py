@@ -94,6 +94,7 @@ class Hosting:
             vni=settings.vxlan_vni,
             port=settings.vxlan_port,
             udp_port=settings.udp_port,
+            probe_port=settings.probe_port,
             ipv6=speaks_ipv6(),
         )
 

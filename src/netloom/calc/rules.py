@@ -25,6 +25,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     pools = of_node(snapshot.pools.values(), host.node)
     forms = {wanted(snapshot, host, pool) for pool in pools if not pool.spec.network}
     outers = frozenset(outer for form in forms if (outer := _outer(form, host)))
+    among = outers or (host.probe_port and len(snapshot.nodes) > 1)
     kept_apart = apart(pools, attachments)
     by_itself = alone(pools, attachments, kept_apart)
     return Filter(
@@ -32,9 +33,10 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
-        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if outers else frozenset(),
+        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if among else frozenset(),
         outers=outers,
         tunnels=tunnels,
+        probe_port=host.probe_port if len(snapshot.nodes) > 1 else 0,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
         isolated=kept_apart.isolated - by_itself,

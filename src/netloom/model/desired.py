@@ -205,6 +205,7 @@ class Filter:
     vteps:      underlay addresses that may send us what `outers` says
     outers:     what tunnels bring to this node itself: from pods it is dropped
     tunnels:    our devices that lead to other nodes
+    probe_port: UDP port by which nodes ask each other what comes through, 0 for none: taken in from nodes, and out of tunnels
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods
@@ -219,11 +220,17 @@ class Filter:
     vteps: frozenset[Address] = frozenset()
     outers: frozenset[Outer] = frozenset()
     tunnels: frozenset[str] = frozenset()
+    probe_port: int = 0
     bridges: frozenset[str] = frozenset()
     internal: frozenset[str] = frozenset()
     isolated: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
     published: frozenset[Published] = frozenset()
+
+    @property
+    def taken_in(self) -> frozenset[Outer]:
+        """What other nodes send to this one itself."""
+        return self.outers | ({Outer(UDP, self.probe_port)} if self.probe_port else frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class Host:
     vni: int = 4096
     port: int = 4789
     udp_port: int = 8285
+    probe_port: int = 0
     ipv6: bool = True
     engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))
 

@@ -35,5 +35,5 @@ def gate(chains: Chains, pools: Collection[Prefix], *, docker: bool) -> str | No
 
 
 def tunnels(want: Filter) -> frozenset[int]:
-    """The families in which other nodes' tunnels have to be taken in."""
-    return frozenset(address.version for address in want.vteps) if want.outers else frozenset()
+    """The families in which other nodes' tunnels, and their probes, have to be taken in."""
+    return frozenset(address.version for address in want.vteps) if want.taken_in else frozenset()

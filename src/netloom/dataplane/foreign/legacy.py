@@ -37,7 +37,7 @@ def reconcile(want: Filter) -> Outcome:
         try:
             listing = _run(path, "-S").splitlines()
             pools = sorted(p for p in want.pools if p.version == version)
-            for command in commands(listing, pools, sorted(want.outers) if version in families else ()):
+            for command in commands(listing, pools, sorted(want.taken_in) if version in families else ()):
                 _run(path, *command)
                 done += 1
         except DataplaneError as e:

@@ -98,7 +98,7 @@ class Tables:
             passing = sorted((p for p in want.pools if p.version in versions), key=lambda p: (p.version, p))
             tunneled = [version for version in versions if version in families]
             try:
-                new, gone = self._repair(table, found[table], passing, tunneled, sorted(want.outers))
+                new, gone = self._repair(table, found[table], passing, tunneled, sorted(want.taken_in))
             except DataplaneError as error:
                 failures.append(_explained(table, error))
             else:

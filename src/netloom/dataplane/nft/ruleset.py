@@ -60,6 +60,7 @@ from netloom.dataplane.nft.sets import (
     OUTER_PROTOCOLS,
     OWN_LINKS,
     POOLS,
+    PROBE_PORTS,
     SETS,
     SOURCES,
     TARGETS,
@@ -76,7 +77,7 @@ from netloom.model.desired import Filter
 TABLES: Final = (INET_TABLE, BRIDGE_TABLE, ARP_TABLE)
 
 COUNTERS: Final = {
-    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "outer"),
+    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "outer", "probes"),
     BRIDGE_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "arp-spoofed", "foreign"),
     ARP_TABLE: ("arp-spoofed",),
 }
@@ -153,7 +154,7 @@ def remove() -> list[Message]:
 
 def _chains(table: TableId, *, masquerade: bool) -> Iterator[Message]:
     bases, rules = {
-        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_outer()]),
+        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_outer(), *_probes()]),
         BRIDGE_TABLE: (_BRIDGE_HOOKS, [*_from_bridged_pods(), *_packet(BRIDGE_TABLE)]),
         ARP_TABLE: (_ARP_HOOKS, [*_arp()]),
     }[table]
@@ -284,6 +285,16 @@ def _outer() -> Iterator[Rule]:
         yield Rule("input", node + protocol + e.accept(), "a tunnel's from a node")
     for one in (port, protocol):
         yield Rule("input", one + _dropped("outer"), "a tunnel's from anybody else")
+
+
+def _probes() -> Iterator[Rule]:
+    """From nodes, and out of tunnels; what a pod sends there, the agent tells from a node's."""
+    port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(PROBE_PORTS.name)
+    for version, vteps in VTEPS.items():
+        node = e.from_interface(PREFIX, invert=True) + e.ip_version(version, bridge=False) + e.source(version)
+        yield Rule("input", node + e.in_set(vteps.name) + port + e.accept(), "a probe from a node")
+    yield Rule("input", e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + port + e.accept(), "a probe out of a tunnel")
+    yield Rule("input", port + _dropped("probes"), "a probe from anybody else")
 
 
 def _masquerade() -> Iterator[Rule]:

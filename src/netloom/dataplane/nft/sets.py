@@ -81,6 +81,7 @@ TUNNEL_PROTOCOLS: Final = {table: Set(table, "tunnel-protocols", (INET_PROTO,)) 
 DISCOVERY: Final = {table: Set(table, "discovery", (ICMPV6_TYPE,)) for table in (INET_TABLE, BRIDGE_TABLE)}
 OUTER_PORTS: Final = Set(INET_TABLE, "outer-ports", (INET_SERVICE,))
 OUTER_PROTOCOLS: Final = Set(INET_TABLE, "outer-protocols", (INET_PROTO,))
+PROBE_PORTS: Final = Set(INET_TABLE, "probe-ports", (INET_SERVICE,))
 VTEPS: Final = _addresses("vteps")
 POOLS: Final = _addresses("pools", interval=True)
 MASQUERADE: Final = _addresses("masquerade", interval=True)
@@ -94,6 +95,7 @@ SETS: Final[tuple[Set, ...]] = (
     TUNNELS,
     OUTER_PORTS,
     OUTER_PROTOCOLS,
+    PROBE_PORTS,
     *(definition for sets in (VTEPS, POOLS, MASQUERADE, BLOCKS) for definition in sets.values()),
 )
 
@@ -127,6 +129,7 @@ def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     found[DISCOVERY[BRIDGE_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, ADVERTISEMENT, REDIRECT)
     found[OUTER_PORTS] = ports
     found[OUTER_PROTOCOLS] = frozenset(bytes((outer.protocol,)) for outer in want.outers if not outer.port)
+    found[PROBE_PORTS] = frozenset((_port(want.probe_port),)) if want.probe_port else frozenset()
     found[TUNNELS] = _links(want.tunnels)
     for version in (4, 6):
         found[VTEPS[version]] = frozenset(address.packed for address in want.vteps if address.version == version)

@@ -228,3 +228,14 @@ def test_jumps_are_followed_and_one_open_family_is_not_enough(takes_in: TakesIn)
 def test_without_tunnels_nothing_is_an_obstacle() -> None:
     table_of_somebody("")
     assert obstacles(replace(WANT, outers=frozenset())) == ()
+
+
+def test_probes_pass_with_the_tunnels_and_also_where_there_is_none(
+    firewalls: ForeignFirewalls, iptables: Variant, takes_in: TakesIn
+) -> None:
+    """What nodes ask each other comes out of tunnels, too, and would be dropped behind them."""
+    iptables.both(*POLICY)
+    for want in (replace(WANT, probe_port=9478), replace(WANT, outers=frozenset(), probe_port=9478)):
+        assert not reconcile(firewalls, want).failures
+        assert takes_in(4, 9478) and takes_in(6, 9478)
+        assert str(reconcile(firewalls, want)) == "same"

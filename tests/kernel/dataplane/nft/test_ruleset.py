@@ -26,6 +26,7 @@ EXAMPLE = Filter(
     vteps=frozenset(map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))),
     outers=frozenset({Outer(UDP, 4790), Outer(IPIP)}),
     tunnels=frozenset({"loom.vxlan"}),
+    probe_port=9478,
     bridges=frozenset({"loom.br0", "cni0"}),
 )
 

@@ -29,6 +29,7 @@ IN_A_POOL = {4: "10.245.0.9", 6: "fd00:10:245::9"}
 POOLS = frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "10.245.0.0/16", "fd00:10:244::/64", "fd00:10:245::/64")))
 NATTED = frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "fd00:10:244::/64")))
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+PROBE = 9478
 VXLAN = 4789
 
 
@@ -153,6 +154,21 @@ def test_vxlan_is_taken_from_nodes_and_from_nobody_else(driver: Nft, node: int, 
         with pytest.raises(TimeoutError):
             vtep.recv(100)
         assert driver.drops()["inet outer"].packets == 1
+
+
+def test_a_probe_is_taken_from_nodes_and_from_nobody_else(driver: Nft, node: int, away: int, pod: int) -> None:
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    vteps = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
+    driver.reconcile(Filter(sources=sources, pools=POOLS, vteps=vteps, probe_port=PROBE))
+    with bound(node, UPLINK[4], PROBE) as prober, bound(away, AWAY[4], PROBE) as member:
+        member.sendto(b"from a node", (UPLINK[4], PROBE))
+        assert prober.recv(100) == b"from a node"
+        with bound(away, STRANGER[4], 5000) as stranger, bound(pod, POD[4], 5000) as own:
+            stranger.sendto(b"from a stranger", (UPLINK[4], PROBE))
+            own.sendto(b"from a pod of this node", (UPLINK[4], PROBE))
+        with pytest.raises(TimeoutError):
+            prober.recv(100)
+        assert driver.drops()["inet probes"].packets == 2
 
 
 def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: int) -> None:
