@@ -1,15 +1,43 @@
-"""Forms: what the cluster wants of a pool's packets between nodes."""
+"""Forms: which of them this node takes in, and in which one it sends to each other node; also while the cluster goes from one to another.
+
+There is no coordinator.  A node writes two sets into its Node, and everybody decides from what all have written:
+
+    receives   forms that its kernel takes in, set up by a pass; the newest first
+    sends      forms in which it sends to anybody, or is going to; the oldest first
+
+    sending    the wanted form, once both ends receive it and it is in this node's own published `sends`; until then one that is
+    receiving  wanted forms, and those that anybody's `sends` names
+    closing    what is not received any more is taken out of `receives`, and closed when the datastore shows both: that this has
+               been written, and that nobody's `sends` names it
+
+Why no packet is sent into a closed form: the datastore puts writes into one order, and every snapshot is a beginning of it.  A sender
+begins when a snapshot shows its own `sends` with the form and the peer's `receives` with it; a receiver closes when a snapshot shows
+its own `receives` without it and nobody's `sends` with it.  Whichever was written first, the other one sees it.  No clock is part of
+this but a grace for packets on their way.  A node that dies leaves its last word: the others go on receiving what it may send, and
+sending what it receives.
+
+A Node without `receives` is of an agent that does not say: it is sent what is wanted.
+"""
 
 from __future__ import annotations
 
-from netloom.model.forms import Form, Method
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from netloom.calc.encap import ENCAPS
+from netloom.model.forms import Form, Method, Use, parse_form
 from netloom.model.host import Host
-from netloom.model.resources import IPPool
+from netloom.model.resources import IPPool, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
+
+DIRECT = Form(Method.NONE)
+_MOST = 8
+"""Forms of others that are taken in at once: what one node says does not open any number of ports here."""
 
 
 def wanted(snapshot: Snapshot, host: Host, pool: IPPool) -> Form:
-    """The numbers are the cluster's, else those of this node's own settings."""
+    """What the cluster wants of a pool's packets between nodes.  The numbers are the cluster's, else those of this node's own settings."""
     numbers, method = snapshot.configuration, pool.spec.encapsulation.method
     match method:
         case Method.VXLAN:
@@ -17,3 +45,144 @@ def wanted(snapshot: Snapshot, host: Host, pool: IPPool) -> Form:
         case Method.UDP:
             return Form(method, port=numbers.udp_port or host.udp_port)
     return Form(method)
+
+
+def wanted_of_all(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
+    """Of all pools between nodes; plain packets, too, where neighbours get those."""
+    pools = [pool for pool in snapshot.pools.values() if not pool.spec.network]
+    plain = {DIRECT} if any(pool.spec.encapsulation.cross_subnet for pool in pools) else set()
+    return tuple(sorted({wanted(snapshot, host, pool) for pool in pools} | plain, key=str))
+
+
+@functools.lru_cache(1024)
+def parsed(texts: tuple[str, ...]) -> tuple[Form, ...]:
+    """Of a Node, which has checked them; thousands of nodes say the same few."""
+    return tuple(parse_form(text) for text in texts)
+
+
+def own_word(snapshot: Snapshot, host: Host) -> NodeSpec | None:
+    """What this node has published of itself, as far as the snapshot shows."""
+    node = snapshot.nodes.get(host.node)
+    return node.spec if node is not None and node.spec.id == host.node_id else None
+
+
+def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
+    """What others may send, now or soon."""
+    found = dict.fromkeys(wanted_of_all(snapshot, host))
+    sent = {texts for node in snapshot.nodes.values() if node.name != host.node and (texts := node.spec.sends)}
+    others = sorted({form for texts in sent for form in parsed(texts)} - found.keys(), key=str)
+    return (*found, *others[:_MOST])
+
+
+def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
+    """Forms that no pool wants any more, and somebody sends in all the same."""
+    sent = {texts for node in snapshot.nodes.values() if (texts := node.spec.sends)}
+    return frozenset(form for texts in sent for form in parsed(texts)).difference(wanted_of_all(snapshot, host))
+
+
+def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
+    """All that stands here, with the device of each: what is to be received, what this node has said that it receives or sends, and
+    what it may not close yet."""
+    word = own_word(snapshot, host)
+    said = (*parsed(word.receives), *parsed(word.sends)) if word else ()
+    return _named(dict.fromkeys((*to_receive(snapshot, host), *said, *sorted(host.moving.held, key=str))), host.moving.devices)
+
+
+def _named(forms: Iterable[Form], devices: Mapping[str, Form]) -> dict[Form, str]:
+    """A form keeps the device that the kernel has for it, whatever else comes or goes; the next one gets the next name."""
+    at = {form: name for name, form in devices.items()}
+    found: dict[Form, str] = {}
+    missing = []
+    for form in forms:
+        if form in at or form == DIRECT:
+            found[form] = at.get(form, "")
+        else:
+            missing.append(form)
+    for form in missing:
+        base, taken = ENCAPS[form.method].DEVICE, set(found.values())
+        names = (base if number == 1 else f"{base}{number}" for number in range(1, len(taken) + 2))
+        found[form] = next(name for name in names if name not in taken)
+    return found
+
+
+def use(want: Form, host: Host, own: NodeSpec | None, peer: Node, reaches: Callable[[Form], bool]) -> Use:
+    """How this node sends to `peer`, which is wanted to be sent `want`.  `reaches`: whether a form leads there at all, as the nodes
+    stand to each other."""
+    theirs = parsed(peer.spec.receives) or (want,)
+    if own is None or not own.receives:  # it has told nobody anything yet, and has no pods
+        form = want if want in theirs else theirs[0]
+        return Use(form, form, "" if form == want else f"{peer.name} does not receive it yet")
+    mine, sends = parsed(own.receives), [form for form in parsed(own.sends) if form not in host.moving.leaving]
+    obstacle = _obstacle(want, host, mine, peer.name, theirs, reaches)
+    if not obstacle and want in sends:
+        return Use(want, want)
+    possible = [] if obstacle else [want]
+    possible += [f for f in theirs if f != want and not _obstacle(f, host, mine, peer.name, theirs, reaches)]
+    possible = possible or [f for f in theirs if f in mine and reaches(f)]
+    now = _first(possible, sends) or next(filter(reaches, sends), want if want in sends else None)
+    return Use(now, possible[0] if possible else now, obstacle or "this node has not told yet that it sends it")
+
+
+def _first(forms: Iterable[Form], among: Sequence[Form]) -> Form | None:
+    return next((form for form in forms if form in among), None)
+
+
+def _obstacle(
+    form: Form, host: Host, mine: Sequence[Form], name: str, theirs: Sequence[Form], reaches: Callable[[Form], bool]
+) -> str:
+    """What keeps this node from sending in a form to `name`, in words; empty: nothing."""
+    if form not in mine:
+        return "this node does not receive it yet"
+    if form not in theirs:
+        return f"{name} does not receive it yet"
+    if not reaches(form):
+        return f"it does not lead to {name}"
+    if host.moving.pods > carries(form, host):
+        return f"pods of this node have an MTU of {host.moving.pods}, and it carries {carries(form, host)}"
+    if (name, form) in host.moving.refused:
+        return f"what is sent in it does not come to {name}"
+    if (name, form) in host.moving.untried:
+        return f"it is tried whether it comes to {name}"
+    return ""
+
+
+DEFAULT_MTU = 1500
+
+
+def carries(form: Form, host: Host) -> int:
+    """Bytes of the largest packet that crosses in it whole."""
+    return (host.mtu or DEFAULT_MTU) - ENCAPS[form.method].overhead(host)
+
+
+def pod_mtu(snapshot: Snapshot, host: Host, pools: Iterable[IPPool], setting: int) -> int:
+    """Of pods with addresses in these pools: what all forms carry in which their packets may go.  What the cluster says goes before
+    `setting`, this node's own."""
+    if said := snapshot.configuration.mtu or setting:
+        return said
+    forms = {wanted(snapshot, host, pool) for pool in pools} | leftover(snapshot, host)
+    return min((carries(form, host) for form in forms), default=carries(DIRECT, host))
+
+
+class Word(NamedTuple):
+    """What a node has to say of itself."""
+
+    receives: tuple[str, ...] = ()
+    sends: tuple[str, ...] = ()
+    generation: int = 0
+
+
+def word(snapshot: Snapshot, host: Host, uses: Iterable[Use], stands: Iterable[Form], *, routed: bool) -> Word:
+    """After a pass by this snapshot.  `stands`: forms that the kernel takes in now.  `routed`: nothing is sent any more by ways that
+    the pass did not want."""
+    own = own_word(snapshot, host)
+    received, sent = (parsed(own.receives), parsed(own.sends)) if own else ((), ())
+    ready, receive = set(stands), to_receive(snapshot, host)
+    receives = [form for form in receive if form in ready and form not in received]
+    receives += [form for form in received if form in receive]
+    sending = dict.fromkeys(wanted_of_all(snapshot, host)) | dict.fromkeys(f for u in set(uses) for f in u[:2] if f is not None)
+    sends = [form for form in sent if form in sending or not routed]
+    sends += [form for form in sending if form not in sent]
+    found = Word(tuple(map(str, receives)), tuple(map(str, sends)), own.generation if own else 0)
+    return (
+        found if own and found == (own.receives, own.sends, own.generation) else found._replace(generation=found.generation + 1)
+    )

@@ -5,19 +5,23 @@ blackholed with the highest metric: a packet to an address that no pod holds end
 
 What one node says of itself draws no traffic of another's: blocks stand under their own names and are a slot of their pool, so that
 two cannot overlap; a tunnel address lies in its node's own blocks; a VTEP MAC that two nodes show leads to neither.
+
+While the cluster goes from one form to another, several stand side by side, and each node is sent what it receives (`forms`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 
-from netloom.calc import metrics
-from netloom.calc.encap import ENCAPS, reach
+from netloom.calc import forms, metrics
+from netloom.calc.encap import ENCAPS, direct
 from netloom.calc.encap.peer import Peer
-from netloom.calc.forms import wanted
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Mac, Prefix, contains, overlap
 from netloom.model.desired import Route, RouteKey, RouteKind
+from netloom.model.forms import Form, Use
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node, block_name
 from netloom.model.snapshot import Snapshot
@@ -25,24 +29,43 @@ from netloom.model.snapshot import Snapshot
 
 def remote(snapshot: Snapshot, host: Host) -> Tables:
     tables = Tables()
-    forms = {pool.name: wanted(snapshot, host, pool) for pool in snapshot.pools.values() if not pool.spec.network}
-    for form in sorted(set(forms.values()), key=str):
-        tables.add(ENCAPS[form.method].local(host, form))
+    devices = forms.opened(snapshot, host)
+    for form, device in devices.items():
+        tables.add(ENCAPS[form.method].local(host, form, device))
     claims = _claims(snapshot, host, tables.problems)
     shared = _shared_macs(snapshot, host, tables.problems)
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes
-    for form in sorted(set(forms.values()), key=str):
+    for form, device in devices.items():
         for name, prefixes in held.items():
-            tables.add(ENCAPS[form.method].known(host, form, _peer(snapshot.nodes[name], tuple(prefixes), prefixes, shared)))
+            tables.add(ENCAPS[form.method].known(host, device, _peer(snapshot.nodes[name], tuple(prefixes), prefixes, shared)))
     for (name, pool_name), prefixes in claims.items():
         peer = _peer(snapshot.nodes[name], tuple(prefixes), held[name], shared)
-        cross_subnet = snapshot.pools[pool_name].spec.encapsulation.cross_subnet
-        tables.add(reach(forms[pool_name], host, peer, cross_subnet=cross_subnet))
+        want = forms.wanted(snapshot, host, snapshot.pools[pool_name])
+        if snapshot.pools[pool_name].spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
+            want = forms.DIRECT
+        tables.uses[name, pool_name] = _reach(tables, snapshot, host, peer, want, devices)
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
     return tables
+
+
+def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: Form, devices: Mapping[Form, str]) -> Use:
+    """Adds what it takes to send to the peer now, and, but for routes, in the form that is to be next: so that it can be tried."""
+    found: dict[Form, Tables] = {}
+
+    def part(form: Form) -> Tables:
+        if form not in found:
+            found[form] = ENCAPS[form.method].peer(host, devices[form], peer) if form in devices else Tables()
+        return found[form]
+
+    use = forms.use(want, host, forms.own_word(snapshot, host), snapshot.nodes[peer.name], lambda form: bool(part(form).routes))
+    if use.form is not None:
+        tables.add(part(use.form))
+    if use.next is not None and use.next != use.form:
+        tables.add(replace(part(use.next), routes={}))
+    return use
 
 
 def _claims(snapshot: Snapshot, host: Host, problems: list[str]) -> dict[tuple[str, str], list[Prefix]]:

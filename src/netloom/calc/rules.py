@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netloom.calc.forms import wanted
+from netloom.calc.forms import opened
 from netloom.calc.networks import alone, apart, links, of_node
 from netloom.calc.ports import published
 from netloom.model.attachments import Attachment
@@ -23,8 +23,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     """`tunnels`: the devices that lead to other nodes."""
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
-    forms = {wanted(snapshot, host, pool) for pool in pools if not pool.spec.network}
-    outers = frozenset(outer for form in forms if (outer := _outer(form, host)))
+    outers = frozenset(outer for form in opened(snapshot, host) if (outer := _outer(form, host)))
     among = outers or (host.probe_port and len(snapshot.nodes) > 1)
     kept_apart = apart(pools, attachments)
     by_itself = alone(pools, attachments, kept_apart)

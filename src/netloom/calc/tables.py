@@ -19,6 +19,7 @@ from netloom.model.desired import (
     Shaping,
     TunnelKey,
 )
+from netloom.model.forms import Use
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Tables:
     senders: dict[SenderKey, None] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     shaping: dict[str, Shaping] = field(default_factory=dict)
+    uses: dict[tuple[str, str], Use] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def add(self, part: Tables) -> None:
@@ -44,6 +46,7 @@ class Tables:
         self.senders |= part.senders
         self.sysctls |= part.sysctls
         self.shaping |= part.shaping
+        self.uses |= part.uses
         self.problems += part.problems
 
     def over(self, below: Tables, rules: Filter) -> Desired:
@@ -59,5 +62,6 @@ class Tables:
             sysctls=self.sysctls | below.sysctls,
             shaping=below.shaping | self.shaping,
             filter=rules,
+            uses=below.uses,
             problems=(*below.problems, *self.problems),
         )

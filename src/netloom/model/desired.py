@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from netloom.model.addresses import Address, Interface, Mac, Prefix
+from netloom.model.forms import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One node's wanted state.  `problems` are what could not be computed, in words: that part stays closed."""
+    """One node's wanted state.  `uses`: how another node's blocks in a pool are sent to, by (node, pool).  `problems` are what could
+    not be computed, in words: that part stays closed."""
 
     links: Mapping[str, Link] = field(default_factory=dict)
     addresses: Mapping[AddressKey, None] = field(default_factory=dict)
@@ -247,4 +249,5 @@ class Desired:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     shaping: Mapping[str, Shaping] = field(default_factory=dict)
     filter: Filter = Filter()
+    uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

@@ -37,6 +37,15 @@ class Form(NamedTuple):
         return str(self.method.value)
 
 
+class Use(NamedTuple):
+    """How one node sends to another.  `form`: in this one; None: not at all.  `next`: in that one, once it is published that it
+    does.  `why`: what the wanted form waits for; empty where it is used."""
+
+    form: Form | None
+    next: Form | None
+    why: str = ""
+
+
 _TEXT = re.compile(r"(?P<plain>None|IPIP)|VXLAN:(?P<vni>\d{1,8}):(?P<vxlan>\d{1,5})|UDP:(?P<udp>\d{1,5})", re.ASCII)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from netloom.model.addresses import Address, Interface, Mac, Prefix
 from netloom.model.desired import Carrier, Engine
+from netloom.model.forms import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,26 @@ class Uplink:
     up: bool = True
     default: bool = False
     accept_ra: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """What only this node knows of its way from one form to another.
+
+    devices    tunnels that its kernel has, by name
+    held       forms that are not to be closed yet: others may have read that they are received, or packets are on their way
+    leaving    forms that a write under way takes out of what this node has published that it sends
+    refused    nodes, and forms that do not come through to them
+    untried    nodes, and forms of which that is not known yet
+    pods       the largest MTU of its pods
+    """
+
+    devices: Mapping[str, Form] = field(default_factory=dict)
+    held: frozenset[Form] = frozenset()
+    leaving: frozenset[Form] = frozenset()
+    refused: frozenset[tuple[str, Form]] = frozenset()
+    untried: frozenset[tuple[str, Form]] = frozenset()
+    pods: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +64,7 @@ class Host:
     probe_port: int = 0
     ipv6: bool = True
     engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))
+    moving: Moving = Moving()
 
     @property
     def outer(self) -> Interface | None:

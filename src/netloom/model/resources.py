@@ -120,8 +120,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     what runs as this node now: boot and network namespace of its kernel.
     `addresses`: its underlay addresses with their networks, at most one per family.  `tunnel_addresses`: its own side of a
     tunnel, out of its own blocks.  `vtep_mac` survives reboots.  `mtu`: of the uplink, in bytes, 0 if not known.
-    `receives`: forms (model.forms) in which others may send to it now; empty where a node does not say.  `sends`: those in which it
-    sends.
+    `receives`: forms (model.forms) in which others may send to it now, the newest first; empty where a node does not say.  `sends`:
+    those in which it sends, or is going to, the oldest first.  `generation` grows with each change of either.
     """
 
     id: str = ""
@@ -132,6 +132,7 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     mtu: int = 0
     receives: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()
+    generation: int = 0
 
     def __post_init__(self) -> None:
         for field, values in (("addresses", self.addresses), ("tunnelAddresses", self.tunnel_addresses)):

@@ -17,13 +17,17 @@ from netloom.model.host import Host
 
 
 class Encap(Protocol):
-    def local(self, host: Host, form: Form) -> Tables:
+    @property
+    def DEVICE(self) -> str:  # noqa: N802  # a module's constant
+        """What its device is called, or the first of them; empty where it needs none."""
+
+    def local(self, host: Host, form: Form, device: str) -> Tables:
         """What this node itself needs, whoever its peers are: a device, its address."""
 
-    def known(self, host: Host, form: Form, peer: Peer) -> Tables:
+    def known(self, host: Host, device: str, peer: Peer) -> Tables:
         """What it takes to let in what a node sends; `peer.prefixes`: all of its claims, in whatever pool and family."""
 
-    def peer(self, host: Host, form: Form, peer: Peer) -> Tables:
+    def peer(self, host: Host, device: str, peer: Peer) -> Tables:
         """What it takes to reach one peer's prefixes."""
 
     def overhead(self, host: Host) -> int:
@@ -41,10 +45,3 @@ ENCAPS: Mapping[Method, Encap] = {
     Method.IPIP: _IPIP,
     Method.UDP: _UDP,
 }
-
-
-def reach(form: Form, host: Host, peer: Peer, *, cross_subnet: bool) -> Tables:
-    """`cross_subnet`: neighbours get plain routes instead."""
-    if cross_subnet and direct.is_neighbour(host, peer):
-        return direct.peer(host, Form(Method.NONE), peer)
-    return ENCAPS[form.method].peer(host, form, peer)

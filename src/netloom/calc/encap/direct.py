@@ -14,12 +14,14 @@ from netloom.model.desired import Route, RouteKey
 from netloom.model.forms import Form
 from netloom.model.host import Host
 
+DEVICE = ""
+
 
 def overhead(host: Host) -> int:
     return 0
 
 
-def local(host: Host, form: Form) -> Tables:
+def local(host: Host, form: Form, device: str) -> Tables:
     return Tables()
 
 
@@ -29,11 +31,11 @@ def is_neighbour(host: Host, peer: Peer) -> bool:
     return gateway is not None and host.uplink_towards(gateway) is not None
 
 
-def known(host: Host, form: Form, peer: Peer) -> Tables:
+def known(host: Host, device: str, peer: Peer) -> Tables:
     return Tables()
 
 
-def peer(host: Host, form: Form, peer: Peer) -> Tables:
+def peer(host: Host, device: str, peer: Peer) -> Tables:
     version = peer.prefixes[0].version
     gateway = peer.address(version)
     if gateway is None:

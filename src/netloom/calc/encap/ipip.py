@@ -16,13 +16,13 @@ def overhead(host: Host) -> int:
     return carried.IP_HEADER[host.outer.version if host.outer else 4]
 
 
-def local(host: Host, form: Form) -> Tables:
-    return carried.local(host, form, Carrier.IPIP, DEVICE, overhead(host))
+def local(host: Host, form: Form, device: str) -> Tables:
+    return carried.local(host, form, Carrier.IPIP, device, overhead(host))
 
 
-def known(host: Host, form: Form, peer: Peer) -> Tables:
-    return carried.known(host, peer, DEVICE)
+def known(host: Host, device: str, peer: Peer) -> Tables:
+    return carried.known(host, peer, device)
 
 
-def peer(host: Host, form: Form, peer: Peer) -> Tables:
-    return carried.peer(host, peer, Carrier.IPIP, DEVICE)
+def peer(host: Host, device: str, peer: Peer) -> Tables:
+    return carried.peer(host, peer, Carrier.IPIP, device)

@@ -28,7 +28,7 @@ def overhead(host: Host) -> int:
     return _OVERHEAD[address.version if address else 4]
 
 
-def local(host: Host, form: Form) -> Tables:
+def local(host: Host, form: Form, device: str) -> Tables:
     address = host.outer
     if address is None or host.vtep_mac is None:
         return Tables(problems=["this node has no underlay address: VXLAN cannot send"])
@@ -38,7 +38,7 @@ def local(host: Host, form: Form) -> Tables:
     mtu = uplink.mtu - _OVERHEAD[address.version]
     tables = Tables(
         links={
-            DEVICE: Vxlan(
+            device: Vxlan(
                 mac=host.vtep_mac,
                 mtu=mtu,
                 vni=form.vni,
@@ -48,15 +48,15 @@ def local(host: Host, form: Form) -> Tables:
             )
         }
     )
-    tables.add(own_side(host, DEVICE, mtu))
+    tables.add(own_side(host, device, mtu))
     return tables
 
 
-def known(host: Host, form: Form, peer: Peer) -> Tables:
+def known(host: Host, device: str, peer: Peer) -> Tables:
     return Tables()
 
 
-def peer(host: Host, form: Form, peer: Peer) -> Tables:
+def peer(host: Host, device: str, peer: Peer) -> Tables:
     own = host.outer
     destination = peer.address(own.version) if own else None
     if own is None or destination is None or peer.vtep_mac is None:
@@ -67,11 +67,11 @@ def peer(host: Host, form: Form, peer: Peer) -> Tables:
         return Tables(problems=[f"node {peer.name} has not published a tunnel address: VXLAN cannot reach its pods"])
     version = peer.prefixes[0].version
     source = next((a for a in host.tunnel_addresses if a.version == version), None)
-    route = Route(device=DEVICE, gateway=gateway, onlink=True, source=source)
+    route = Route(device=device, gateway=gateway, onlink=True, source=source)
     return Tables(
         routes={RouteKey(prefix, peer.metric): route for prefix in peer.prefixes},
-        neighbours={NeighbourKey(DEVICE, gateway): peer.vtep_mac},
-        fdb={FdbKey(DEVICE, peer.vtep_mac): destination},
+        neighbours={NeighbourKey(device, gateway): peer.vtep_mac},
+        fdb={FdbKey(device, peer.vtep_mac): destination},
     )
 
 

@@ -1,0 +1,86 @@
+"""Moving: this node's own part in going from one form to another (`calc.forms` says how it goes).
+
+What has been offered or promised to others in a write that may have landed counts before the datastore shows it: a form is not closed
+that others may already read in `receives`, and none is sent in that is being taken out of `sends`.  What nobody needs any more stays
+open for a moment, for packets that are on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from netloom.calc import forms
+from netloom.calc.forms import Word
+from netloom.errors import DataplaneError
+from netloom.model.desired import Desired
+from netloom.model.forms import Form
+from netloom.model.host import Host
+from netloom.model.snapshot import Snapshot
+
+GRACE = 3.0
+"""Seconds that a packet may be on its way."""
+_CLOSING = frozenset(("links", "filter", "tunnels", "senders"))
+"""Tables without which a form is not received."""
+
+
+class Moving:
+    """For the loop.  `grace` in seconds."""
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self._grace = grace
+        self._word: Word | None = None
+        self._written: list[Word] = []
+        """What has been given to the datastore, and is not seen there yet."""
+        self._open: frozenset[Form] = frozenset()
+        self._fading: dict[Form, float] = {}
+
+    def word(self, snapshot: Snapshot, host: Host) -> Word:
+        """What is to be published; what is published already, until a pass by the whole cluster has shown more."""
+        if self._word is None:
+            own = forms.own_word(snapshot, host)
+            return Word(own.receives, own.sends, own.generation) if own else Word()
+        if self._written:
+            last = self._written[-1]
+            if last[:2] == self._word[:2]:
+                return last
+            return self._word._replace(generation=max(last.generation + 1, self._word.generation))
+        return self._word
+
+    def writes(self, word: Word) -> None:
+        """It is going to be in the datastore, now or later."""
+        if word not in self._written:
+            self._written.append(word)
+
+    def host(self, snapshot: Snapshot, host: Host, now: float) -> Host:
+        """With what a pass at this moment has to mind."""
+        own = forms.own_word(snapshot, host)
+        self._written = [word for word in self._written if word.generation > (own.generation if own else 0)]
+        offered = frozenset(form for word in self._written for form in forms.parsed(word.receives))
+        sent = frozenset(forms.parsed(own.sends)) if own else frozenset()
+        leaving = frozenset(form for form in sent if any(str(form) not in word.sends for word in self._written))
+        host = replace(host, moving=replace(host.moving, held=offered, leaving=leaving))
+        needed = forms.opened(snapshot, host).keys()
+        for form in (self._open | set(host.moving.devices.values())) - needed:
+            self._fading.setdefault(form, now)
+        self._fading = {form: since for form, since in self._fading.items() if form not in needed and now < since + self._grace}
+        self._open = frozenset((*needed, *self._fading))
+        return replace(host, moving=replace(host.moving, held=offered | self._fading.keys()))
+
+    def due(self, now: float) -> float | None:
+        """Seconds until something is to be closed."""
+        return max(0.0, min(self._fading.values()) + self._grace - now) if self._fading else None
+
+    def passed(
+        self, snapshot: Snapshot, host: Host, desired: Desired, failures: Mapping[str, tuple[DataplaneError, ...]]
+    ) -> None:
+        """A pass by the whole cluster was made, and was refused this, by table."""
+        devices = forms.opened(snapshot, host)
+        refused = {failure.key for table in ("links",) for failure in failures.get(table, ())}
+        closed = any(failures.get(table) for table in _CLOSING - {"links"})
+        stands = [
+            form
+            for form, device in devices.items()
+            if not device or not (closed or device not in desired.links or device in refused)
+        ]
+        self._word = forms.word(snapshot, host, desired.uses.values(), stands, routed=not failures.get("routes"))
