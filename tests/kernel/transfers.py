@@ -23,7 +23,7 @@ def speed(source: int, target: int, address: str, seconds: float, settling: floa
         with netns.entered(source):
             sender = socket.socket(family)
         with sender:
-            sender.settimeout(2)
+            sender.settimeout(30)
             sender.connect(listener.getsockname()[:2])
             receiver, _ = listener.accept()
             sending = threading.Thread(target=_send, args=(sender,), daemon=True)
@@ -36,7 +36,7 @@ def speed(source: int, target: int, address: str, seconds: float, settling: floa
 
 
 def _send(sender: socket.socket) -> None:
-    """Until the receiver has seen enough, or takes nothing for two seconds."""
+    """Until the receiver has seen enough, or takes nothing for long."""
     block = bytes(1 << 16)
     with suppress(OSError):
         while True:

@@ -20,6 +20,7 @@ from tests.cni_calls import NATIVE, call
 from tests.kernel.agent.conftest import BRIDGED, Place, place_of, remote_node
 from tests.kernel.agent.flows import Flow
 from tests.kernel.iproute import run
+from tests.kernel.monitors import watched
 from tests.residue import differences
 from tests.waiting import eventually
 
@@ -112,48 +113,13 @@ def test_packets_go_on(place: Place, what: Callable[[Machine], None]) -> None:
     assert [fault for flow in running for fault in flow.faults] == []
 
 
-WATCHED = {
-    ("ip", "monitor", "link", "address", "route", "rule", "nexthop"): "ip link add end0 type bridge",
-    ("nft", "monitor"): "nft add table inet end0",
-}
-"""What tells of changes, and a change that nobody else makes."""
-
-
-@contextmanager
-def watched(place: Place, folder: Path) -> Iterator[list[str]]:
-    """The lines that both monitors have told when the block has ended."""
-    told: list[str] = []
-    with ExitStack() as stack:
-        logs = []
-        for number, command in enumerate(WATCHED):
-            logs.append(folder / str(number))
-            with logs[-1].open("w") as log, netns.entered(place.machine.netns):
-                monitor = subprocess.Popen(command, stdout=log)
-            stack.callback(monitor.wait)
-            stack.callback(monitor.terminate)
-            eventually(lambda pid=monitor.pid: listens(pid))
-        yield told
-        for log, change in zip(logs, WATCHED.values(), strict=True):
-            place.run(change)
-            eventually(lambda log=log: "end0" in log.read_text())
-            told += log.read_text().partition("end0")[0].splitlines()[:-1]
-        place.run("ip link del end0")
-        place.run("nft delete table inet end0")
-
-
-def listens(pid: int) -> bool:
-    """Whether it has joined a multicast group."""
-    rows = [row.split() for row in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
-    return any(row[2] == str(pid) and int(row[3], 16) for row in rows)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_changes_nothing_in_the_kernel(place: Place, tmp_path: Path, number: signal.Signals) -> None:
     before = place.quiet_residue()
-    with watched(place, tmp_path) as told:
+    with watched(place.machine.netns, tmp_path) as told:
         place.machine.restart(number)
         assert differences(before, place.quiet_residue()) == []
-    assert told == []
+    assert told == [], "\n".join([*told, place.machine.log()[-2000:]])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +15,7 @@ from netloom.dataplane import netns
 from tests.agent_process import ADDRESSES, Machine, Sandbox
 from tests.cni_calls import CONFIG, KUBERNETES, Answer, Document, Runtime, finish
 from tests.residue import addresses_in_use, baseline, settled
+from tests.waiting import eventually
 
 WIRINGS = ("routed", "bridge")
 TINY = {**CONFIG, "ipv4Pools": ["z-tiny"], "ipv6Pools": []}
@@ -45,15 +45,6 @@ def reaches(namespace: int, address: str) -> bool:
     with netns.entered(namespace):
         ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", address]
         return subprocess.run(ping, check=False, capture_output=True).returncode == 0
-
-
-def eventually(true: Callable[[], bool], seconds: float = 3.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)

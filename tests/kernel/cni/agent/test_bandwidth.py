@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from netloom.dataplane import netns
 from netloom.model.attachments import ifb_name
 from tests.agent_process import Machine, Sandbox
 from tests.cni_calls import CONFIG, Answer, Document, Runtime
+from tests.kernel.monitors import watched
 from tests.kernel.transfers import speed
-from tests.residue import kernel_residue
+from tests.residue import kernel_residue, quiet_residue
+from tests.waiting import eventually
 
 WIRINGS = ("routed", "bridge")
 RATE = 20_000_000
@@ -70,11 +73,8 @@ def wanted(result: Document) -> dict[str, list[Any]]:
     return {host: [("clsact", None, None), bucket, ifb_name(host)], ifb_name(host): [bucket]}
 
 
-def eventually(machine: Machine, expected: Mapping[str, list[Any]], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while (found := shown(machine)) != expected:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+def comes_to(machine: Machine, expected: Mapping[str, list[Any]]) -> None:
+    eventually(lambda: shown(machine) == expected)
 
 
 def run(machine: Machine, command: str) -> None:
@@ -87,10 +87,11 @@ def address(result: Document, version: int) -> str:
 
 
 def test_what_a_pod_receives_and_sends_is_as_fast_as_was_asked_for(machine: Machine, sandbox: Sandbox, pod: Document) -> None:
-    into = speed(machine.netns, sandbox.netns, address(pod, 6), 1.0, 0.3)
-    out = speed(sandbox.netns, machine.outside, "192.168.77.2", 1.0, 0.3)
-    assert into == pytest.approx(RATE, rel=0.15)
-    assert out == pytest.approx(RATE, rel=0.15)
+    """Whoever measures has to get the processor for that, as often as it takes."""
+    into = (machine.netns, sandbox.netns, address(pod, 6))
+    out = (sandbox.netns, machine.outside, "192.168.77.2")
+    for way in (into, out):
+        eventually(lambda way=way: speed(*way, 0.7, 0.2) == pytest.approx(RATE, rel=0.15))
 
 
 def test_a_rate_alone_is_enough_and_the_other_direction_is_free(runtime: Runtime, machine: Machine, sandbox: Sandbox) -> None:
@@ -99,7 +100,7 @@ def test_a_rate_alone_is_enough_and_the_other_direction_is_free(runtime: Runtime
     config = limited(egressRate=rate)
     result = runtime("ADD", sandbox, config).document
     assert shown(machine)[ifb_name(result["interfaces"][0]["name"])] == [("tbf", rate // 8, rate // 80)]
-    assert speed(machine.netns, sandbox.netns, address(result, 4), 0.5, 0.1) > 2 * rate
+    eventually(lambda: speed(machine.netns, sandbox.netns, address(result, 4), 0.5, 0.1) > 2 * rate)
     assert runtime("DEL", sandbox, config).ok
 
 
@@ -165,27 +166,21 @@ def test_what_others_change_fails_check_and_is_put_right(
     checking = runtime.begin("CHECK", sandbox, config | {"prevResult": result})
     time.sleep(0.05)
     machine.send(signal.SIGCONT)
-    output, _ = checking.communicate(timeout=20)
-    eventually(machine, wanted(result))
-    deadline = time.monotonic() + 5
-    while not runtime("CHECK", sandbox, config, result=result).ok:
-        assert time.monotonic() < deadline
+    output, _ = checking.communicate(timeout=60)
+    comes_to(machine, wanted(result))
+    eventually(lambda: runtime("CHECK", sandbox, config, result=result).ok)
     assert not output or named.format(**names) in json.loads(output)["details"]
     assert runtime("DEL", sandbox, config).ok
 
 
 @pytest.mark.parametrize("config", [limited("bridge")], ids=["bridge"])
 def test_another_agent_finds_the_limits_right_and_touches_nothing(
-    runtime: Runtime, machine: Machine, sandbox: Sandbox, pod: Document, config: Document
+    runtime: Runtime, machine: Machine, sandbox: Sandbox, pod: Document, config: Document, tmp_path: Path
 ) -> None:
-    with netns.entered(machine.netns):
-        watch = subprocess.Popen(["tc", "monitor"], stdout=subprocess.PIPE)
-    time.sleep(0.1)
-    machine.restart(signal.SIGKILL)
-    time.sleep(0.6)
-    watch.terminate()
-    output, _ = watch.communicate(timeout=5)
-    assert output == b""
+    with watched(machine.netns, tmp_path) as told:
+        machine.restart(signal.SIGKILL)
+        quiet_residue(machine)
+    assert told == []
     assert shown(machine) == wanted(pod)
     assert runtime("CHECK", sandbox, config, result=pod).ok
 
@@ -200,7 +195,7 @@ def test_what_was_changed_while_no_agent_ran_is_put_right_at_the_start(
     run(machine, f"tc qdisc del dev {host} root")
     run(machine, "ip link add loomq0123456789 type ifb")
     machine.start()
-    eventually(machine, wanted(pod))
+    comes_to(machine, wanted(pod))
     with netns.entered(machine.netns):
         assert b"loomq0123456789" not in subprocess.run(["ip", "-br", "link"], capture_output=True, check=True).stdout
 
@@ -216,7 +211,7 @@ def test_nothing_is_left_of_a_pod_that_is_gone(runtime: Runtime, machine: Machin
             machine.start()
     if lost == "GC":
         assert runtime("GC", sandbox, config | {"cni.dev/valid-attachments": []}).ok
-    eventually(machine, {}, 15)
+    comes_to(machine, {})
     assert runtime("DEL", sandbox, config).ok
 
 
@@ -227,7 +222,5 @@ def test_a_lost_journal_is_made_anew_with_the_limits(
     machine.end(signal.SIGKILL)
     os.unlink(f"{machine.run_dir}/journal")
     machine.start()
-    eventually(machine, wanted(pod))
-    deadline = time.monotonic() + 5
-    while not (checked := runtime("CHECK", sandbox, config, result=pod)).ok:
-        assert time.monotonic() < deadline, checked
+    comes_to(machine, wanted(pod))
+    eventually(lambda: runtime("CHECK", sandbox, config, result=pod).ok)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from netloom.dataplane import netns
 from tests.agent_process import Machine, Sandbox
 from tests.cni_calls import CONFIG, KUBERNETES, Answer, Document, Runtime, environment, run
+from tests.waiting import eventually
 
 DONE = Answer(0, b"")
 
@@ -128,10 +128,10 @@ def test_nothing_of_a_pod_is_left_in_connection_tracking(runtime: Runtime, machi
     ip(machine.netns, "route", "add", "default", "via", "192.168.77.2")
     try:
         with netns.entered(sandbox.netns):
-            subprocess.run(["ping", "-n", "-q", "-c", "1", "-W", "1", "192.168.77.2"], check=True, capture_output=True)
+            subprocess.run(["ping", "-n", "-q", "-c", "1", "-W", "10", "192.168.77.2"], check=True, capture_output=True)
         assert address in connections(machine)
         assert runtime("DEL", sandbox) == DONE
-        assert eventually_not(lambda: address in connections(machine))
+        eventually(lambda: address not in connections(machine))
     finally:
         ip(machine.netns, "route", "delete", "default")
 
@@ -139,10 +139,6 @@ def test_nothing_of_a_pod_is_left_in_connection_tracking(runtime: Runtime, machi
 def connections(machine: Machine) -> str:
     with netns.entered(machine.netns):
         return subprocess.run(["conntrack", "-L"], capture_output=True, text=True, check=True).stdout
-
-
-def eventually_not(true: Callable[[], bool], tries: int = 100) -> bool:
-    return any(not true() for _ in range(tries))
 
 
 def test_a_del_without_its_container_is_refused(either: Runtime) -> None:
