@@ -208,6 +208,23 @@ def machine(pools: Mapping[str, IPPoolSpec] = POOLS, command: Sequence[str] = _A
         yield made
 
 
+@contextmanager
+def neighbour(other: Machine, **settings: object) -> Iterator[Machine]:
+    """A second node of its cluster, at the other end of its uplink; it runs."""
+    with ExitStack() as stack:
+        folder = tempfile.mkdtemp(prefix="nl-", dir="/tmp")
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for below in ("run", "state", "netns"):
+            os.mkdir(f"{folder}/{below}", 0o700)
+        own = {"nodeName": "node-1", "nodeAddresses": [str(_shifted(address, 1)) for address in ADDRESSES]}
+        made = Machine(folder, other.outside, other.netns, {**own, "datastore": other.datastore, **settings}, other.command)
+        stack.callback(_remove_names, folder)
+        stack.callback(made.end, signal.SIGKILL)
+        _configure(made)
+        made.start()
+        yield made
+
+
 def _remove_names(folder: str) -> None:
     for name in os.listdir(f"{folder}/netns"):
         netns.take_name(f"{folder}/netns/{name}")

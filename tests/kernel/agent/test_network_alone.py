@@ -17,4 +17,4 @@ def test_it_has_no_wall_until_another_comes() -> None:
         assert reaches(found.pods["blue"].netns, found.addresses["blue-too"][0])
         assert found.add("red", RED).ok
         for one, other in (("blue", "red"), ("red", "blue")):
-            assert not any(reaches(found.pods[one].netns, address) for address in found.addresses[other])
+            assert not any(reaches(found.pods[one].netns, address, 0.3) for address in found.addresses[other])
