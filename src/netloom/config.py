@@ -15,6 +15,7 @@ import yaml
 
 from netloom.errors import ConfigError
 from netloom.model.addresses import Interface
+from netloom.model.desired import Engine
 from netloom.model.detection import parse_detection
 from netloom.model.forms import check_mtu, check_port, check_vni
 from netloom.model.resources import dec_hook
@@ -37,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     vxlanVni         the same on every node (1 speaks with Flannel)
     vxlanPort        the same on every node (8472 speaks with Flannel)
     udpPort          the same on every node; of pools with encapsulation UDP
+    tunnelEngine     who carries IPIP and UDP: auto, ebpf, forwarder (UDP alone) or kernel (IPIP alone); docs/forwarder.md
     probePort        the same on every node; where they ask each other whether packets come through, UDP and TCP; 0: no probes
     probeInterval    seconds between two looks at one node, more where there are many; 0: asks nobody, and answers
     coolDown         seconds before an address is given out again
@@ -56,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     vxlan_vni: int = 4096
     vxlan_port: int = 4789
     udp_port: int = 8285
+    tunnel_engine: str = "auto"
     probe_port: int = 9478
     probe_interval: float = 60.0
     cool_down: float = 30.0
@@ -89,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             raise ValueError(f"coolDown: {self.cool_down} is out of range; 0 or more seconds")
         if not 0 < self.resync_interval < math.inf:
             raise ValueError(f"resyncInterval: {self.resync_interval} is out of range; more than 0 seconds")
+        if self.tunnel_engine not in TUNNEL_ENGINES:
+            raise ValueError(f"tunnelEngine: {self.tunnel_engine!r} is none of {', '.join(TUNNEL_ENGINES)}")
         for name, path in (("runDir", self.run_dir), ("stateDir", self.state_dir)):
             if not os.path.isabs(path):
                 raise ValueError(f"{name}: {path!r} is not an absolute path")
@@ -105,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         return f"{self.run_dir}/netloom.sock"
 
 
+TUNNEL_ENGINES = ("auto", *(engine.value for engine in Engine))
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 _HINT = "netloom agent --help lists the settings"

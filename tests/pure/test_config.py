@@ -73,3 +73,10 @@ def test_a_file_that_cannot_be_used_is_named_with_what_to_type_next(text: str, m
 
 def test_a_variable_that_is_no_yaml_is_named() -> None:
     assert str(refusal(environment={"NETLOOM_MTU": "["})).startswith("NETLOOM_MTU:1: is not YAML")
+
+
+def test_only_an_engine_that_there_is_carries_tunnels(file: Path) -> None:
+    file.write_text("tunnelEngine: forwarder\n")
+    assert config.load(str(file), {}).tunnel_engine == "forwarder"
+    refused = refusal(environment={"NETLOOM_TUNNEL_ENGINE": "steam"})
+    assert "NETLOOM_TUNNEL_ENGINE: tunnelEngine: 'steam' is none of auto, ebpf, kernel, forwarder" in str(refused)

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from netloom.agent import addressing
+from netloom.agent import addressing, engines
 from netloom.agent.facts import default_devices, read_uplinks, way_to
 from netloom.agent.identity import Identity
 from netloom.calc.encap import ENCAPS
@@ -51,6 +51,8 @@ class Hosting:
         self._ways: Mapping[str, int] = {}
         """Interfaces towards the other nodes, and what fits through them."""
         self._met = bool(last)
+        self.engines = engines.choose(settings.tunnel_engine)
+        """Who carries IPIP and UDP, and why."""
         self.stale = True
 
     @property
@@ -96,6 +98,7 @@ class Hosting:
             udp_port=settings.udp_port,
             probe_port=settings.probe_port,
             ipv6=speaks_ipv6(),
+            engines=engines.chosen(self.engines),
         )
 
     def pod_mtu(self, host: Host, pools: Iterable[IPPool]) -> int:

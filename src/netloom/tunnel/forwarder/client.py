@@ -61,6 +61,15 @@ class Client:
         """Readable when the forwarder has ended: it says nothing unasked."""
         return self._socket.fileno()
 
+    @property
+    def ended(self) -> bool:
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def close(self) -> None:
         self._socket.close()
 
@@ -80,6 +89,7 @@ class Client:
         delete: Iterable[Prefix] = (),
         believe: Iterable[Address] = (),
         disbelieve: Iterable[Address] = (),
+        mtu: int = 0,
     ) -> int:
         """The table's number afterwards: one more, if nobody else has changed it."""
         change = Change(
@@ -87,6 +97,7 @@ class Client:
             delete=[str(p) for p in delete],
             believe=[str(a) for a in believe],
             disbelieve=[str(a) for a in disbelieve],
+            mtu=mtu,
         )
         return self._ask(change, Done)[0].number
 

@@ -35,10 +35,13 @@ class Replace(Message, frozen=True, kw_only=True):
 
 
 class Change(Message, frozen=True, kw_only=True):
+    """`mtu` 0: as it is."""
+
     put: dict[str, str] = {}
     delete: list[str] = []
     believe: list[str] = []
     disbelieve: list[str] = []
+    mtu: int = 0
 
 
 class Ask(Message, frozen=True, kw_only=True):

@@ -184,6 +184,7 @@ class Forwarder:
                     messages.addresses(request.believe),
                     messages.addresses(request.disbelieve),
                 )
+                self._mtu = self._inward.mtu = request.mtu or self._inward.mtu
             case Ask():
                 return self._state(peers=request.peers), ()
             case Read():

@@ -1,0 +1,364 @@
+"""Forwarding: this node's forwarders (`tunnel.forwarder`), each a process of its own, and what they are told.
+
+    Tunnel wanted ─▶ one answers at RUN_DIR/loom.udp.sock? ──yes──▶ of this version, address and port? ──yes──▶ told what changed
+                              no ─▶ started                                    no ─▶ a successor is started, and takes over
+
+A forwarder outlives the agent, and is found again by its socket.  As long as the connection to it stands it lives; when that ends,
+a pass is called for, which finds a successor, or starts another.  Starting takes a moment, in which the loop is not held up: the pass
+says that the tunnel is not ready, and is made again when it is.
+
+What a forwarder knows is read once, and then compared with what is wanted; its table has a number that grows with each change, so it
+is seen if somebody else has made one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import glob
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import netloom
+from netloom.errors import DataplaneError
+from netloom.model.addresses import Address, Prefix
+from netloom.model.desired import SenderKey, Tunnel, TunnelKey
+from netloom.reconcile import Changes, Outcome, diff
+from netloom.tunnel.forwarder import messages
+from netloom.tunnel.forwarder.client import Client, path
+from netloom.tunnel.forwarder.messages import State
+
+log = logging.getLogger(__name__)
+
+_LOOK = 0.05  # seconds between two looks whether one that was started answers
+_PATIENCE = 30.0  # seconds that a start may take
+_AGAIN = 1.0, 30.0  # seconds until one that has ended at once is started again: first, longest
+_SECONDS = 1.0  # that a forwarder may take to answer, while the loop waits
+_NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
+_MARK = "NETLOOM_LAB"  # of a lab's processes: lab, role, place
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a forwarder's table is, as of `number`."""
+
+    number: int
+    mtu: int
+    tunnels: dict[Prefix, Address]
+    senders: set[Address]
+
+
+@dataclass(slots=True)
+class _Forwarder:
+    """`child`: one that was started and does not answer yet.  `patience`: until the next start, when this one fails."""
+
+    device: str
+    wanted: Tunnel
+    client: Client | None = None
+    known: _Known | None = None
+    child: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    not_before: float = 0.0
+    patience: float = _AGAIN[0]
+    failure: str = ""
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+
+class Forwarding:
+    """For the loop that made it.  `changed` is called when a pass would find something new."""
+
+    def __init__(self, run_dir: str, changed: Callable[[], None]) -> None:
+        self._run_dir, self._changed = run_dir, changed
+        self._loop = asyncio.get_running_loop()
+        self._forwarders: dict[str, _Forwarder] = {}
+        self._looking: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Forwarders stay."""
+        for each in self._forwarders.values():
+            self._part(each)
+        if self._looking:
+            self._looking.cancel()
+
+    def differ(self, want: Mapping[str, Tunnel]) -> list[str]:
+        """Those of them that have no forwarder, or one that is not as it should be."""
+        found = []
+        for device, tunnel in want.items():
+            forwarder = self._forwarders.setdefault(device, _Forwarder(device, tunnel))
+            forwarder.wanted = tunnel
+            self._reap(forwarder)
+            if forwarder.client is None:
+                self._find(forwarder)
+            if forwarder.client is None or not self._is_right(forwarder):
+                found.append(device)
+        return found
+
+    def start(self, device: str) -> None:
+        """A forwarder, or the successor of one.  Raises DataplaneError: there is none yet, or it is not as it should be."""
+        forwarder = self._forwarders[device]
+        if forwarder.client is not None and forwarder.known is not None and forwarder.known.mtu != forwarder.wanted.mtu:
+            self.change(device)
+        if forwarder.client is None or not self._is_right(forwarder):
+            self._start(forwarder)
+            raise _error(device, forwarder.failure or "a forwarder is starting")
+
+    def states(self) -> list[State]:
+        """Of all that answer, with what went to each peer and came from it."""
+        found = []
+        for each in self._forwarders.values():
+            if each.client is not None:
+                with suppress(DataplaneError):
+                    found.append(each.client.state(peers=True))
+        return found
+
+    def known(self) -> dict[str, _Known]:
+        """By device, what each forwarder that answers knows."""
+        return {device: known for device, each in self._forwarders.items() if (known := self._read(each)) is not None}
+
+    def _read(self, forwarder: _Forwarder) -> _Known | None:
+        if forwarder.client is None:
+            return None
+        try:
+            if forwarder.known is None or forwarder.client.state().number != forwarder.known.number:
+                whole = forwarder.client.read()
+                tunnels, senders = messages.prefixes(whole.tunnels), set(messages.addresses(whole.senders))
+                forwarder.known = _Known(whole.number, whole.mtu, tunnels, senders)
+        except DataplaneError:
+            self._part(forwarder)
+            raise
+        return forwarder.known
+
+    def change(
+        self,
+        device: str,
+        put: Mapping[Prefix, Address] | None = None,
+        delete: frozenset[Prefix] = frozenset(),
+        believe: frozenset[Address] = frozenset(),
+        disbelieve: frozenset[Address] = frozenset(),
+    ) -> None:
+        """Raises DataplaneError."""
+        forwarder = self._forwarders.get(device)
+        known = self._read(forwarder) if forwarder else None
+        if forwarder is None or forwarder.client is None or known is None:
+            raise _error(device, "no forwarder answers")
+        try:
+            number = forwarder.client.change(put, delete, believe, disbelieve, forwarder.wanted.mtu)
+        except DataplaneError:
+            self._part(forwarder)
+            raise
+        known.tunnels.update(put or {})
+        for prefix in delete:
+            known.tunnels.pop(prefix, None)
+        known.senders = (known.senders | believe) - disbelieve
+        known.mtu = forwarder.wanted.mtu
+        if number == known.number + 1:
+            known.number = number
+        else:  # somebody else has changed it, too
+            forwarder.known = None
+
+    def running(self) -> set[str]:
+        """Devices whose forwarder has a socket, or is about to."""
+        sockets = glob.glob(f"{glob.escape(self._run_dir)}/loom.*.sock")
+        return {os.path.basename(name).removesuffix(".sock") for name in sockets} | self._forwarders.keys()
+
+    def _is_right(self, forwarder: _Forwarder) -> bool:
+        assert forwarder.client is not None
+        try:
+            state = forwarder.client.state()
+        except DataplaneError:
+            self._part(forwarder)
+            return False
+        known, wanted = self._read(forwarder), forwarder.wanted
+        ours = netloom.__version__, str(wanted.local), wanted.port, wanted.mtu
+        return known is not None and (state.version, state.local, state.port, known.mtu) == ours
+
+    def _find(self, forwarder: _Forwarder) -> None:
+        try:
+            client = Client(path(self._run_dir, forwarder.device), _SECONDS)
+        except DataplaneError as e:
+            if e.errno not in _NOBODY:
+                raise
+            return
+        forwarder.client, forwarder.known = client, None
+        forwarder.failure, forwarder.patience = "", _AGAIN[0]
+        self._loop.add_reader(client.fileno(), self._ended, forwarder)
+        state = client.state()
+        log.info("forwarder of %s: process %d, by %s", forwarder.device, state.pid, state.bulk)
+
+    def _ended(self, forwarder: _Forwarder) -> None:
+        if forwarder.client is not None and forwarder.client.ended:
+            self._part(forwarder)
+            self._changed()
+
+    def _part(self, forwarder: _Forwarder) -> None:
+        """The connection is of no more use."""
+        if forwarder.client is not None:
+            self._loop.remove_reader(forwarder.client.fileno())
+            forwarder.client.close()
+        forwarder.client = forwarder.known = None
+
+    def stop(self, device: str) -> None:
+        """Also one that an agent before this one has started."""
+        forwarder = self._forwarders.pop(device, None)
+        if forwarder is not None:
+            self._part(forwarder)
+            for child in forwarder.children:
+                child.terminate()
+        try:
+            with Client(path(self._run_dir, device), _SECONDS) as client:
+                client.stop()
+        except DataplaneError as e:
+            if e.errno not in _NOBODY:
+                raise
+        with suppress(FileNotFoundError):
+            os.unlink(path(self._run_dir, device))
+        log.info("forwarder of %s: ended, for nobody wants it", device)
+
+    def _start(self, forwarder: _Forwarder) -> None:
+        """One is enough, and not at once again after one that has failed."""
+        now = self._loop.time()
+        if forwarder.child is not None or now < forwarder.not_before:
+            return
+        own = forwarder.wanted
+        words = [sys.executable, "-m", "netloom", "forwarder", "--device", forwarder.device, "--local", str(own.local)]
+        words += ["--port", str(own.port), "--run-dir", self._run_dir]
+        environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+        if _MARK in environment:
+            environment[_MARK] = environment[_MARK].replace(":agent:", ":forwarder:", 1)
+        try:
+            child = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+        except OSError as e:
+            raise _error(forwarder.device, f"a forwarder cannot be started: {e.strerror}", e.errno or 0) from e
+        forwarder.child, forwarder.since = child, now
+        forwarder.children.append(child)
+        if self._looking is None:
+            self._looking = self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        """Whether those that were started answer, or have ended."""
+        self._looking = None
+        for forwarder in self._forwarders.values():
+            if forwarder.child is None:
+                continue
+            self._reap(forwarder)
+            if forwarder.client is None and os.path.exists(path(self._run_dir, forwarder.device)):
+                with suppress(DataplaneError):  # not yet
+                    self._find(forwarder)
+            if forwarder.client is not None and forwarder.child is not None:
+                with suppress(DataplaneError):
+                    if forwarder.client.state().pid == forwarder.child.pid:
+                        forwarder.child = None
+            if forwarder.child is None:
+                self._changed()
+            elif self._loop.time() > forwarder.since + _PATIENCE:
+                forwarder.child.kill()
+        if any(forwarder.child for forwarder in self._forwarders.values()):
+            self._looking = self._loop.call_later(_LOOK, self._look)
+
+    def _reap(self, forwarder: _Forwarder) -> None:
+        """Those that have ended; one that had not answered before is a failure."""
+        for child in forwarder.children[:]:
+            if child.poll() is None:
+                continue
+            forwarder.children.remove(child)
+            if child is forwarder.child:
+                forwarder.child = None
+                forwarder.failure = f"the forwarder ended with {child.returncode}: the agent's log says why"
+                forwarder.not_before = self._loop.time() + forwarder.patience
+                self._loop.call_later(forwarder.patience, self._changed)
+                forwarder.patience = min(2 * forwarder.patience, _AGAIN[1])
+
+
+class Forwarders:
+    """A reconcile.Driver: of devices, those whose tunnel is a forwarder's.  A start takes longer than a pass may, so what it has started is
+    a failure until it answers."""
+
+    name = "forwarders"
+
+    def __init__(self, forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
+
+    def changes(self, want: Mapping[str, Tunnel]) -> Changes[str, Tunnel]:
+        put = {device: want[device] for device in self._forwarding.differ(want)}
+        return Changes(put, frozenset(self._forwarding.running() - want.keys()))
+
+    def apply(self, changes: Changes[str, Tunnel]) -> Outcome:
+        started = _each(changes.put, self._forwarding.start)
+        stopped = _each(changes.delete, self._forwarding.stop)
+        return Outcome(started.put, stopped.put, (*started.failures, *stopped.failures))
+
+
+class Forwarded:
+    """A reconcile.Driver of those in `Desired.tunnels` whose device has a forwarder."""
+
+    name = "forwarded"
+
+    def __init__(self, forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
+
+    def changes(self, want: Mapping[TunnelKey, Address]) -> Changes[TunnelKey, Address]:
+        known = self._forwarding.known()
+        have = {TunnelKey(device, prefix): to for device, each in known.items() for prefix, to in each.tunnels.items()}
+        return diff({key: value for key, value in want.items() if key.device in known}, have)
+
+    def apply(self, changes: Changes[TunnelKey, Address]) -> Outcome:
+        def carry(device: str) -> None:
+            put = {key.prefix: address for key, address in changes.put.items() if key.device == device}
+            gone = frozenset(key.prefix for key in changes.delete if key.device == device)
+            self._forwarding.change(device, put, gone)
+
+        return _by_device(changes, carry)
+
+
+class Believed:
+    """A reconcile.Driver of those in `Desired.senders` whose device has a forwarder."""
+
+    name = "believed"
+
+    def __init__(self, forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
+
+    def changes(self, want: Mapping[SenderKey, None]) -> Changes[SenderKey, None]:
+        known = self._forwarding.known()
+        have = {SenderKey(device, address): None for device, each in known.items() for address in each.senders}
+        return Changes(
+            {key: None for key in want if key.device in known and key not in have}, frozenset(have.keys() - want.keys())
+        )
+
+    def apply(self, changes: Changes[SenderKey, None]) -> Outcome:
+        def carry(device: str) -> None:
+            believe = frozenset(key.address for key in changes.put if key.device == device)
+            gone = frozenset(key.address for key in changes.delete if key.device == device)
+            self._forwarding.change(device, believe=believe, disbelieve=gone)
+
+        return _by_device(changes, carry)
+
+
+def _by_device(changes: Changes[Any, Any], carry: Callable[[str], None]) -> Outcome:  # Any: keys of either table
+    devices = {key.device for key in (*changes.put, *changes.delete)}
+    done = _each(devices, carry)
+    refused = {failure.key for failure in done.failures}
+    put, deleted = (sum(key.device not in refused for key in some) for some in (changes.put, changes.delete))
+    return Outcome(put, deleted, done.failures)
+
+
+def _each(devices: Iterable[str], carry: Callable[[str], None]) -> Outcome:
+    """One that refuses does not stop the others."""
+    done, failures = 0, []
+    for device in sorted(devices):
+        try:
+            carry(device)
+            done += 1
+        except DataplaneError as e:
+            failures.append(e)
+    return Outcome(put=done, failures=tuple(failures))
+
+
+def _error(device: str, reason: str, code: int = 0) -> DataplaneError:
+    return DataplaneError("forwarder", device, reason, errno=code)
