@@ -18,6 +18,7 @@ from netloom.agent.watching import Connection
 from netloom.cni.collecting import Collector
 from netloom.cni.operations import Operations
 from netloom.cni.tombstones import Tombstones
+from netloom.dataplane import clashes
 from netloom.model.snapshot import Snapshot
 
 
@@ -48,6 +49,7 @@ class Upkeep:
             "remembering": self.remember,
             "other firewalls": self._pass_firewalls,
             "blocks": self._give_back,
+            "clashes": self._look_for_clashes,
             "memory": self._trim,
         }
         for what, duty in duties.items():
@@ -68,6 +70,12 @@ class Upkeep:
     async def _pass_firewalls(self) -> None:
         if self._latest()[0].complete:
             self._firewalls.look_after()
+
+    async def _look_for_clashes(self) -> None:
+        """Others may make such devices at any time, and only some of them stand in our way at once."""
+        links = self._passes.desired.links
+        found = await asyncio.get_running_loop().run_in_executor(None, clashes.look, links)
+        self._troubles.report("tunnels", *found)
 
     async def _give_back(self) -> None:
         if self._latest()[1].connected and await self._claiming.give_back():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netloom.dataplane.links import Links
 from netloom.dataplane.netlink import Events, Netlink, device, devices, new_veth
 from netloom.model.addresses import Mac
-from netloom.model.desired import Bridge, Link, Veth, Vxlan
+from netloom.model.desired import Bridge, Ifb, Link, Veth, Vxlan
 from netloom.reconcile import Outcome, reconcile
 from tests.kernel.dataplane.conftest import VXLAN
 from tests.kernel.iproute import run, shown
@@ -106,7 +106,7 @@ def test_a_mutated_link_is_repaired_in_one_pass(links: Links, kernel: Netlink, m
         replace(VXLAN, local=ipaddress.ip_address("172.16.0.9")),
         replace(VXLAN, parent="loom.br0", mtu=1350),
         replace(VXLAN, mtu=1280, mac=Mac("66:00:00:00:09:09")),
-        Bridge(HOST, 1500),
+        Ifb(HOST, 1500, ""),
     ],
     ids=["vni", "port", "family", "local", "parent", "mtu and mac", "kind"],
 )
@@ -158,6 +158,15 @@ def test_an_interface_of_somebody_else_is_not_replaced(links: Links, kernel: Net
     outcome = reconcile(links, {"cni0": Bridge(HOST, 1400)})
     assert "is a veth interface, and not ours to replace" in str(outcome.failures[0])
     assert names(kernel) == {"cni0", "cni1"}
+
+
+def test_a_device_of_somebody_else_under_a_tunnels_name_is_not_replaced(links: Links, kernel: Netlink) -> None:
+    run("ip link delete loom.vxlan")
+    run("ip link add loom.vxlan type bridge")
+    outcome = reconcile(links, {"loom.vxlan": VXLAN})
+    assert "is a bridge interface, and not ours to replace: ip link delete loom.vxlan" in str(outcome.failures[0])
+    run("ip link delete loom.vxlan")
+    assert reconcile(links, {"loom.vxlan": VXLAN}) == Outcome(put=1)
 
 
 def test_a_tunnel_without_its_parent_fails_alone(links: Links) -> None:
