@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from netloom.cni.protocol import Call, pack_answer, unpack_request
 from netloom.cni.results import encode_error, encode_versions
 from netloom.errors import CniError
 from tests.pure.cni.calls import COMMANDS, HOST, NETNS, hostile_calls
+from tests.waiting import quick
 
 CONFIG = b'{"cniVersion":"1.1.0","name":"blue"}'
 DOWN = b'{"cniVersion":"1.1.0","code":%d,"msg":"the agent of this node does not answer"}\n'
@@ -34,14 +35,19 @@ AT_ONCE = 1.9  # seconds; less than any deadline, so nothing waited for one
 Command = Sequence[str]
 
 
-def clients() -> Iterator[object]:
-    yield pytest.param([python_client.__file__], id="python")
+def commands() -> dict[str, Command]:
+    """The clients, as they are started; of machines that are emulated here, with the emulator."""
+    found = {"python": [python_client.__file__]}
     for machine in MACHINES:
-        command = [str(executable(machine))]
-        if machine != platform.machine():
-            command.insert(0, shutil.which(f"qemu-{machine}-static") or "")
+        emulator = [] if machine == platform.machine() else [shutil.which(f"qemu-{machine}-static") or ""]
+        found[machine] = [*emulator, str(executable(machine))]
+    return found
+
+
+def clients() -> Iterator[object]:
+    for name, command in commands().items():
         missing = pytest.mark.skipif("" in command, reason="no emulator for this machine")
-        yield pytest.param(command, id=machine, marks=missing)
+        yield pytest.param(command, id=name, marks=missing)
 
 
 @pytest.fixture(params=clients())
@@ -53,6 +59,12 @@ def client(request: pytest.FixtureRequest) -> Command:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture
+def all_clients(tmp_path: Path) -> dict[Path, Command]:
+    """Each with a run directory of its own: for tests that mostly wait."""
+    return {tmp_path / name: command for name, command in commands().items() if "" not in command}
 
 
 # -- the runtime's side --
@@ -68,7 +80,7 @@ def start(
 def call(client: Command, run_dir: Path, command: str = "ADD", stdin: bytes = CONFIG, **variables: str) -> tuple[int, bytes]:
     """Exit code and what it prints; nothing ever goes to stderr."""
     process = start(client, run_dir, command, **variables)
-    output, error = process.communicate(stdin, timeout=30)
+    output, error = process.communicate(stdin, timeout=60)
     assert error == b""
     return process.returncode, output
 
@@ -100,7 +112,7 @@ def agent(run_dir: Path, behave: Behaviour) -> Iterator[None]:
         thread.start()
         yield
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 
@@ -150,7 +162,7 @@ def saying(data: bytes) -> Behaviour:
 
 def test_without_a_command_people_get_an_explanation(client: Command) -> None:
     """Point 3.  And there is no environment at all."""
-    done = subprocess.run(client, env={}, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=10)
+    done = subprocess.run(client, env={}, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
     assert done.stdout == b""
     assert b"CNI_COMMAND" in done.stderr
 
@@ -183,12 +195,12 @@ def test_version_is_answered_without_an_agent(client: Command, run_dir: Path, st
     assert not run_dir.exists()
 
 
-def test_version_is_answered_to_a_terminal_that_sends_nothing(client: Command, run_dir: Path) -> None:
-    process = start(client, run_dir, "VERSION")
-    process.wait(timeout=5)
-    assert process.stdout is not None
-    assert json.loads(process.stdout.read())["cniVersion"] == "1.0.0"
-    process.communicate()
+def test_version_is_answered_to_a_terminal_that_sends_nothing(all_clients: dict[Path, Command]) -> None:
+    for process in [start(client, run_dir, "VERSION") for run_dir, client in all_clients.items()]:
+        process.wait(timeout=60)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["cniVersion"] == "1.0.0"
+        process.communicate()
 
 
 @pytest.mark.parametrize("command", ["FOO", "add", "ADDD", "AD", "\xff", "ADD "])
@@ -222,7 +234,7 @@ def test_stdin_that_cannot_be_read_is_refused(client: Command, run_dir: Path, tm
             env={"CNI_COMMAND": "ADD", "NETLOOM_RUN_DIR": str(run_dir), "CNI_NETNS": "/proc/self/ns/net"},
             capture_output=True,
             check=False,
-            timeout=10,
+            timeout=60,
         )
         assert "stdin" in refused(5, (done.returncode, done.stdout))
 
@@ -235,7 +247,7 @@ def test_a_runtime_that_writes_slowly_is_waited_for(client: Command, run_dir: Pa
             process.stdin.write(bytes([byte]))
             process.stdin.flush()
             time.sleep(0.01)
-        assert process.communicate(timeout=10) == (b"{}", b"")
+        assert process.communicate(timeout=60) == (b"{}", b"")
 
 
 @pytest.mark.long
@@ -283,7 +295,7 @@ def test_an_answer_in_pieces_is_printed_whole(client: Command, run_dir: Path) ->
         assert call(client, run_dir) == (0, b"{}")
 
 
-def test_a_slow_answer_is_waited_for(client: Command, run_dir: Path) -> None:
+def test_a_slow_answer_is_waited_for(all_clients: dict[Path, Command]) -> None:
     """Two seconds are the bound for being accepted, not for the work."""
 
     def work(connection: socket.socket, call: Call, descriptors: Sequence[int]) -> None:
@@ -291,8 +303,11 @@ def test_a_slow_answer_is_waited_for(client: Command, run_dir: Path) -> None:
         time.sleep(protocol.ACCEPT_SECONDS + 0.5)
         connection.sendall(pack_answer(0, b"{}"))
 
-    with agent(run_dir, work):
-        assert call(client, run_dir) == (0, b"{}")
+    with ExitStack() as stack:
+        for run_dir in all_clients:
+            stack.enter_context(agent(run_dir, work))
+        processes = [start(client, run_dir, stdin=subprocess.DEVNULL) for run_dir, client in all_clients.items()]
+        assert {(process.communicate(timeout=60), process.returncode) for process in processes} == {((b"{}", b""), 0)}
 
 
 def test_calls_at_the_same_time_do_not_disturb_each_other(client: Command, run_dir: Path) -> None:
@@ -301,7 +316,7 @@ def test_calls_at_the_same_time_do_not_disturb_each_other(client: Command, run_d
 
     with agent(run_dir, echo):
         processes = [start(client, run_dir) for _ in range(8)]
-        answers = [process.communicate(b"%d" % i, timeout=10)[0] for i, process in enumerate(processes)]
+        answers = [process.communicate(b"%d" % i, timeout=60)[0] for i, process in enumerate(processes)]
     assert answers == [b"%d" % i for i in range(8)]
 
 
@@ -330,12 +345,11 @@ def test_a_path_that_is_no_namespace_holds_nothing_up(
     elif kind == "socket":
         socket.socket(socket.AF_UNIX).bind(str(path))
     text = {"empty": "", "long": "/x" * 5000}.get(kind, str(path))
-    count: list[int] = []
-    with agent(run_dir, answering(0, b"{}", lambda call, fds: count.append(len(fds)))):
-        began = time.monotonic()
+    counts: set[int] = set()
+    with agent(run_dir, answering(0, b"{}", lambda call, fds: counts.add(len(fds)))):
+        assert quick(lambda: call(client, run_dir, CNI_NETNS=text), AT_ONCE)
         assert call(client, run_dir, CNI_NETNS=text) == (0, b"{}")
-    assert time.monotonic() - began < AT_ONCE
-    assert count == [passed]
+    assert counts == {passed}
 
 
 # -- the agent is down --
@@ -350,11 +364,10 @@ def test_without_an_agent_each_command_has_its_answer(client: Command, run_dir: 
         run_dir.mkdir()
     if place == "nobody listens":
         socket.socket(socket.AF_UNIX).bind(str(run_dir / protocol.SOCKET))
-    began = time.monotonic()
     for command in ("ADD", "CHECK", "GC"):
         assert call(client, run_dir, command) == (1, DOWN % 11)
     assert call(client, run_dir, "STATUS") == (1, DOWN % 50)
-    assert time.monotonic() - began < AT_ONCE
+    assert quick(lambda: call(client, run_dir), AT_ONCE)
 
 
 def test_a_deletion_without_an_agent_leaves_a_tombstone(client: Command, run_dir: Path) -> None:
@@ -397,41 +410,52 @@ def test_half_a_tombstone_is_none(client: Command, tmp_path: Path, room: int) ->
         input=b"x" * 20_000,
         capture_output=True,
         check=False,
-        timeout=20,
+        timeout=60,
     )
     assert b"deletion" in done.stdout
     assert done.stdout.count(b"\n") == 1
 
 
-def test_an_agent_that_stands_still_is_down_after_two_seconds(client: Command, tmp_path: Path) -> None:
+def test_an_agent_that_stands_still_is_down_after_two_seconds(all_clients: dict[Path, Command], tmp_path: Path) -> None:
+    """A busy machine may make it more, but not every time; it is never less."""
+    times: list[float] = []
+    for attempt in range(5):
+        times.append(seconds_at_one_that_stands_still(list(all_clients.values()), tmp_path / str(attempt)))
+        assert times[-1] >= protocol.ACCEPT_SECONDS
+        if times[-1] < protocol.ACCEPT_SECONDS + 1:
+            return
+    raise AssertionError(times)
+
+
+def seconds_at_one_that_stands_still(clients: list[Command], folder: Path) -> float:
     """Stopped while connections wait; stopped with no room for more; stopped in the middle of a long request."""
-    places = [tmp_path / name for name in ("waiting", "full", "long")]
-    listeners, fillers = [], []
+    kinds = ("waiting", "full", "long")
+    places = {folder / f"{number}-{kind}": (client, kind) for number, client in enumerate(clients) for kind in kinds}
+    with ExitStack() as stack:
+        for place, (_, kind) in places.items():
+            place.mkdir(parents=True)
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(place / protocol.SOCKET))
+            listener.listen(0 if kind == "full" else 64)
+            for _ in range(2 if kind == "full" else 0):
+                filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                filler.setblocking(False)
+                filler.connect_ex(str(place / protocol.SOCKET))
+        began = time.monotonic()
+        processes = {(p, command): start(c, p, command) for p, (c, _) in places.items() for command in ("ADD", "DEL", "STATUS")}
+        for (place, _), process in processes.items():
+            assert process.stdin is not None
+            process.stdin.write(CONFIG + b" " * (protocol.STDIN_LIMIT // 2 if places[place][1] == "long" else 0))
+            process.stdin.close()
+            process.stdin = None
+        outputs = {key: process.communicate(timeout=60)[0] for key, process in processes.items()}
+        took = time.monotonic() - began
     for place in places:
-        place.mkdir()
-        listeners.append(socket.socket(socket.AF_UNIX))
-        listeners[-1].bind(str(place / protocol.SOCKET))
-        listeners[-1].listen(0 if place.name == "full" else 64)
-    for _ in range(2):
-        fillers.append(socket.socket(socket.AF_UNIX))
-        fillers[-1].setblocking(False)
-        fillers[-1].connect_ex(str(places[1] / protocol.SOCKET))
-    began = time.monotonic()
-    processes = {(p.name, command): start(client, p, command) for p in places for command in ("ADD", "DEL", "STATUS")}
-    for (place, _), process in processes.items():
-        assert process.stdin is not None
-        process.stdin.write(CONFIG + b" " * (protocol.STDIN_LIMIT // 2 if place == "long" else 0))
-        process.stdin.close()
-        process.stdin = None
-    outputs = {key: process.communicate(timeout=20)[0] for key, process in processes.items()}
-    assert protocol.ACCEPT_SECONDS <= time.monotonic() - began < protocol.ACCEPT_SECONDS + 2
-    for place in places:
-        assert outputs[place.name, "ADD"] == DOWN % 11
-        assert outputs[place.name, "STATUS"] == DOWN % 50
-        assert outputs[place.name, "DEL"] == b""
+        assert outputs[place, "ADD"] == DOWN % 11
+        assert outputs[place, "STATUS"] == DOWN % 50
+        assert outputs[place, "DEL"] == b""
         assert len(tombstones(place)) == 1
-    for opened in listeners + fillers:
-        opened.close()
+    return took
 
 
 @pytest.mark.parametrize(
@@ -450,13 +474,12 @@ def test_an_agent_that_stands_still_is_down_after_two_seconds(client: Command, t
 )
 def test_an_agent_that_dies_or_talks_nonsense_is_down(client: Command, run_dir: Path, said: bytes) -> None:
     """Nothing of a half answer is printed; a deletion is noted, since nobody knows how far it came."""
-    began = time.monotonic()
     with agent(run_dir, saying(said)):
         assert call(client, run_dir, "ADD") == (1, DOWN % 11)
         assert call(client, run_dir, "STATUS") == (1, DOWN % 50)
         assert call(client, run_dir, "DEL") == (0, b"")
-    assert len(tombstones(run_dir)) == 1
-    assert time.monotonic() - began < AT_ONCE
+        assert len(tombstones(run_dir)) == 1
+        assert quick(lambda: call(client, run_dir, "ADD"), AT_ONCE)
 
 
 def test_a_failure_without_a_reason_gets_one(client: Command, run_dir: Path) -> None:
@@ -494,10 +517,10 @@ def test_a_runtime_that_does_not_read_the_answer_sees_a_failure_not_a_signal(cli
     reading, writing = os.pipe()
     os.close(reading)
     with agent(run_dir, answering(0, b"{}")):
-        gone = subprocess.run(client, env=environment, input=CONFIG, stdout=writing, timeout=10, check=False)
-        closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *client], env=environment, input=CONFIG, timeout=10, check=False)
+        gone = subprocess.run(client, env=environment, input=CONFIG, stdout=writing, timeout=60, check=False)
+        closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *client], env=environment, input=CONFIG, timeout=60, check=False)
         full = subprocess.run(
-            ["sh", "-c", '"$@" >/dev/full', "sh", *client], env=environment, input=CONFIG, timeout=10, check=False
+            ["sh", "-c", '"$@" >/dev/full', "sh", *client], env=environment, input=CONFIG, timeout=60, check=False
         )
     os.close(writing)
     assert (gone.returncode, closed.returncode, full.returncode) == (1, 1, 1)
@@ -527,7 +550,7 @@ def test_an_answer_goes_through_a_pipe_that_does_not_block(client: Command, run_
         os.close(writing)
         with open(reading, "rb") as pipe:
             assert pipe.read() == answer
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_a_client_that_is_stopped_and_continued_goes_on(client: Command, run_dir: Path) -> None:
@@ -538,7 +561,7 @@ def test_a_client_that_is_stopped_and_continued_goes_on(client: Command, run_dir
             time.sleep(0.02)
             subprocess.run(["kill", "-STOP", str(process.pid)], check=True)
             subprocess.run(["kill", "-CONT", str(process.pid)], check=True)
-        assert process.communicate(CONFIG, timeout=10) == (b"{}", b"")
+        assert process.communicate(CONFIG, timeout=60) == (b"{}", b"")
 
 
 # -- hostile calls --
@@ -553,9 +576,16 @@ def judge(connection: socket.socket, call: Call, descriptors: Sequence[int]) -> 
         answering(0, b"{}")(connection, call, descriptors)
 
 
+EXAMPLES = {("", 1): 500, (".py", 1): 250, ("", 2): 50}
+"""Of a native client, of the Python one, and of one that is emulated: they take longer and longer to start."""
+
+
 def test_every_hostile_call_has_a_valid_answer(client: Command, run_dir: Path) -> None:
     @settings(
-        max_examples=500 if len(client) == 1 else 50, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=EXAMPLES[Path(client[-1]).suffix, len(client)],
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     @given(hostile_calls())
     def check(hostile: tuple[dict[str, str], bytes]) -> None:
@@ -567,7 +597,7 @@ def test_every_hostile_call_has_a_valid_answer(client: Command, run_dir: Path) -
             stderr=subprocess.PIPE,
             env=environment | {"NETLOOM_RUN_DIR": str(run_dir)},
         )
-        output, error = process.communicate(stdin, timeout=10)
+        output, error = process.communicate(stdin, timeout=60)
         if not environment.get("CNI_COMMAND"):
             assert (process.returncode, output) == (0, b"")
             return

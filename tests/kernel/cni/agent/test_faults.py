@@ -193,7 +193,12 @@ def test_whatever_is_sent_has_a_valid_answer_and_the_host_is_unchanged(client: s
     """Fewer by the Python client, which takes long to start: the agent cannot tell by whom it is asked."""
     pid, before = machine.pid, baseline(machine)
 
-    @settings(max_examples=CALLS if client == NATIVE else CALLS // 5, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=CALLS if client == NATIVE else CALLS // 5,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
     @given(hostile_calls())
     def hostile(call: tuple[dict[str, str], bytes]) -> None:
         environment, stdin = call
