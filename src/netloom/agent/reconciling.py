@@ -1,7 +1,8 @@
 """Reconciling: one pass makes every kernel table agree with what is wanted.
 
 Tables are done in an order in which nothing waits for the next: links, their rates, sysctls and addresses, the rules and
-the passages through other firewalls, then what leads packets there (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
+the passages through other firewalls, tunnels of ours (what their programs look up, then the programs), then what leads packets there
+(neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
 tries again.  While the datastore has not said "this is all", nothing is deleted: what is there was right once.
 """
 
@@ -25,11 +26,16 @@ from netloom.dataplane.routes import Routes
 from netloom.dataplane.shaping import Shapings
 from netloom.dataplane.sysctls import Sysctls
 from netloom.errors import DataplaneError
-from netloom.model.desired import Desired
+from netloom.model.desired import Desired, Engine, SenderKey, Tunnel, TunnelKey
 from netloom.reconcile import Changes, Driver, Outcome
+from netloom.tunnel.ebpf import Programs, Senders, Store, Tunnels
 
 _NAMED = 3  # entries of a table, of either sign
-_ORDER = ("links", "shaping", "sysctls", "addresses", "filter", "passages", "neighbours", "fdb", "routes")
+_ORDER = (
+    *("links", "shaping", "sysctls", "addresses", "filter", "passages"),
+    *("tunnels", "senders", "programs"),
+    *("neighbours", "fdb", "routes"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,8 @@ class Reconciler:
         self._nft, self._foreign = nft, ForeignFirewalls()
         self._guarded = False
         """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
-        # Any: each driver has its own kinds of key and value; `Desired` has a field of each one's name
+        self.store = Store()
+        # Any: each driver has its own kinds of key and value; `Desired` has a field of nearly each one's name
         self._drivers: dict[str, Driver[Any, Any]] = {
             driver.name: driver
             for driver in (
@@ -79,6 +86,9 @@ class Reconciler:
                 Shapings(kernel),
                 Sysctls(),
                 Addresses(kernel),
+                Tunnels(self.store),
+                Senders(self.store),
+                Programs(kernel, self.store),
                 Neighbours(kernel),
                 Fdb(kernel),
                 Routes(kernel),
@@ -116,13 +126,24 @@ class Reconciler:
         if name == "passages":
             return self.passages(desired) if complete else Outcome()
         driver = self._drivers[name]
-        changes = driver.changes(getattr(desired, name))
+        changes = driver.changes(_wanted(name, desired))
         if not complete:
             changes = replace(changes, delete=frozenset())
         if not changes:
             return Outcome()
         named[name] = _in_words(changes)
         return driver.apply(changes)
+
+
+def _wanted(name: str, desired: Desired) -> Mapping[Any, Any]:  # Any: of each driver's keys and values
+    """Of tunnels, those that programs of ours carry."""
+    if name not in ("tunnels", "senders", "programs"):
+        return getattr(desired, name)  # type: ignore[no-any-return]  # a field of that name
+    ours = {name: link for name, link in desired.links.items() if isinstance(link, Tunnel) and link.engine is Engine.EBPF}
+    if name == "programs":
+        return ours
+    table: Mapping[TunnelKey, object] | Mapping[SenderKey, object] = getattr(desired, name)
+    return {key: value for key, value in table.items() if key.device in ours}
 
 
 def _in_words(changes: Changes[Any, Any]) -> str:  # Any: of each driver's keys

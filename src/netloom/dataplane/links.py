@@ -1,7 +1,8 @@
 """Links; ours are those whose name starts with `loom`, and a bridge that the user named, for as long as it is wanted.
 
 A bridge, VXLAN device or ifb is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
-taken away.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
+taken away.  A tunnel's device is an ifb where programs of ours do the work (`tunnel.ebpf`: nothing ever reaches the device itself, and
+without a program it drops everything), or the kernel's `ipip`; a forwarder makes its own.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
 cannot change (VNI, port, outer family) makes the device another one: it is taken away and made again, and what hung on it
 (addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
 """
@@ -23,6 +24,7 @@ from netloom.dataplane.netlink import (
     devices,
     new_bridge,
     new_ifb,
+    new_ipip,
     new_vxlan,
     set_hairpin,
     set_link,
@@ -31,7 +33,7 @@ from netloom.dataplane.netlink import (
 )
 from netloom.errors import DataplaneError
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import Bridge, Ifb, Link, Veth, Vxlan
+from netloom.model.desired import Bridge, Engine, Ifb, Link, Tunnel, Veth, Vxlan
 from netloom.reconcile import Changes, Outcome
 
 _DOOMED = 0x6C6F6F00
@@ -39,6 +41,7 @@ _DOOMED = 0x6C6F6F00
 _LEADING = frozenset(("vxlan", "ifb", "ipip", "tun"))
 """Kinds of which a device under the name of a tunnel is ours, from before it was another one."""
 _KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb"}
+_ENGINES = {Engine.EBPF: "ifb", Engine.KERNEL: "ipip", Engine.FORWARDER: "tun"}
 
 
 class Links:
@@ -85,6 +88,12 @@ class Links:
         match link:
             case Veth():
                 raise DataplaneError(self.name, name, "is gone, and only ADD makes it", errno=errno.ENODEV)
+            case Tunnel(engine=Engine.FORWARDER):
+                raise DataplaneError(self.name, name, "is not there, and only its forwarder makes it", errno=errno.ENODEV)
+            case Tunnel(engine=Engine.KERNEL):
+                self._netlink.transact(new_ipip(name, link.local, mtu=link.mtu))
+            case Tunnel():
+                self._netlink.transact(new_ifb(name, mac=link.mac, mtu=link.mtu))
             case Bridge():
                 self._netlink.transact(new_bridge(name, mac=link.mac, mtu=link.mtu))
             case Ifb():
@@ -112,10 +121,13 @@ class Links:
             yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
         alias = link.alias if isinstance(link, Veth | Ifb) else have.alias
         master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
-        if (have.mac, have.mtu, have.alias, have.master, have.up) != (link.mac, link.mtu, alias, master, True):
+        mac = have.mac if isinstance(link, Tunnel) else link.mac
+        if have.resolves and isinstance(link, Tunnel):
+            yield set_link(have.index, resolves=False)
+        if (have.mac, have.mtu, have.alias, have.master, have.up) != (mac, link.mtu, alias, master, True):
             yield set_link(
                 have.index,
-                mac=link.mac if have.mac != link.mac else None,
+                mac=mac if have.mac != mac else None,
                 mtu=link.mtu if have.mtu != link.mtu else None,
                 alias=alias if have.alias != alias else None,
                 master=master if have.master != master else None,
@@ -150,7 +162,14 @@ class Links:
 
 
 def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
-    return have.up and not have.generates and not have.gullible and _as_link(have, names) == link
+    if not have.up or have.generates or have.gullible:
+        return False
+    return _is_tunnel(have, link) if isinstance(link, Tunnel) else _as_link(have, names) == link
+
+
+def _is_tunnel(have: Device, link: Tunnel) -> bool:
+    """As far as the device goes: what it carries, and where to, is not the device's."""
+    return _can_become(have, link) and have.mtu == link.mtu and not have.resolves and not have.master
 
 
 def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:
@@ -170,6 +189,9 @@ def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:
 
 def _can_become(have: Device, link: Link) -> bool:
     """Whether repairs are enough."""
+    if isinstance(link, Tunnel):
+        own = {Engine.EBPF: have.mac == link.mac, Engine.KERNEL: have.ipip == link.local}  # neither ever changes
+        return have.kind == _ENGINES[link.engine] and own.get(link.engine, True)
     if have.kind != _KINDS[type(link)]:
         return False
     if not isinstance(link, Vxlan):

@@ -154,6 +154,7 @@ def test_a_program_stays_attached_and_the_next_of_its_name_takes_its_place(kerne
     for number in (a.GO_ON, a.NEXT, a.NEXT):
         with load(verdict(number)) as program:
             attach(kernel, index, way, program, by=means)
+            attach(kernel, index, way, program, by=means)
             [found] = attached(kernel, index, way)
             assert found == program_info(program.fd)
     other = Way.LEAVING if way is Way.ARRIVING else Way.ARRIVING

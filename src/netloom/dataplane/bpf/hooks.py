@@ -16,7 +16,7 @@ import struct
 from collections.abc import Sequence
 from itertools import count
 
-from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, info_of, open_program
+from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, info_of, open_program, program_info
 from netloom.dataplane.bpf.system import BpfError, Command, address, attributes, bpf, buffer, call
 from netloom.dataplane.netlink import Netlink, NetlinkError
 from netloom.dataplane.netlink.qdiscs import (
@@ -58,13 +58,15 @@ def best() -> Means:
 
 
 def attach(netlink: Netlink, index: int, way: Way, program: Loaded, *, by: Means | None = None) -> None:
-    """In the calling thread's namespace, which is the socket's, too.  Takes the place of a program with the same name."""
+    """In the calling thread's namespace, which is the socket's, too.  Takes the place of a program with the same name, or is it."""
     if (by or best()) is Means.CLSACT:
         _attach_filter(netlink, index, way, program)
         return
     older = next((have for have in _query(index, way) if have.name == program.name), None)
     if older is None:
         bpf(Command.PROG_ATTACH, "IIII", index, program.fd, way, 0, what=f"program {program.name} on interface {index}")
+        return
+    if older.number == program_info(program.fd).number:
         return
     fd = open_program(older.number)
     try:

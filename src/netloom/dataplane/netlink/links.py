@@ -32,7 +32,7 @@ from netloom.dataplane.netlink.wire import (
 from netloom.model.addresses import Address, Mac, mac_bytes, mac_text
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-IFF_UP = 0x1
+IFF_UP, IFF_NOARP = 0x1, 0x80
 IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, mask of flags to change
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
@@ -50,6 +50,8 @@ IFLA_BR_MULTI_BOOLOPT, BR_NO_LINK_LOCAL_LEARNING = 46, 1 << 0
 IFLA_VXLAN_ID, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 3, 4, 7
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_UDP_CSUM = 15, 17, 18
 IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
+
+IFLA_IPTUN_LOCAL, IFLA_IPTUN_PMTUDISC = 2, 10
 
 IPV4_DEVCONF = {  # linux/ip.h; what `set_link(ipv4=...)` takes
     "forwarding": 1,
@@ -86,7 +88,8 @@ class Device:
     """A link as the kernel has it.  `kind` is empty for hardware; `master` and `peer` are indexes, 0 for none.  `peer` counts in
     the peer's namespace, whose number here is `peer_nsid`, -1 if it is this one.  `generates`: the kernel gives it a link-local
     address.  `hairpin`: of a bridge's port.  `gullible`: a bridge that learns senders also from frames that no rule sees, see
-    `new_bridge`."""
+    `new_bridge`.  `resolves`: it asks for its neighbours' MACs.  `ipip`: the outer source of the kernel's own tunnel; such a device
+    has it for a MAC, too."""
 
     index: int
     name: str
@@ -103,6 +106,8 @@ class Device:
     hairpin: bool
     gullible: bool
     vxlan: VxlanData | None
+    resolves: bool = True
+    ipip: Address | None = None
 
 
 def new_veth(
@@ -144,6 +149,12 @@ def new_ifb(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) 
     return _new(name, "ifb", mac, mtu, index, up)
 
 
+def new_ipip(name: str, local: Address, *, mtu: int, up: bool = False) -> bytes:
+    """The kernel's own IPv4 in IPv4: where to is the route's gateway.  Outer packets are not to be fragmented."""
+    data = nested(IFLA_INFO_DATA, attribute(IFLA_IPTUN_LOCAL, local.packed), u8(IFLA_IPTUN_PMTUDISC, 1))
+    return _new(name, "ipip", None, mtu, 0, up, data)
+
+
 def set_not_gullible(index: int) -> bytes:
     """See `new_bridge`."""
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"), nested(IFLA_INFO_DATA, _NOT_GULLIBLE))
@@ -171,11 +182,14 @@ def set_link(
     alias: str | None = None,
     group: int | None = None,
     generates: bool | None = None,
+    resolves: bool | None = None,
     ipv4: Mapping[str, int] | None = None,
 ) -> bytes:
-    """Changes what is given and leaves the rest.  `master` 0: none.  `alias` empty: none.  `generates`: see Device.
+    """Changes what is given and leaves the rest.  `master` 0: none.  `alias` empty: none.  `generates`, `resolves`: see Device.
     `ipv4`: values of net.ipv4.conf.LINK (names of IPV4_DEVCONF) without a way through /proc."""
-    parts = [IFINFO.pack(AF_UNSPEC, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)]
+    flags = (IFF_UP if up else 0) | (IFF_NOARP if resolves is False else 0)
+    mask = (0 if up is None else IFF_UP) | (0 if resolves is None else IFF_NOARP)
+    parts = [IFINFO.pack(AF_UNSPEC, 0, index, flags, mask)]
     if mac is not None:
         parts.append(attribute(IFLA_ADDRESS, mac_bytes(mac)))
     if mtu is not None:
@@ -244,6 +258,8 @@ def parse_link(body: bytes) -> Device:
         hairpin=bool(to_int(port.get(IFLA_BRPORT_MODE, b""))),
         gullible=kind == "bridge" and _is_gullible(info.get(IFLA_INFO_DATA, b"")),
         vxlan=_parse_vxlan(info.get(IFLA_INFO_DATA, b"")) if kind == "vxlan" else None,
+        resolves=not flags & IFF_NOARP,
+        ipip=_parse_ipip(info.get(IFLA_INFO_DATA, b"")) if kind == "ipip" else None,
     )
 
 
@@ -257,12 +273,21 @@ def parse_index_and_name(body: bytes) -> tuple[int, str]:
 
 
 def _new(
-    name: str, kind: str, mac: Mac, mtu: int, index: int, up: bool, data: bytes = b"", more: bytes = b"", *, master: int = 0
+    name: str,
+    kind: str,
+    mac: Mac | None,
+    mtu: int,
+    index: int,
+    up: bool,
+    data: bytes = b"",
+    more: bytes = b"",
+    *,
+    master: int = 0,
 ) -> bytes:
     body = (
         IFINFO.pack(AF_UNSPEC, 0, index, IFF_UP if up else 0, IFF_UP if up else 0)
         + text(IFLA_IFNAME, name)
-        + attribute(IFLA_ADDRESS, mac_bytes(mac))
+        + (attribute(IFLA_ADDRESS, mac_bytes(mac)) if mac else b"")
         + u32(IFLA_MTU, mtu)
         + (u32(IFLA_MASTER, master) if master else b"")
         + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind), data)
@@ -306,6 +331,11 @@ def _parse_vxlan(data: bytes) -> VxlanData:
         parent=to_int(found.get(IFLA_VXLAN_LINK, b"")),
         learning=bool(to_int(found.get(IFLA_VXLAN_LEARNING, b""))),
     )
+
+
+def _parse_ipip(data: bytes) -> Address | None:
+    local = attributes(data).get(IFLA_IPTUN_LOCAL)
+    return ipaddress.ip_address(local) if local else None
 
 
 def _family_settings(generates: bool | None, ipv4: Mapping[str, int] | None) -> list[bytes]:

@@ -6,5 +6,16 @@ wire       what the programs and the agent agree on: maps, addresses, lengths
 header     the outer header, put together on a program's stack
 sending    on the device, for what leaves by it
 arriving   on each uplink, for what arrives there
-tables     drivers: prefixes, peers, programs
+store      the maps, pinned
+tables     drivers: prefix → node, and nodes that are believed
+programs   driver: what is attached where
+
+Why there is a device, and what else there might have been: docs/decisions/0011.
 """
+
+from netloom.tunnel.ebpf.programs import Programs
+from netloom.tunnel.ebpf.store import Store
+from netloom.tunnel.ebpf.tables import Senders, Tunnels
+from netloom.tunnel.ebpf.wire import Counters
+
+__all__ = ["Counters", "Programs", "Senders", "Store", "Tunnels"]

@@ -89,8 +89,9 @@ _LENGTH = 0xFFFF
 """Several packets in one may be too long for a field of 16 bits, which then has the rest of it."""
 _TYPES = {4: IPV4, 6: IPV6}
 
-_PEER, _FLAGS, _COUNTERS, _FRAME = -40, -48, -56, -72
-"""Places on the stack: outer source, flags for taking the header away, the peer's counters, the Ethernet header on the device."""
+_PEER, _FLAGS, _COUNTERS, _FRAME, _SEGMENTS = -40, -48, -56, -72, -80
+"""Places on the stack: outer source, flags for taking the header away, the peer's counters, the Ethernet header on the device, how
+many packets it is."""
 
 
 def arriving(name: str, wire: Wire, *, tells_family: bool) -> Program:
@@ -201,8 +202,12 @@ def _congestion(wire: Wire) -> tuple[Instruction, ...]:
 
 
 def _unpacked(wire: Wire) -> Iterator[Step]:
-    yield at("unpack", "the outer header goes", mov(R1, R6), mov(R2, -wire.overhead), mov(R3, _BEHIND_ETHERNET),
-             load(R4, U64, FP, _FLAGS), call(Helper.ADJUST_ROOM), jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
+    yield at(
+        "unpack", "packets that this one is", load(R1, U32, R6, SKB_GSO_SEGMENTS), jump_if(R1, "!=", 0, "many"), mov(R1, 1)
+    )
+    yield at("many", "kept, for the kernel will forget", store(U64, FP, _SEGMENTS, R1))
+    yield step("the outer header goes", mov(R1, R6), mov(R2, -wire.overhead), mov(R3, _BEHIND_ETHERNET),
+               load(R4, U64, FP, _FLAGS), call(Helper.ADJUST_ROOM), jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
     yield step("no congestion", jump_if(R8, "!=", _CONGESTED, "frame"))
     yield step("marked on the inner one; lost, if it cannot bear a mark (RFC 6040)",
                mov(R1, R6), call(Helper.ECN_SET_CE), jump_if(R0, "==", 0, "refuse"))  # fmt: skip
@@ -210,8 +215,7 @@ def _unpacked(wire: Wire) -> Iterator[Step]:
     yield at("frame", "as if sent to the device", *put(_FRAME, mac + mac))
     yield step("in its Ethernet header", mov(R1, R6), mov(R2, 0), mov(R3, FP), add(R3, _FRAME), mov(R4, ETHERNET), mov(R5, 0),
                call(Helper.STORE_BYTES), jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
-    yield step("packets that this one is", load(R1, U32, R6, SKB_GSO_SEGMENTS), jump_if(R1, "!=", 0, "many"), mov(R1, 1))
-    yield at("many", "counted", load(R0, U64, FP, _COUNTERS), *plus("received", R1))
+    yield step("counted", load(R0, U64, FP, _COUNTERS), load(R1, U64, FP, _SEGMENTS), *plus("received", R1))
     yield step("and the bytes of the inner one", sub(R7, wire.overhead), and_(R7, _LENGTH), *plus("received_bytes", R7))
     yield step("it arrives there", mov(R1, wire.device), mov(R2, _INTO), call(Helper.REDIRECT), leave())
 

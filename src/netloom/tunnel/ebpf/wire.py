@@ -67,8 +67,9 @@ def pack(address: Address) -> bytes:
     return address.packed.ljust(ADDRESS, b"\0")
 
 
-def unpack(packed: bytes, version: int) -> Address:
-    return ipaddress.ip_address(packed[:4] if version == 4 else packed)
+def unpack(packed: bytes) -> Address:
+    """Nobody's IPv6 address is zeros from the fifth byte on."""
+    return ipaddress.ip_address(packed if any(packed[4:]) else packed[:4])
 
 
 def unpack_prefix(key: bytes) -> Prefix:

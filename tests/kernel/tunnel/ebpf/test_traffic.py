@@ -1,0 +1,73 @@
+"""Pods on two nodes talk through a tunnel of ours: both carriers, all four pairs of families, whatever their size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.tunnel.ebpf.nodes import WAYS, Agent, Way, agents, desired
+from tests.kernel.tunnel.forwarder.carrying import answered, carried, pings
+
+SIZES = (0, 1, 56, 500, 1400, 4000)
+
+World = tuple[Way, Agent, Agent]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=str)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    way: Way = request.param
+    with agents(way, tmp_path_factory.mktemp("bpf")) as (a, b):
+        for agent in (a, b):
+            agent.make(desired(way, agent.node))
+        yield way, a, b
+
+
+def test_a_second_pass_writes_nothing(world: World) -> None:
+    way, *both = world
+    for agent in both:
+        assert agent.make(desired(way, agent.node)) == {}
+
+
+def test_pings_of_every_size_pass(world: World) -> None:
+    _, a, b = world
+    for sender, receiver in ((a, b), (b, a)):
+        for address in receiver.node.pod_addresses:
+            for size in SIZES:
+                assert answered(sender.node, address, size)
+
+
+def test_streams_arrive_as_they_were_sent_and_are_counted(world: World) -> None:
+    way, a, b = world
+    before = b.counters(way)
+    for address in b.node.pod_addresses:
+        assert carried(a.node, b.node, address, 8 << 20)
+    for address in a.node.pod_addresses:
+        assert carried(b.node, a.node, address, 8 << 20)
+    sent, after = a.counters(way), b.counters(way)
+    assert after.received_bytes - before.received_bytes > 16 << 20
+    assert after.received > 2 * 8 * (1 << 20) / way.mtu  # as they are on the wire
+    assert (sent.refused, sent.lost, after.refused, after.lost) == (0, 0, 0, 0)
+
+
+def test_ip_route_shows_the_device(world: World) -> None:
+    way, a, b = world
+    [line] = a.run(f"ip route get {b.node.pod_addresses[0]}").splitlines()[:1]
+    assert f"dev {way.device} src {a.node.tunnel_addresses[0]}" in line
+    assert "NOARP" in a.run(f"ip link show {way.device}")
+    assert f"mtu {way.mtu}" in a.run(f"ip link show {way.device}")
+
+
+def test_who_sends_too_much_is_told(tmp_path: Path) -> None:
+    """The route has a device, and that has an MTU: the stack itself answers, before a program sees anything."""
+    way = WAYS[0]
+    with agents(way, tmp_path / "bpf", pods_mtu=1500) as (a, b):
+        for agent in (a, b):
+            agent.make(desired(way, agent.node))
+        v4, v6 = b.node.pod_addresses
+        assert f"mtu={way.mtu}" in pings(a.node, v6, 1452).replace(" ", "")
+        assert "mtu=" in pings(a.node, v4, 1472, "-M", "do").replace(" ", "")
+        assert answered(a.node, v4, 1472)  # it may be cut, and is
+        assert carried(a.node, b.node, v4, 1 << 20)
+        assert carried(a.node, b.node, v6, 1 << 20)
