@@ -7,7 +7,8 @@ A node may send packets from its own prefixes and addresses only: a node that wa
 
 What comes from a node of the same machine, over a veth, may have an unfinished checksum, for no network card has finished it: a
 program in the peer's kernel put the outer header around what its pod gave.  Such a packet, told by its checksum's being the sum of
-its pseudo header, is given on as what it is.  It may be longer than any packet of the wire, too: then it is many as one.
+its pseudo header, is given on as what it is.  It may be longer than any packet of the wire, too: then it is many as one.  And to such a
+peer datagrams go one by one, for its program cannot take dozens apart that a veth carries as one.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from netloom.tunnel.forwarder.sockets import Sockets
 from netloom.tunnel.forwarder.table import Peer, Table
 
 _SIZE = socket.CMSG_SPACE(4)
-_EVERY = 16
-"""Of a peer whose checksums were finished so far, one packet in as many is looked at."""
+_FIRST, _EVERY = 64, 16
+"""TCP and UDP packets of a peer that are looked at in any case; if their checksums were finished, then one packet in so many."""
 
 
 class Inward:
@@ -86,8 +87,8 @@ class Inward:
                 continue
             sender.received += 1
             sender.received_bytes += length
-            if sender.unproven > 0 and not sender.unfinished:
-                sender.unproven -= 1
+            if sender.unlooked and not sender.unfinished:
+                sender.unlooked -= 1
             elif self._is_unfinished(packet[:own], sender):
                 continue
             try:
@@ -117,12 +118,13 @@ class Inward:
 
     def _is_unfinished(self, packet: memoryview, sender: Peer) -> bool:
         """If so, it is written here."""
-        sender.unproven = _EVERY
         of = transport(packet)
         if of is None:
             return False
         field = packet[of.checksum] << 8 | packet[of.checksum + 1]
         if field % MODULUS != pseudo_sum(packet, of, len(packet)) % MODULUS:
+            sender.finished += 1
+            sender.unlooked = 0 if sender.finished < _FIRST else _EVERY - 1
             return False
         sender.unfinished = True
         if len(packet) > self.mtu and of.protocol == TCP:

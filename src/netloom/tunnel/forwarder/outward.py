@@ -127,7 +127,7 @@ class Outward:
         try:
             if count == 1:
                 self._send(datagrams, to.where)
-            elif self._singly_until and self._singly():
+            elif to.unfinished or (self._singly_until and self._singly()):
                 self._one_by_one(datagrams, size, to)
                 return
             else:

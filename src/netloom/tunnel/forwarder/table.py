@@ -14,15 +14,16 @@ from netloom.tunnel.forwarder.prefixes import Prefixes
 
 
 class Peer:
-    """Another node.  `where`: as sendto(2) is told.  `unproven`: packets of it that are still looked at for an unfinished checksum."""
+    """Another node.  `where`: as sendto(2) is told.  `unfinished`: it leaves checksums to us; `finished`: how many packets were looked
+    at for that in vain; `unlooked`: how many the next ones are that are not looked at."""
 
-    __slots__ = ("address", "received", "received_bytes", "sent", "sent_bytes", "unfinished", "unproven", "where")
+    __slots__ = ("address", "finished", "received", "received_bytes", "sent", "sent_bytes", "unfinished", "unlooked", "where")
 
     def __init__(self, address: Address, port: int) -> None:
         self.address = address
         self.where: tuple[str, int] = (str(address), port)
         self.sent = self.sent_bytes = self.received = self.received_bytes = 0
-        self.unfinished, self.unproven = False, 0
+        self.unfinished, self.finished, self.unlooked = False, 0, 0
 
 
 class Table:
