@@ -35,6 +35,8 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default))
     tables = Tables(links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)})
     tables.add(own_side(host, device, mtu))
+    if engine is Engine.EBPF:  # its program looks the way to a peer up as if it came from there, which needs forwarding
+        tables.sysctls[f"net/ipv{address.version}/conf/lo/forwarding"] = "1"
     return tables
 
 
