@@ -41,7 +41,7 @@ from netloom.datastore import connect
 from netloom.model.addresses import Mac
 from netloom.model.resources import Claim, Encapsulation, IPBlock, IPBlockSpec, IPPoolSpec, Metadata, Node, NodeSpec, block_name
 from tests import daemons, tunnel_pair
-from tests.agent_process import ADDRESSES, Machine, Sandbox, machine, neighbour, running_machine
+from tests.agent_process import Machine, Sandbox, machine, neighbour, running_machine
 from tests.cni_calls import NATIVE, call
 from tests.waiting import eventually
 
@@ -49,8 +49,8 @@ POOL = ipaddress.IPv4Network("10.240.0.0/12")
 MANY = 1000
 ELSEWHERE = ipaddress.IPv4Network("10.255.0.0/16")
 """Of the pool: where the blocks of so many other nodes are."""
-SOON = 0.05
-"""Seconds, to load and attach."""
+FAR = int(ipaddress.IPv4Address("172.16.0.0"))
+"""Their addresses follow this one."""
 RETRANSMITS = 500
 """Within 5 s of a stream."""
 
@@ -104,7 +104,7 @@ def declare(node: Machine, others: int) -> None:
             name = f"remote-{number}"
             spec = NodeSpec(
                 id=name,
-                addresses=(ipaddress.ip_interface((int(ADDRESSES[0].ip) + 10 + number, 16)),),
+                addresses=(ipaddress.ip_interface((FAR + number, 12)),),
                 tunnel_addresses=(slot.network_address,),
                 vtep_mac=Mac(f"66:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
             )
