@@ -102,7 +102,9 @@ class Agent:
         )
         self._registration.heard(self._snapshot)
         self._remover, self._home = LinkRemover(self._open_netlink), namespaces.own()
-        self._passes = Passes(kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed)
+        self._passes = Passes(
+            kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed, settings.run_dir
+        )
         self._probing = Probing(settings, identity.id, lambda: self._snapshot, self._sight, self._troubles)
         self._drift = Drift(events, self._nft, kernel, self._passes, self._hosting, self._remover, self._troubles)
         self._operations = Operations(
@@ -171,6 +173,7 @@ class Agent:
         if self._server is not None:
             await self._server.stop()
         self._probing.stop()
+        self._passes.forwarding.close()
         self._watcher.stop()
         self._publisher.stop()
         self._health.stop()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from netloom.agent.forwarding import Forwarding
 from netloom.agent.hosting import Hosting
 from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.troubles import Troubles
@@ -54,6 +55,7 @@ class Passes:
     desired    what it wanted
     missing    host interfaces of pods that are not there
     own_links  indexes of our interfaces
+    forwarding this node's forwarders, which tell of themselves below `run_dir`
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Passes:
         troubles: Troubles,
         known: Callable[[], Known],
         passed: Callable[[Pass | None], None],
+        run_dir: str,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._kernel, self._nft, self._hosting, self._journal, self._troubles = kernel, nft, hosting, journal, troubles
         self._known, self._passed = known, passed
-        self.reconciler = Reconciler(kernel, nft)
+        self.forwarding = Forwarding(run_dir, lambda: self.request(AFTER_NEWS))
+        self.reconciler = Reconciler(kernel, nft, self.forwarding)
         self.host: Host | None = None
         self.desired = Desired()
         self.missing: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
 """Reconciling: one pass makes every kernel table agree with what is wanted.
 
 Tables are done in an order in which nothing waits for the next: links, their rates, sysctls and addresses, the rules and
-the passages through other firewalls, tunnels of ours (what their programs look up, then the programs), then what leads packets there
+the passages through other firewalls, tunnels of ours (what their programs look up, then the programs; forwarders, and what they are told), then what leads packets there
 (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
 tries again.  While the datastore has not said "this is all", nothing is deleted: what is there was right once.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from netloom.agent.forwarding import Believed, Forwarded, Forwarders, Forwarding
 from netloom.dataplane.addresses import Addresses
 from netloom.dataplane.batch import describe
 from netloom.dataplane.fdb import Fdb
@@ -34,8 +35,20 @@ _NAMED = 3  # entries of a table, of either sign
 _ORDER = (
     *("links", "shaping", "sysctls", "addresses", "filter", "passages"),
     *("tunnels", "senders", "programs"),
+    *("forwarders", "forwarded", "believed"),
     *("neighbours", "fdb", "routes"),
 )
+
+
+_OF_TUNNELS = {
+    "tunnels": (Engine.EBPF, "tunnels"),
+    "senders": (Engine.EBPF, "senders"),
+    "programs": (Engine.EBPF, "links"),
+    "forwarders": (Engine.FORWARDER, "links"),
+    "forwarded": (Engine.FORWARDER, "tunnels"),
+    "believed": (Engine.FORWARDER, "senders"),
+}
+"""Driver → its engine, and the field of `Desired` that it takes that engine's part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,7 @@ class Pass:
 class Reconciler:
     """The drivers of one node's kernel tables, on one socket; for the thread that made it."""
 
-    def __init__(self, kernel: Netlink, nft: Nft) -> None:
+    def __init__(self, kernel: Netlink, nft: Nft, forwarding: Forwarding) -> None:
         self._nft, self._foreign = nft, ForeignFirewalls()
         self._guarded = False
         """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
@@ -89,6 +102,9 @@ class Reconciler:
                 Tunnels(self.store),
                 Senders(self.store),
                 Programs(kernel, self.store),
+                Forwarders(forwarding),
+                Forwarded(forwarding),
+                Believed(forwarding),
                 Neighbours(kernel),
                 Fdb(kernel),
                 Routes(kernel),
@@ -136,14 +152,15 @@ class Reconciler:
 
 
 def _wanted(name: str, desired: Desired) -> Mapping[Any, Any]:  # Any: of each driver's keys and values
-    """Of tunnels, those that programs of ours carry."""
-    if name not in ("tunnels", "senders", "programs"):
+    """Of tunnels, those that the driver's engine carries."""
+    if name not in _OF_TUNNELS:
         return getattr(desired, name)  # type: ignore[no-any-return]  # a field of that name
-    ours = {name: link for name, link in desired.links.items() if isinstance(link, Tunnel) and link.engine is Engine.EBPF}
-    if name == "programs":
+    engine, table = _OF_TUNNELS[name]
+    ours = {name: link for name, link in desired.links.items() if isinstance(link, Tunnel) and link.engine is engine}
+    if table == "links":
         return ours
-    table: Mapping[TunnelKey, object] | Mapping[SenderKey, object] = getattr(desired, name)
-    return {key: value for key, value in table.items() if key.device in ours}
+    wanted: Mapping[TunnelKey, object] | Mapping[SenderKey, object] = getattr(desired, table)
+    return {key: value for key, value in wanted.items() if key.device in ours}
 
 
 def _in_words(changes: Changes[Any, Any]) -> str:  # Any: of each driver's keys

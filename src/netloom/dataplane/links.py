@@ -2,7 +2,7 @@
 
 A bridge, VXLAN device or ifb is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
 taken away.  A tunnel's device is an ifb where programs of ours do the work (`tunnel.ebpf`: nothing ever reaches the device itself, and
-without a program it drops everything), or the kernel's `ipip`; a forwarder makes its own.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
+without a program it drops everything), the kernel's `ipip`, or a TUN for a forwarder.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
 cannot change (VNI, port, outer family) makes the device another one: it is taken away and made again, and what hung on it
 (addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator, Mapping
 
+from netloom.dataplane import tun
 from netloom.dataplane.batch import Batch, Step
 from netloom.dataplane.netlink import (
     Device,
@@ -89,7 +90,7 @@ class Links:
             case Veth():
                 raise DataplaneError(self.name, name, "is gone, and only ADD makes it", errno=errno.ENODEV)
             case Tunnel(engine=Engine.FORWARDER):
-                raise DataplaneError(self.name, name, "is not there, and only its forwarder makes it", errno=errno.ENODEV)
+                _make_tun(self.name, name)
             case Tunnel(engine=Engine.KERNEL):
                 self._netlink.transact(new_ipip(name, link.local, mtu=link.mtu))
             case Tunnel():
@@ -159,6 +160,14 @@ class Links:
         for found in doomed:
             batch.add(Step.DELETE, found.name, delete_link(found.index))
         return batch.send(self._netlink)
+
+
+def _make_tun(table: str, name: str) -> None:
+    """It stays when its forwarder ends."""
+    try:
+        tun.create(name)
+    except OSError as e:
+        raise DataplaneError(table, name, f"no TUN: {e.strerror}", errno=e.errno or 0) from e
 
 
 def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
