@@ -6,6 +6,7 @@
     │   ├── Unavailable        cannot be reached, busy, full, damaged: what runs goes on
     │   ├── Conflict           compare-and-swap lost: read again, decide again
     │   ├── NotFound
+    │   ├── Unreadable         a record cannot be decoded: it says nothing
     │   └── Compacted          the watch is too far behind: list again
     ├── PoolExhausted          no address or block left; names pool, node and figures
     ├── JournalDamaged         the record of this node's pods cannot be read: rebuild it from the kernel
@@ -54,6 +55,10 @@ class Conflict(DatastoreError):
 
 
 class NotFound(DatastoreError):
+    pass
+
+
+class Unreadable(DatastoreError):
     pass
 
 

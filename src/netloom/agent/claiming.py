@@ -1,17 +1,22 @@
 """Claiming: where ADD gets addresses from.  The allocator answers at once; what it lacks is claimed in the datastore's thread.
 
 Those who wait for the same block wait together: one claim serves them all.
+
+Mostly nobody waits: a moment after an address was given out, it is asked whether pods of that kind still have room, and if they have
+little, a block is claimed in the background.  Where that fails, an ADD finds out when it has to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 
 from netloom.agent.networks import Networks
 from netloom.datastore import Datastore
-from netloom.errors import Unavailable
+from netloom.errors import ConfigError, Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.networks import Declared
@@ -19,6 +24,8 @@ from netloom.model.addresses import Address, Interface
 from netloom.model.resources import IPPool
 
 _CLAIMS = 8  # blocks that one address of the node's own waits for at most
+_SOON = 0.005  # seconds until it is asked how much room there is: pods that come together ask once
+_REFUSED = 30.0  # seconds without claims ahead when one has failed
 
 
 class Claiming:
@@ -38,9 +45,15 @@ class Claiming:
         self._allocator, self._datastore, self._thread, self._mtu_of = allocator, datastore, thread, mtu_of
         self._networks, self._on_claim = networks, claimed
         self._under_way: dict[object, asyncio.Future[None]] = {}
+        self._served: dict[object, Request] = {}
+        """One request of each kind that has got addresses since it was asked how much room there is."""
+        self._ahead_from = 0.0
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
-        return self._allocator.allocate(request)
+        found = self._allocator.allocate(request)
+        if not isinstance(found, NeedBlock):
+            self._look_ahead(request, _SOON)
+        return found
 
     def mtu(self, addresses: Iterable[Interface]) -> int:
         return self._mtu_of(addresses)
@@ -52,6 +65,9 @@ class Claiming:
         await self._networks.declare(network, place)
 
     async def claim(self, need: NeedBlock) -> None:
+        await asyncio.shield(self._begin(need))
+
+    def _begin(self, need: NeedBlock) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         key = (tuple(pool.name for pool in need.pools), need.cidr, need.held)
         future = self._under_way.get(key)
@@ -59,13 +75,34 @@ class Claiming:
             future = loop.run_in_executor(self._thread, self._allocator.claim, need, self._datastore)
             self._under_way[key] = future
             future.add_done_callback(lambda done: self._claimed(key, done))
-        await asyncio.shield(future)
+        return future
 
     def _claimed(self, key: object, done: asyncio.Future[None]) -> None:
         """Looks at the failure, too: whoever waited for it may have given up."""
         del self._under_way[key]
         if not done.cancelled() and done.exception() is None:
             self._on_claim()
+
+    def _look_ahead(self, request: Request, after: float) -> None:
+        if not self._served:
+            asyncio.get_running_loop().call_later(after, self._claim_ahead)
+        self._served[request.network, request.bridge, request.namespace] = request
+
+    def _claim_ahead(self) -> None:
+        served, self._served = self._served.values(), {}
+        if asyncio.get_running_loop().time() < self._ahead_from:
+            return
+        for request in served:
+            with suppress(ConfigError, Unavailable):  # pools have changed since
+                if need := self._allocator.lacking(request):
+                    self._begin(need).add_done_callback(functools.partial(self._claimed_ahead, request))
+
+    def _claimed_ahead(self, request: Request, done: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        if done.cancelled() or done.exception():
+            self._ahead_from = loop.time() + _REFUSED
+        else:
+            self._look_ahead(request, 0)  # the other family
 
     async def give_back(self) -> bool:
         """Whether there was a block that nobody needs any more."""

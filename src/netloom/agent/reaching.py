@@ -7,6 +7,7 @@ where its file is missing (a disk that is not mounted yet), an empty store in it
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from netloom.datastore import Datastore, Listing, Revision, Stored, Watch, check_target, connect
 from netloom.errors import Unavailable
@@ -39,6 +40,9 @@ class Reached:
 
     def list(self, kind: str | None = None) -> Listing:
         return self._opened().list(kind)
+
+    def keys(self, kind: str) -> Sequence[str]:
+        return self._opened().keys(kind)
 
     def create(self, resource: AnyResource) -> Revision:
         return self._opened().create(resource)

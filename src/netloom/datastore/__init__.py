@@ -68,10 +68,14 @@ class Datastore(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def get(self, kind: str, key: str) -> Stored | None: ...
+    def get(self, kind: str, key: str) -> Stored | None:
+        """Raises Unreadable where the record cannot be decoded."""
 
     def list(self, kind: str | None = None) -> Listing:
         """All objects of one kind, or of all, as of one revision."""
+
+    def keys(self, kind: str) -> Sequence[str]:
+        """Of all objects of one kind, those included that cannot be decoded.  Much less work than `list`."""
 
     def create(self, resource: AnyResource) -> Revision: ...
 

@@ -69,6 +69,11 @@ class MemoryDatastore:
             records = [r for r in memory.records.values() if kind in (None, r.kind)]
         return listing(revision, sorted(records, key=lambda r: (r.kind, r.key)))
 
+    def keys(self, kind: str) -> Sequence[str]:
+        memory = self._opened()
+        with memory.changed:
+            return sorted(key for of, key in memory.records if of == kind)
+
     def create(self, resource: AnyResource) -> Revision:
         return self._opened().write(resource.kind, resource.key, encode(resource), Expect.NOTHING)
 

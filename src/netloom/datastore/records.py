@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from netloom.datastore import Event, Listing, Revision, Stored
-from netloom.errors import Conflict, DatastoreError, NotFound
+from netloom.errors import Conflict, NotFound, Unreadable
 from netloom.model.resources import decode
 
 KEEP = 10_000
@@ -65,10 +65,10 @@ def event(record: Record) -> Event:
 
 
 def stored(record: Record) -> Stored:
-    """Raises DatastoreError if the record is broken."""
+    """Raises Unreadable if the record is broken."""
     found = event(record)
     if found.resource is None:
-        raise DatastoreError(
+        raise Unreadable(
             f"{found.kind} {found.key} cannot be read: {found.error}", hint=f"netloom apply the {found.kind} again"
         )
     return Stored(found.resource, found.revision)

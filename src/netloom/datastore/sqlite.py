@@ -30,6 +30,7 @@ _LAST = "SELECT max(revision) FROM log"
 _SINCE = "SELECT revision, kind, key, value FROM log WHERE revision >= ? ORDER BY revision LIMIT ?"
 _ONE = "SELECT revision, kind, key, value FROM records WHERE kind = ? AND key = ?"
 _KIND = "SELECT revision, kind, key, value FROM records WHERE kind = ? ORDER BY key"
+_KEYS = "SELECT key FROM records WHERE kind = ? ORDER BY key"
 _ALL = "SELECT revision, kind, key, value FROM records ORDER BY kind, key"
 _PUT = "REPLACE INTO records (revision, kind, key, value) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM records WHERE kind = ? AND key = ?"
@@ -70,6 +71,11 @@ class SqliteDatastore:
             revision = _last(self._reading, db)
             rows = deque(db.execute(_ALL) if kind is None else db.execute(_KIND, (kind,)))
         return listing(revision, (Record._make(rows.popleft()) for _ in range(len(rows))))  # each goes when it is decoded
+
+    def keys(self, kind: str) -> Sequence[str]:
+        self._require_open()
+        with self._reading.transaction("DEFERRED") as db:
+            return [key for (key,) in db.execute(_KEYS, (kind,))]
 
     def create(self, resource: AnyResource) -> Revision:
         return self._write(resource.kind, resource.key, encode(resource), Expect.NOTHING)

@@ -14,20 +14,21 @@ service in the loop (`retire`), because only there it is certain that no address
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from netloom.datastore import Datastore, Listing
+from netloom.datastore import Datastore
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam import claiming
 from netloom.ipam.blocks import Block, node_address, pool_of, refusal, slot_of, stranger
-from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose
+from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose, lacking
+from netloom.ipam.claiming import Records
 from netloom.ipam.claims import Claims, Held, load, save
 from netloom.ipam.figures import exhaustion
 from netloom.ipam.journal import Journal, boottime
 from netloom.ipam.sparing import spare
 from netloom.model.addresses import Address, Interface, Prefix
-from netloom.model.resources import EMPTY, IPBlock, IPPool
+from netloom.model.resources import EMPTY, IPPool
 from netloom.model.snapshot import Snapshot
 
 GRACE = 60.0
@@ -62,6 +63,8 @@ class Allocator:
         self._blocks: Mapping[str, tuple[Block, ...]] = {}
         self._since: dict[Prefix, float] = {}
         self._own_addresses: set[Address] = set()
+        self._doubtful = True
+        """The datastore may have claims of ours that are not known here: at the start, and after a write that may have happened."""
 
     # in the agent's loop
 
@@ -88,9 +91,14 @@ class Allocator:
         Unavailable: not now."""
         self._require_membership()
         serving = self._serving(request)
-        claims, blocks = self._claims, self._blocks
-        found = choose(request, Situation(serving, blocks, self._journal.holdings, self._cooled()))
+        claims = self._claims
+        found = choose(request, self._situation(serving))
         return replace(found, held=claims.serving) if isinstance(found, NeedBlock) else found
+
+    def lacking(self, request: Request) -> NeedBlock | None:
+        """What pods like this one will need soon."""
+        found = lacking(request, self._situation(self._serving(request)))
+        return replace(found, held=self._claims.serving) if found else None
 
     def pools_of(self, addresses: Iterable[Interface]) -> tuple[IPPool | None, ...]:
         """The pool that each is of."""
@@ -117,8 +125,10 @@ class Allocator:
             retired = spare(
                 self._claims.held,
                 self._journal.holdings,
+                blocks={block.cidr: block for blocks in self._blocks.values() for block in blocks},
                 quiet_since=self._since,
-                before=self._clock() - self._cool_down - self._grace,
+                before=self._cooled() - self._grace,
+                cooled=self._cooled(),
                 pinned=self._pinned(),
                 serves=self._serves,
             )
@@ -140,30 +150,40 @@ class Allocator:
         with self._claiming:
             if self._claims.serving != need.held:
                 return
-            listing = self._assert(datastore)
-            if self._claims.serving != need.held:
-                return
-            if need.cidr is not None:
-                self._claim_named(datastore, need.pools[0], need.cidr)
-                return
-            for pool in need.pools:
-                held = claiming.claim_free(datastore, self._claims, pool, listing)
-                if held:
-                    self._keep(self._claims.having((*self._claims.held, held)))
-                    return
-            raise self._exhausted(need.pools, listing)
+            doubtful, self._doubtful = self._doubtful, True
+            self._claim(need, datastore, listed=doubtful)
+            self._doubtful = False
 
     def synchronise(self, datastore: Datastore) -> None:
         """Asserts our claims and takes up those that only the datastore knows: at the start, and whenever the watch says
         that the datastore is another one or went back."""
         with self._claiming:
-            self._assert(datastore)
+            self._assert(datastore, listed=True)
+            self._doubtful = False
 
     def give_back(self, retired: Iterable[Held], datastore: Datastore) -> None:
         """Raises Unavailable; what could not be given back is taken up again before the next claim."""
         with self._claiming:
+            doubtful, self._doubtful = self._doubtful, True
             self._keep(self._claims)
             claiming.release(datastore, self._claims, (h for h in retired if h.cidr not in self._claims.cidrs))
+            self._doubtful = doubtful
+
+    def _claim(self, need: NeedBlock, datastore: Datastore, *, listed: bool) -> None:
+        records = self._assert(datastore, listed=listed)
+        if self._claims.serving != need.held:
+            return
+        if need.cidr is not None:
+            self._claim_named(datastore, need.pools[0], need.cidr)
+            return
+        for pool in need.pools:
+            held = claiming.claim_free(datastore, self._claims, pool, records)
+            if held:
+                self._keep(self._claims.having((*self._claims.held, held)))
+                return
+        if listed:
+            raise self._exhausted(need.pools, records)
+        self._claim(need, datastore, listed=True)  # what is known may be old, and a block be free by now
 
     def _claim_named(self, datastore: Datastore, pool: IPPool, cidr: Prefix) -> None:
         slot = slot_of(pool, cidr.network_address)
@@ -172,13 +192,13 @@ class Allocator:
             raise ConfigError(f"{cidr} of pool {pool.name} belongs to another node", hint=hint)
         self._keep(self._claims.having((*self._claims.held, Held(cidr=cidr, slot=slot))))
 
-    def _assert(self, datastore: Datastore) -> Listing:
+    def _assert(self, datastore: Datastore, *, listed: bool) -> Records:
         """Before every claim: the datastore may have gone back, or be another one.  Gives all blocks, as they were before."""
-        listing = datastore.list(claiming.KIND)
-        asserted = claiming.assert_claims(datastore, self._claims, listing)
+        records = Records.of(datastore.list(claiming.KIND)) if listed else Records(self._snapshot.blocks)
+        asserted = claiming.assert_claims(datastore, self._claims, records)
         if asserted != self._claims:
             self._keep(asserted)
-        return listing
+        return records
 
     def _keep(self, claims: Claims) -> None:
         """Durably first, then in service."""
@@ -210,6 +230,9 @@ class Allocator:
             self._pools, self._blocks = pools, blocks
             self._networks = frozenset(pool.spec.network for pool in pools if pool.spec.network)
             self._since = {held.cidr: self._since.get(held.cidr, now) for held in claims.held}
+
+    def _situation(self, serving: Mapping[int, Sequence[IPPool]]) -> Situation:
+        return Situation(serving, self._blocks, self._journal.holdings, self._cooled())
 
     def _cooled(self) -> float:
         return self._clock() - self._cool_down
@@ -268,7 +291,7 @@ class Allocator:
         reasons = "; ".join(f"{name} {reason}" for name, reason in refused.items()) or "there are none"
         return ConfigError(f"no pool serves the pod: {reasons}", hint="netloom get ippools")
 
-    def _exhausted(self, pools: Iterable[IPPool], listing: Listing) -> PoolExhausted:
-        blocks = [stored.resource for stored in listing.items if isinstance(stored.resource, IPBlock)]
+    def _exhausted(self, pools: Iterable[IPPool], records: Records) -> PoolExhausted:
+        blocks = list(records.blocks.values())
         figures = exhaustion(self._claims.node, pools, blocks, self._blocks, self._journal.holdings, self._cooled())
         return PoolExhausted(figures, hint="netloom ipam show")

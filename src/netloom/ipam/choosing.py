@@ -14,12 +14,13 @@ it), but never if it is taken or kept.  If none of our blocks has what is needed
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netloom.errors import ConfigError, Unavailable
 from netloom.ipam.blocks import Block, gateway, kept, slot_at, slot_of
 from netloom.ipam.holdings import Holdings
+from netloom.ipam.room import few, room, unused
 from netloom.model.addresses import Address, Interface, Prefix, host_prefix
 from netloom.model.attachments import Attachment, Wiring
 from netloom.model.resources import IPPool
@@ -100,6 +101,23 @@ def choose(request: Request, situation: Situation) -> tuple[Interface, ...] | Ne
     return tuple(chosen)
 
 
+def lacking(request: Request, situation: Situation) -> NeedBlock | None:
+    """A block that pods like this one will need soon: those that they have addresses of are nearly full.  None: there is room, or
+    there is a block that nobody uses yet, however much room it has."""
+    named, elsewhere = _by_family(request.addresses), _elsewhere(request, situation.holdings)
+    for version in FAMILIES:
+        claimable = _claimable(situation.pools.get(version, ()), request.wiring)
+        if version in named or not claimable:
+            continue
+        usable = list(_usable(situation.pools[version], request.wiring, situation, elsewhere))
+        enough = few(slot_at(claimable[0], 0))
+        if not any(unused(block, situation.holdings) for block in usable) and enough > sum(
+            room(block, situation.holdings, situation.cooled) for block in usable
+        ):
+            return NeedBlock(claimable)
+    return None
+
+
 def _by_family(addresses: tuple[Address, ...]) -> dict[int, Address]:
     wanted: dict[int, Address] = {address.version: address for address in addresses}
     if len(wanted) != len(addresses):
@@ -122,18 +140,28 @@ def _user(block: Block, elsewhere: Sequence[Attachment]) -> Attachment | None:
 def _next(
     pools: Sequence[IPPool], wiring: Wiring, situation: Situation, elsewhere: Sequence[Attachment]
 ) -> Interface | NeedBlock:
-    for pool in pools:
-        for block in situation.blocks.get(pool.name, ()):
-            if _is_single(block, pool) or _user(block, elsewhere):
-                continue
-            number = _least_recent(block, situation)
-            if number is not None and (wiring is Wiring.ROUTED or block.gateway):
-                return _interface(number, block, wiring)
-    claimable = tuple(pool for pool in pools if wiring is Wiring.ROUTED or _has_gateways(pool))
+    for block in _usable(pools, wiring, situation, elsewhere):
+        number = _least_recent(block, situation)
+        if number is not None:
+            return _interface(number, block, wiring)
+    claimable = _claimable(pools, wiring)
     if not claimable:
         names = ", ".join(pool.name for pool in pools)
         raise ConfigError(f"bridge wiring takes an address of each block as gateway, and the blocks of {names} are too small")
     return NeedBlock(claimable)
+
+
+def _usable(pools: Sequence[IPPool], wiring: Wiring, situation: Situation, elsewhere: Sequence[Attachment]) -> Iterator[Block]:
+    """Blocks that such a pod may have an address of, in the order in which they are filled."""
+    for pool in pools:
+        for block in situation.blocks.get(pool.name, ()):
+            bridgeable = wiring is Wiring.ROUTED or block.gateway
+            if bridgeable and not _is_single(block, pool) and not _user(block, elsewhere):
+                yield block
+
+
+def _claimable(pools: Sequence[IPPool], wiring: Wiring) -> tuple[IPPool, ...]:
+    return tuple(pool for pool in pools if wiring is Wiring.ROUTED or _has_gateways(pool))
 
 
 def _is_single(block: Block, pool: IPPool) -> bool:

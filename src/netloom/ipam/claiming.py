@@ -11,16 +11,20 @@ The order of steps, such that a kill between any two does no harm (see claims.py
 A write that timed out may have happened.  It is read back, and if that fails too, the next `assert_claims` finds out.  The
 store itself may go back (a backup, a lost quorum) or be another one: so own claims are asserted before every new one, and a
 block that is another's by now gives out no more addresses.
+
+Which slot is free is chosen from what the node knows (`Records`), and thousands of blocks need not be read for one.  It may be
+old: then the swap is declined, and the next slot is tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
 from netloom.datastore import Datastore, Listing, Stored
-from netloom.errors import Conflict, NotFound, Unavailable
+from netloom.errors import Conflict, NotFound, Unavailable, Unreadable
 from netloom.ipam.blocks import slots_in_order
 from netloom.ipam.claims import Claims, Held
 from netloom.model.addresses import Prefix, contains, overlap
@@ -95,18 +99,47 @@ def dropping(claims: Claims, cidr: Prefix) -> Change:
     return change
 
 
-def claim_free(datastore: Datastore, claims: Claims, pool: IPPool, listing: Listing) -> Held | None:
-    """A slot of the pool in which nobody else has anything; None if there is none.  `listing`: of all blocks, just read."""
-    records = {block.spec.cidr: block for block in _blocks(listing)}
-    misfits = [cidr for cidr in records if cidr.prefixlen != pool.spec.block_size and overlap(cidr, pool.spec.cidr)]
-    broken = _broken(listing)
+class Records:
+    """Every node's blocks, by name: as the watch has told of them, or (`listed`) just read.  A record that says another slot than its
+    name is nobody's."""
+
+    def __init__(self, blocks: Mapping[str, IPBlock], broken: frozenset[str] = frozenset(), *, listed: bool = False) -> None:
+        self.blocks, self.broken, self.listed = blocks, broken, listed
+        self._cuts: dict[tuple[int, int], list[IPBlock]] = defaultdict(list)
+        for block in blocks.values():
+            self._cuts[block.spec.cidr.version, block.spec.cidr.prefixlen].append(block)
+
+    @classmethod
+    def of(cls, listing: Listing) -> Records:
+        blocks = {s.resource.name: s.resource for s in listing.items if isinstance(s.resource, IPBlock)}
+        return cls(blocks, frozenset(key.rpartition("/")[2] for key, _ in listing.broken), listed=True)
+
+    def __iter__(self) -> Iterator[IPBlock]:
+        return (block for block in self.blocks.values() if block.name == block_name(block.spec.cidr))
+
+    def claims(self, slot: Prefix) -> tuple[Claim, ...]:
+        block = self.blocks.get(block_name(slot))
+        return block.spec.claims if block and block.spec.cidr == slot else ()
+
+    def cut_otherwise(self, version: int, length: int) -> list[IPBlock]:
+        """Of slots of another size.  There are some only where a pool was deleted and made again."""
+        others = (blocks for (v, size), blocks in self._cuts.items() if v == version and size != length)
+        return [block for blocks in others for block in blocks if block.name == block_name(block.spec.cidr)]
+
+
+def claim_free(datastore: Datastore, claims: Claims, pool: IPPool, records: Records) -> Held | None:
+    """A slot of the pool in which nobody else has anything; None if there is none, as far as the records know."""
+    others = (block.spec.cidr for block in records.cut_otherwise(pool.spec.cidr.version, pool.spec.block_size))
+    misfits, own = [cidr for cidr in others if overlap(cidr, pool.spec.cidr)], claims.cidrs
     for slot in slots_in_order(pool, claims.node):
-        record = records.get(slot)
-        occupied = record is not None and not all(claims.owns(c) for c in record.spec.claims)
-        if occupied or slot in claims.cidrs or block_name(slot) in broken or any(overlap(slot, m) for m in misfits):
+        occupied = not all(claims.owns(c) for c in records.claims(slot))
+        if occupied or slot in own or block_name(slot) in records.broken or any(overlap(slot, m) for m in misfits):
             continue
-        if claim_exactly(datastore, claims, slot, slot):
-            return Held(cidr=slot, slot=slot)
+        try:
+            if claim_exactly(datastore, claims, slot, slot):
+                return Held(cidr=slot, slot=slot)
+        except Unreadable:
+            continue
     return None
 
 
@@ -118,10 +151,25 @@ def claim_exactly(datastore: Datastore, claims: Claims, slot: Prefix, cidr: Pref
     """
     if not swap(datastore, slot, taking(claims, cidr)):
         return False
-    if any(_beside(block, slot, claims, cidr) for block in _blocks(datastore.list(KIND))):
+    if any(_beside(block, slot, claims, cidr) for block in _cut_otherwise(datastore, slot)):
         swap(datastore, slot, dropping(claims, cidr))
         return False
     return True
+
+
+def _cut_otherwise(datastore: Datastore, slot: Prefix) -> Iterator[IPBlock]:
+    """Records of slots of another size, of its family, as they are now.  Names say enough to pass over all the others."""
+    own = block_name(slot)
+    groups, size = own.count("-"), own[own.rindex("-") :]
+    for name in datastore.keys(KIND):
+        if name.endswith(size) or name.count("-") != groups:
+            continue
+        try:
+            stored = datastore.get(KIND, name)
+        except Unreadable:
+            continue
+        if stored and isinstance(stored.resource, IPBlock) and name == block_name(stored.resource.spec.cidr):
+            yield stored.resource
 
 
 def release(datastore: Datastore, claims: Claims, held: Iterable[Held]) -> None:
@@ -129,21 +177,26 @@ def release(datastore: Datastore, claims: Claims, held: Iterable[Held]) -> None:
         swap(datastore, one.slot, dropping(claims, one.cidr))
 
 
-def assert_claims(datastore: Datastore, claims: Claims, listing: Listing) -> Claims:
-    """Makes the datastore say what this node holds, and takes up what it says that the node does not know.
+def assert_claims(datastore: Datastore, claims: Claims, records: Records) -> Claims:
+    """Makes the datastore say what this node holds, and takes up what records that were just read say and the node does not know.
 
     What another node has by now comes back as contested.  A record that cannot be read says nothing, and nobody can claim by it.
     """
-    blocks, broken = _blocks(listing), _broken(listing)
-    found = [Held(cidr=c.cidr, slot=b.spec.cidr) for b in blocks for c in b.spec.claims if claims.owns(c)]
+    every = records if records.listed else ()
+    found = [Held(cidr=c.cidr, slot=b.spec.cidr) for b in every for c in b.spec.claims if claims.owns(c)]
     known = {h.cidr: h for h in (*found, *claims.held)}.values()
-    asserted = [h if block_name(h.slot) in broken else _asserted(datastore, claims, h, blocks) for h in known]
-    return msgspec.structs.replace(claims.having(asserted), former=claims.former if broken else ())
+    asserted = claims.having([_asserted(datastore, claims, h, records) for h in known])
+    settled = records.listed and not records.broken
+    return msgspec.structs.replace(asserted, former=() if settled else claims.former)
 
 
-def _asserted(datastore: Datastore, claims: Claims, held: Held, blocks: Iterable[IPBlock]) -> Held:
-    stands = not any(_beside(block, held.slot, claims, held.cidr) for block in blocks)
-    stands = stands and swap(datastore, held.slot, taking(claims, held.cidr))
+def _asserted(datastore: Datastore, claims: Claims, held: Held, records: Records) -> Held:
+    others = records.cut_otherwise(held.slot.version, held.slot.prefixlen)
+    stands = not any(_beside(block, held.slot, claims, held.cidr) for block in others)
+    try:
+        stands = stands and swap(datastore, held.slot, taking(claims, held.cidr))
+    except Unreadable:
+        return held
     return msgspec.structs.replace(held, contested=not stands)
 
 
@@ -154,16 +207,6 @@ def _beside(block: IPBlock, slot: Prefix, claims: Claims, cidr: Prefix) -> bool:
         and overlap(block.spec.cidr, cidr)
         and any(overlap(c.cidr, cidr) and not claims.owns(c) for c in block.spec.claims)
     )
-
-
-def _blocks(listing: Listing) -> list[IPBlock]:
-    """Blocks under their own names only: a record that says otherwise is nobody's slot."""
-    blocks = (stored.resource for stored in listing.items if isinstance(stored.resource, IPBlock))
-    return [block for block in blocks if block.name == block_name(block.spec.cidr)]
-
-
-def _broken(listing: Listing) -> set[str]:
-    return {key.rpartition("/")[2] for key, _ in listing.broken}
 
 
 def _in_order(claims: Iterable[Claim]) -> tuple[Claim, ...]:

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,16 +20,25 @@ from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal
 from netloom.model.resources import Encapsulation, IPPool
 from netloom.model.snapshot import Snapshot
-from tests.pure.ipam.making import BOOT, NETNS, node, pool
+from tests.pure.ipam.making import BOOT, NETNS, attachment, node, pool
 
 T = TypeVar("T")
+ANY = Request()
 V4 = pool("v4", "10.0.0.0/16", encapsulation=Encapsulation.VXLAN)
 V6 = pool("v6", "fd00::/48", encapsulation=Encapsulation.VXLAN)
 
 
+class Counted(ThreadPoolExecutor):
+    begun = 0
+
+    def submit(self, *work: Any, **more: Any) -> Any:  # Any: as in the base class
+        self.begun += 1
+        return super().submit(*work, **more)
+
+
 class Bench:
     def __init__(self, folder: Path) -> None:
-        self.store, self.thread = MemoryDatastore(), ThreadPoolExecutor(1)
+        self.store, self.thread = MemoryDatastore(), Counted(1)
         self.journal = (
             Journal.open(str(folder / "journal"), BOOT, NETNS)
             if (folder / "journal").exists()
@@ -166,6 +175,83 @@ def test_a_claim_that_fails_when_nobody_waits_any_more_makes_no_noise(bench: Ben
         await asyncio.sleep(0)
         hasty.cancel()
         await asyncio.sleep(0.05)
+
+    bench.run(work)
+    assert caplog.messages == []
+
+
+# ahead of need
+
+
+def hold(bench: Bench, numbers: range, request: Request = ANY) -> None:
+    """Pods come, as operations have it: between choosing and the journal the loop is not left."""
+    for number in numbers:
+        found = bench.claiming.allocate(request)
+        assert not isinstance(found, NeedBlock)
+        bench.journal.intend(attachment(str(number), bench.journal.next_sequence(), *found))
+
+
+async def first(bench: Bench, request: Request = ANY) -> None:
+    while isinstance(need := bench.claiming.allocate(request), NeedBlock):
+        await bench.claiming.claim(need)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def test_the_next_blocks_are_there_before_the_last_ones_are_full(bench: Bench) -> None:
+    bench.know(V4, V6)
+
+    async def work() -> None:
+        await first(bench)
+        hold(bench, range(1, 41))
+        await asyncio.sleep(0.05)
+        assert bench.blocks == 2, "there is room"
+        hold(bench, range(41, 50))
+        await until(lambda: bench.blocks == 4)
+        await until(lambda: len(bench.told) == 4)
+        hold(bench, range(50, 100))  # nobody waits: `allocate` never asks for a block
+        await asyncio.sleep(0.05)
+        assert bench.blocks == 4, "one of each family is enough"
+
+    bench.run(work)
+
+
+def test_an_add_that_comes_too_soon_waits_for_the_claim_that_is_under_way(bench: Bench) -> None:
+    bench.know(V4)
+
+    async def work() -> None:
+        await first(bench)
+        hold(bench, range(1, 62))
+        bench.claiming._claim_ahead()
+        need = bench.claiming.allocate(ANY)
+        assert isinstance(need, NeedBlock)
+        await bench.claiming.claim(need)
+        hold(bench, range(62, 70))
+
+    bench.run(work)
+    assert bench.blocks == 2
+
+
+def test_a_claim_ahead_that_fails_is_nobodys_trouble_and_not_repeated_at_each_add(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.know(V4)
+
+    async def work() -> None:
+        await first(bench)
+        bench.store.close()
+        before = bench.thread.begun
+        hold(bench, range(1, 50))
+        await until(lambda: bench.thread.begun > before)
+        await asyncio.sleep(0.05)
+        for number in range(50, 60):
+            hold(bench, range(number, number + 1))
+            await asyncio.sleep(0.01)
+        assert bench.thread.begun == before + 1
 
     bench.run(work)
     assert caplog.messages == []

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from netloom.datastore import Datastore, Event, Watch
-from netloom.errors import Compacted, Conflict, DatastoreError, NotFound, Unavailable
+from netloom.errors import Compacted, Conflict, NotFound, Unavailable, Unreadable
 from netloom.model.resources import Metadata, Namespace, Node
 from tests.pure.datastore.places import LONG, Place, node
 
@@ -129,6 +129,14 @@ class Contract:
             last = store.create(node(name))
         assert store.list().revision == last > before.revision
         assert [s.resource.name for s in store.list("Node").items] == ["a", "b", "c"]
+
+    def test_keys_are_those_of_a_list(self, store: Datastore) -> None:
+        for name in ("c", "a", "b"):
+            store.create(node(name))
+        store.create(Namespace(metadata=Metadata(name="other")))
+        store.delete("Node", "a")
+        assert list(store.keys("Node")) == ["b", "c"]
+        assert list(store.keys("IPPool")) == []
 
     # Watching
 
@@ -269,10 +277,11 @@ class Contract:
         listing = store.list("Node")
         assert [s.resource for s in listing.items] == [node("good")]
         assert [name for name, _ in listing.broken] == ["Node/bad"]
+        assert list(store.keys("Node")) == ["bad", "good"]
         bad, good = drain(watch)
         assert (bad.key, bad.resource, bool(bad.error)) == ("bad", None, True)
         assert (good.key, good.resource, good.error) == ("good", node("good"), None)
-        with pytest.raises(DatastoreError, match="Node bad"):
+        with pytest.raises(Unreadable, match="Node bad"):
             store.get("Node", "bad")
 
     def test_a_record_of_an_unknown_kind_is_named(self, place: Place, store: Datastore) -> None:

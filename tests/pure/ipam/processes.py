@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.ipam.blocks import slot_of
-from netloom.ipam.claiming import claim_exactly, claim_free, release
+from netloom.ipam.claiming import Records, claim_exactly, claim_free, release
 from netloom.ipam.claims import Claims, Held
 from netloom.model.addresses import host_prefix
 from netloom.model.resources import decode
@@ -29,7 +29,7 @@ def grab(pipe: Connection, path: str, incarnation: str, pools: list[bytes], addr
             if claim_exactly(store, claims, slot, cidr):
                 claims = claims.having((*claims.held, Held(cidr=cidr, slot=slot)))
         for pool in wanted:
-            while held := claim_free(store, claims, pool, store.list("IPBlock")):
+            while held := claim_free(store, claims, pool, Records.of(store.list("IPBlock"))):
                 claims = claims.having((*claims.held, held))
         gone = claims.held[::2]
         claims = claims.without(h.cidr for h in gone)

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from netloom.datastore import Listing
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
-from netloom.ipam.claims import load
+from netloom.ipam.claims import Held, load
 from netloom.ipam.journal import Journal
 from netloom.model.resources import AnyResource, IPBlock
 from netloom.model.snapshot import Snapshot
@@ -185,6 +186,114 @@ def test_before_the_datastore_has_ever_answered_nothing_is_known(agent: Agent) -
         agent.allocator.allocate(Request())
 
 
+# claiming
+
+
+class Unlisted(MemoryDatastore):
+    """How often thousands of blocks would have been read."""
+
+    lists = 0
+
+    def list(self, kind: str | None = None) -> Listing:
+        self.lists += 1
+        return super().list(kind)
+
+
+def claim_for(agent: Agent, request: Request = ANY) -> None:
+    need = agent.allocator.allocate(request)
+    assert isinstance(need, NeedBlock)
+    agent.allocator.claim(need, agent.store)
+
+
+def test_a_claim_reads_no_list_of_blocks_but_the_first_and_after_a_doubtful_one(agent: Agent, memory: Memory) -> None:
+    agent.sees(POOL)
+    agent.store = store = Unlisted(memory)
+    claim_for(agent)
+    assert store.lists == 1, "what a killed agent had claimed would be in it"
+    for number in range(5):
+        agent.add(str(number))
+    claim_for(agent)
+    assert store.lists == 1
+    os.mkdir(f"{agent.path}.new")
+    for number in range(5, 10):
+        agent.add(str(number))
+    with pytest.raises(Unavailable):
+        claim_for(agent)
+    os.rmdir(f"{agent.path}.new")
+    assert len(claimed(memory)) == 3, "this one nobody knows of"
+    claim_for(agent)
+    assert store.lists == 2
+    assert set(claimed(memory)) == set(agent.blocks)
+
+
+def test_what_others_have_claimed_since_is_found_out_by_trying(tmp_path: Path, memory: Memory) -> None:
+    """The watch has told of nothing yet; and where all that is known is taken, it is asked what is free by now."""
+    small = pool("small", "10.244.0.0/28", 29)
+    other = Agent(tmp_path, memory, "n2").sees(small)
+    agent = Agent(tmp_path, memory, "n1").sees(small)
+    agent.allocator.synchronise(agent.store)
+    other.add("x")
+    agent.add("a")
+    assert set(agent.blocks) == set(claimed(memory)) - set(other.blocks)
+    agent.sees(small, *(s.resource for s in agent.store.list("IPBlock").items))
+    other.delete("x")
+    other.now += 1000
+    other.sees(pool("small", "10.244.0.0/28", 29, disabled=True))
+    given_back(other)
+    for name in "bcdef":
+        agent.add(name)
+    assert len(agent.blocks) == 2
+
+
+def test_the_next_block_is_lacking_before_the_last_one_is_full(agent: Agent) -> None:
+    agent.sees(pool("p", "10.244.0.0/24"), pool("p6", "fd00::/64"))
+    for number in range(45):
+        agent.add(str(number))
+    assert agent.allocator.lacking(ANY) is None, "16 and 17 are left"
+    agent.add("one more")
+    need = agent.allocator.lacking(ANY)
+    assert need and [p.name for p in need.pools] == ["p"]
+    agent.allocator.claim(need, agent.store)
+    assert len(agent.blocks) == 3
+    assert agent.allocator.lacking(ANY) is None
+    agent.add("another")
+    need = agent.allocator.lacking(ANY)
+    assert need and [p.name for p in need.pools] == ["p6"]
+
+
+def test_one_spare_block_is_enough_whatever_there_is_in_it(agent: Agent) -> None:
+    whole = pool("p", "10.244.0.0/26", 29)
+    agent.sees(whole, reservation("all", "10.244.0.0/26"))
+    agent.add("a", asking("10.244.0.2"))
+    claim_for(agent)
+    assert agent.allocator.lacking(ANY) is None
+
+
+def test_blocks_of_a_few_addresses_and_addresses_asked_for_are_claimed_when_they_are_needed(agent: Agent) -> None:
+    agent.sees(pool("tiny", "10.244.0.0/26", 31))
+    agent.add("a")
+    agent.add("b")
+    assert agent.allocator.lacking(ANY) is None
+    agent.sees(POOL)
+    agent.add("c", asking("10.244.0.21"))
+    assert agent.allocator.lacking(asking("10.244.0.21")) is None
+
+
+def test_each_kind_of_pod_lacks_a_block_of_its_own(agent: Agent) -> None:
+    agent.sees(POOL, BLUE)
+    bridged = Request(bridge="br0")
+    agent.add("a", bridged)
+    for name in "bcde":
+        agent.add(name)
+    assert agent.allocator.lacking(bridged) is None
+    need = agent.allocator.lacking(ANY)
+    assert need and need.pools == (POOL,)
+    for number in range(47):
+        agent.add(f"blue-{number}", ON_BLUE)
+    need = agent.allocator.lacking(ON_BLUE)
+    assert need and need.pools == (BLUE,)
+
+
 # addresses asked for
 
 
@@ -330,7 +439,8 @@ def test_an_empty_block_is_given_back_after_its_addresses_cooled_and_a_grace(age
     for name in "abcdef":
         agent.add(name)
     first, last = (str(agent.journal.attachments[key(n)].addresses[0].ip) for n in "af")
-    agent.delete("f")
+    for name in "bcdef":
+        agent.delete(name)
     for passed, expected in ((29.0, 0), (60.0, 0), (1.1, 1)):
         agent.now += passed
         assert len(given_back(agent)) == expected
@@ -341,6 +451,22 @@ def test_an_empty_block_is_given_back_after_its_addresses_cooled_and_a_grace(age
     claims = load(agent.path)
     assert claims
     assert claims == agent.allocator.claims
+
+
+def test_beside_a_block_that_is_nearly_full_an_empty_one_stays(agent: Agent) -> None:
+    agent.sees(POOL)
+    for name in "abcdefghijklm":
+        agent.add(name)
+    assert len(agent.blocks) == 3
+    for name in "fghijklm":
+        agent.delete(name)
+    agent.now += 1000
+    assert len(given_back(agent)) == 1, "the other one is for the next pod"
+    for name in "bcde":
+        agent.delete(name)
+    agent.now += 1000
+    assert len(given_back(agent)) == 1
+    assert len(agent.blocks) == 1
 
 
 def test_the_last_block_of_a_family_stays_while_its_pool_is_in_use(agent: Agent) -> None:
@@ -376,30 +502,35 @@ def test_small_blocks_have_no_address_for_the_node(agent: Agent) -> None:
     assert agent.sees().allocator.own_address(pool("tiny", "10.244.0.0/24", 32)) is None
 
 
-def test_a_block_that_could_not_be_given_back_is_taken_up_again(agent: Agent, memory: Memory) -> None:
-    agent.sees(POOL)
+def retired_one(agent: Agent) -> tuple[Held, ...]:
+    """The second of its blocks, which has just gone out of service; in the first there is one pod."""
     for name in "abcdef":
         agent.add(name)
-    agent.delete("f")
+    for name in "bcdef":
+        agent.delete(name)
     agent.now += 1000
     retired = agent.allocator.retire()
+    assert len(retired) == 1
+    return retired
+
+
+def test_a_block_that_could_not_be_given_back_is_taken_up_again(agent: Agent, memory: Memory) -> None:
+    agent.sees(POOL)
+    retired = retired_one(agent)
     away = MemoryDatastore(memory)
     away.close()
     with pytest.raises(Unavailable):
         agent.allocator.give_back(retired, away)
     assert len(agent.blocks) == 1
-    agent.add("g")
+    for name in "ghijk":
+        agent.add(name)
     assert len(agent.blocks) == 2
     assert set(claimed(memory)) == set(agent.blocks)
 
 
 def test_a_block_that_was_taken_up_again_meanwhile_is_not_given_back(agent: Agent, memory: Memory) -> None:
     agent.sees(POOL)
-    for name in "abcdef":
-        agent.add(name)
-    agent.delete("f")
-    agent.now += 1000
-    retired = agent.allocator.retire()
+    retired = retired_one(agent)
     agent.allocator.synchronise(agent.store)
     agent.add("g")
     agent.allocator.give_back(retired, agent.store)

@@ -10,6 +10,7 @@ from netloom.datastore.records import Record
 from netloom.errors import Unavailable
 from netloom.ipam.blocks import slots_in_order
 from netloom.ipam.claiming import (
+    Records,
     assert_claims,
     claim_exactly,
     claim_free,
@@ -180,14 +181,14 @@ def test_who_is_overtaken_by_its_own_removal_is_content() -> None:
 
 def test_nodes_claim_until_the_pool_is_full() -> None:
     store = MemoryDatastore()
-    claimed = [claim_free(store, node(f"n{n}"), POOL, store.list("IPBlock")) for n in range(5)]
+    claimed = [claim_free(store, node(f"n{n}"), POOL, Records.of(store.list("IPBlock"))) for n in range(5)]
     assert claimed[4] is None
     assert len({held.cidr for held in claimed if held}) == 4
 
 
 def test_a_stale_listing_costs_another_round_and_nothing_else() -> None:
     store = MemoryDatastore()
-    stale = store.list("IPBlock")
+    stale = Records.of(store.list("IPBlock"))
     claimed = [claim_free(store, node(f"n{n}"), POOL, stale) for n in range(5)]
     assert claimed[4] is None
     assert len({held.cidr for held in claimed if held}) == 4
@@ -199,7 +200,7 @@ def test_split_slots_are_left_to_their_owners_but_our_own_singles_are_taken_in()
         owner = "n1" if number == 3 else "n2"
         swap(store, slot, taking(node(owner), prefix(f"{slot.network_address + 5}/32")))
     last = list(slots_in_order(POOL, "n1"))[3]
-    held = claim_free(store, node("n1", f"{last.network_address + 5}/32"), POOL, store.list("IPBlock"))
+    held = claim_free(store, node("n1", f"{last.network_address + 5}/32"), POOL, Records.of(store.list("IPBlock")))
     assert held == Held(cidr=last, slot=last)
     assert said(store)[str(last)] == [f"{last} n1-1"]
 
@@ -210,16 +211,16 @@ def test_a_record_that_cannot_be_read_is_nobodys_slot() -> None:
     for slot in list(slots_in_order(POOL, "n1"))[:3]:
         name = block_name(slot)
         memory.records["IPBlock", name] = Record(1, "IPBlock", name, b"{")
-    held = claim_free(store, node("n1"), POOL, store.list("IPBlock"))
+    held = claim_free(store, node("n1"), POOL, Records.of(store.list("IPBlock")))
     assert held
     assert held.cidr == list(slots_in_order(POOL, "n1"))[3]
-    assert claim_free(store, node("n1", str(held.cidr)), POOL, store.list("IPBlock")) is None
+    assert claim_free(store, node("n1", str(held.cidr)), POOL, Records.of(store.list("IPBlock"))) is None
 
 
 def test_slots_of_another_size_are_not_overlapped() -> None:
     store = MemoryDatastore()
     store.create(block("10.244.0.0/25", claim("10.244.0.0/25", "n2")))
-    first, second = (claim_free(store, node("n1"), POOL, store.list("IPBlock")) for _ in range(2))
+    first, second = (claim_free(store, node("n1"), POOL, Records.of(store.list("IPBlock"))) for _ in range(2))
     assert first
     assert second
     assert {str(first.cidr), str(second.cidr)} <= {"10.244.0.128/26", "10.244.0.192/26"}
@@ -244,7 +245,7 @@ def test_of_two_that_cut_the_pool_differently_at_once_not_both_succeed() -> None
 
 
 def asserted(store: Datastore, claims: Claims) -> Claims:
-    return assert_claims(store, claims, store.list("IPBlock"))
+    return assert_claims(store, claims, Records.of(store.list("IPBlock")))
 
 
 def test_claims_that_the_datastore_lost_are_written_again() -> None:

@@ -58,6 +58,7 @@ class Cluster(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(dir=shared))
         self.memory, self.now, self.count = Memory(), 1000.0, 0
         self.pools, self.reserved = dict(POOLS), list[str]()
+        self.seen: dict[str, list[IPBlock]] = {}
         self.nodes: dict[str, NodeUnderTest] = {}
         self.users: dict[str, tuple[str, tuple[Address, ...]]] = {}
         self.rested: dict[Address, float] = {}
@@ -82,7 +83,7 @@ class Cluster(RuleBasedStateMachine):
             one.allocator.synchronise(one.store)
 
     def show(self, one: NodeUnderTest) -> None:
-        resources: list[AnyResource] = [node(one.name, one.incarnation), *self.pools.values()]
+        resources: list[AnyResource] = [node(one.name, one.incarnation), *self.pools.values(), *self.seen.get(one.name, ())]
         if self.reserved:
             resources.append(reservation("r", *self.reserved))
         one.allocator.update(Snapshot.of(1, resources))
@@ -164,6 +165,19 @@ class Cluster(RuleBasedStateMachine):
     def addresses_are_reserved(self, reserved: list[str]) -> None:
         self.reserved = reserved
         self.everybody_sees_it()
+
+    @rule(name=st.sampled_from(NAMES))
+    def the_watch_tells_a_node_of_blocks(self, name: str) -> None:
+        """That is what it knows from now on, whatever happens to them."""
+        self.seen[name] = self.blocks()
+        self.show(self.nodes[name])
+
+    @rule(name=st.sampled_from(NAMES))
+    def a_block_is_claimed_ahead(self, name: str) -> None:
+        one = self.nodes[name]
+        with suppress(ConfigError, PoolExhausted, Unavailable):
+            if need := one.allocator.lacking(Request()):
+                one.allocator.claim(need, one.store)
 
     def everybody_sees_it(self) -> None:
         for one in self.nodes.values():

@@ -4,6 +4,7 @@ import ipaddress
 
 import pytest
 
+from netloom.ipam.blocks import Block
 from netloom.ipam.claims import Held
 from netloom.ipam.holdings import Cool, Hold, Holdings
 from netloom.ipam.sparing import spare
@@ -32,8 +33,10 @@ def spared(*blocks: str, holdings: Holdings | None = None, since: float = 0.0, p
     answer = spare(
         every,
         holdings or Holdings(),
+        blocks={h.cidr: Block.of(h.cidr, "pool") for h in every if not h.contested},
         quiet_since={h.cidr: since for h in every},
         before=BEFORE,
+        cooled=BEFORE,
         pinned=[ipaddress.ip_address(a) for a in pinned.split()],
         serves=serves,
     )
