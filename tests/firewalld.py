@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests import daemons
+from tests.waiting import eventually
 
 PACKAGES = (
     "firewalld",
@@ -55,21 +55,14 @@ class Firewalld:
         shutil.copytree(self.root / "etc/firewalld", self.folder / "etc")
         (self.folder / "bus.conf").write_text(BUS.format(path=self.folder / "bus"))
         yield self._popen("dbus-daemon", "--nofork", "--nopidfile", f"--config-file={self.folder}/bus.conf")
-        _wait(lambda: (self.folder / "bus").exists())
+        eventually(lambda: (self.folder / "bus").exists())
         daemon = ["/usr/bin/python3", str(self.root / "usr/sbin/firewalld"), "--nofork", "--nopid", "--log-target", "file"]
         daemon += ["--log-file", str(self.folder / "log"), "--system-config", str(self.folder / "etc")]
         yield self._popen(*daemon, "--default-config", str(self.root / "usr/lib/firewalld"))
-        _wait(lambda: self.command("--state").returncode == 0)
+        eventually(lambda: self.command("--state").returncode == 0)
 
     def _popen(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(words, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def unpacked() -> Path:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 
 from netloom.dataplane import netns
-from tests.agent_process import Machine, Sandbox, running_machine
+from tests.agent_process import PATIENT, Machine, Sandbox, running_machine
 from tests.cni_calls import NATIVE, OTHERS, Chain, Document
 from tests.residue import quiet_residue, settled
 
@@ -36,7 +36,7 @@ MORE: Document = {}
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    with running_machine() as made:
+    with running_machine(command=PATIENT) as made:
         yield made
 
 
@@ -226,7 +226,7 @@ def shown(command: str) -> str:
     return subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
 
 
-def reaches_out(machine: Machine, sandbox: Sandbox, patience: float = 2.0) -> bool:
+def reaches_out(machine: Machine, sandbox: Sandbox, patience: float = 10.0) -> bool:
     """Whether a datagram of the pod's comes back from beyond the node."""
     with netns.entered(machine.outside):
         echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -272,6 +272,6 @@ def asked(place: int, target: str, port: int) -> bytes:
     with netns.entered(place):
         connection = socket.socket()
     with connection:
-        connection.settimeout(2)
+        connection.settimeout(10)
         connection.connect((target, port))
         return connection.recv(10)

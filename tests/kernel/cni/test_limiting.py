@@ -66,6 +66,6 @@ def test_a_pod_whose_ifb_is_gone_sends_nothing_rather_than_without_a_limit(
         assert exchange(pod, other, "10.1.0.3") == "10.1.0.2"
         run(f"ip link del {ifb_name(limited.host_interface)}")
         with pytest.raises(TimeoutError):
-            exchange(pod, other, "10.1.0.3")
+            exchange(pod, other, "10.1.0.3", 0.3)
     finally:
         os.close(other)

@@ -70,7 +70,7 @@ def ip(*arguments: str) -> Any:  # Any: what `ip -j` prints
     return json.loads(subprocess.run(["ip", "-j", *arguments], check=True, capture_output=True).stdout or "[]")
 
 
-def exchange(sender: int, receiver: int, to: str) -> str:
+def exchange(sender: int, receiver: int, to: str, patience: float = 10.0) -> str:
     """Sends one datagram and gives the sender's address as the receiver saw it."""
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     with netns.entered(receiver):
@@ -78,7 +78,7 @@ def exchange(sender: int, receiver: int, to: str) -> str:
     with netns.entered(sender):
         outbox = socket.socket(family, socket.SOCK_DGRAM)
     with inbox, outbox:
-        inbox.settimeout(2)
+        inbox.settimeout(patience)
         inbox.bind((to, 4000))
         outbox.sendto(b"hello", (to, 4000))
         return str(inbox.recvfrom(100)[1][0])

@@ -16,6 +16,7 @@ import pytest
 
 from netloom.dataplane import netns
 from netloom.dataplane.foreign import ForeignFirewalls
+from tests.kernel.arriving import received
 from tests.kernel.dataplane.foreign.iptables import Variant
 
 ENDS = {4: ("10.244.0.2", "192.0.2.9"), 6: ("fd00:10:244::2", "2001:db8::9")}
@@ -125,10 +126,9 @@ def _arrives(source_space: int, source: str, target_space: int, target: str, por
         sender = socket.socket(family, socket.SOCK_DGRAM)
     with receiver, sender:
         receiver.bind((target, port))
-        receiver.settimeout(0.1)
         sender.bind((source, port))
         sender.sendto(b"hello", (target, port))
         try:
-            return receiver.recv(100) == b"hello"
-        except OSError:  # a timeout, or the firewall's rejection
+            return received(receiver) == b"hello"
+        except OSError:  # the firewall's rejection
             return False

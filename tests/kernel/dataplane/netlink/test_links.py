@@ -101,7 +101,7 @@ def test_the_first_packet_to_a_pod_arrives_once_its_link_was_read_and_its_addres
                 assert device(netlink, "loom0")
                 while not is_local(inside, target.ip):
                     pass
-                inbox.settimeout(1)
+                inbox.settimeout(10)
                 inbox.bind((address, 4000))
                 outbox.sendto(b"first", (address, 4000))
                 assert inbox.recv(10) == b"first"

@@ -19,6 +19,7 @@ from netloom.dataplane import netns
 from netloom.dataplane.nft import Nft
 from netloom.model.addresses import Mac
 from netloom.model.desired import Filter, Outer, Source
+from tests.kernel.arriving import received
 
 MAC = Mac("0a:58:0a:f4:00:02")
 POD = {4: "10.244.0.2", 6: "fd00:10:244::2"}
@@ -97,7 +98,7 @@ def bound(space: int, address: str, port: int) -> socket.socket:
     with netns.entered(space):
         sock = socket.socket(FAMILY[ipaddress.ip_address(address).version], socket.SOCK_DGRAM)
     sock.bind((address, port))
-    sock.settimeout(0.3)
+    sock.settimeout(10)
     return sock
 
 
@@ -151,8 +152,7 @@ def test_vxlan_is_taken_from_nodes_and_from_nobody_else(driver: Nft, node: int, 
         assert vtep.recv(100) == b"from a node"
         with bound(away, STRANGER[version], 5000) as stranger:
             stranger.sendto(b"from a stranger", (UPLINK[version], VXLAN))
-        with pytest.raises(TimeoutError):
-            vtep.recv(100)
+        assert received(vtep) == b""
         assert driver.drops()["inet outer"].packets == 1
 
 
@@ -166,8 +166,7 @@ def test_a_probe_is_taken_from_nodes_and_from_nobody_else(driver: Nft, node: int
         with bound(away, STRANGER[4], 5000) as stranger, bound(pod, POD[4], 5000) as own:
             stranger.sendto(b"from a stranger", (UPLINK[4], PROBE))
             own.sendto(b"from a pod of this node", (UPLINK[4], PROBE))
-        with pytest.raises(TimeoutError):
-            prober.recv(100)
+        assert received(prober) == b""
         assert driver.drops()["inet probes"].packets == 2
 
 
@@ -175,8 +174,7 @@ def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: 
     driver.reconcile(Filter(pools=POOLS, masquerade=NATTED, outers=frozenset({Outer(17, VXLAN)})))
     with bound(node, UPLINK[4], VXLAN) as vtep, bound(away, AWAY[4], 5000) as member:
         member.sendto(b"from a former node", (UPLINK[4], VXLAN))
-        with pytest.raises(TimeoutError):
-            vtep.recv(100)
+        assert received(vtep) == b""
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -210,6 +208,5 @@ def test_no_packet_out_of_a_tunnel_is_from_a_pod_of_this_node(driver: Nft, pod: 
             if arrives:
                 assert receiver.recvfrom(100)[1][0] == source
             else:
-                with pytest.raises(TimeoutError):
-                    receiver.recvfrom(100)
+                assert received(receiver) == b""
     assert driver.drops()["inet outer"].packets == 1
