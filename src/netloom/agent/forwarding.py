@@ -210,6 +210,7 @@ class Forwarding:
             self._part(forwarder)
             for child in forwarder.children:
                 child.terminate()
+                self._bury(child)
         try:
             with Client(path(self._run_dir, device), _SECONDS) as client:
                 client.stop()
@@ -219,6 +220,11 @@ class Forwarding:
         with suppress(FileNotFoundError):
             os.unlink(path(self._run_dir, device))
         log.info("forwarder of %s: ended, for nobody wants it", device)
+
+    def _bury(self, child: subprocess.Popen[bytes]) -> None:
+        """One that was told to end."""
+        if child.poll() is None:
+            self._loop.call_later(_LOOK, self._bury, child)
 
     def _start(self, forwarder: _Forwarder) -> None:
         """One is enough, and not at once again after one that has failed."""
