@@ -29,6 +29,7 @@ from netloom.model.addresses import Mac
 from netloom.model.desired import Filter, Limit, Outer, Shaping, Source
 from netloom.reconcile import reconcile
 from tests.kernel import frames as f
+from tests.waiting import eventually
 
 PORT_A, PORT_B = "loom000000000aa", "loom000000000bb"
 MAC_A, MAC_B = Mac("0a:58:0a:f4:00:02"), Mac("0a:58:0a:f4:00:03")
@@ -68,7 +69,7 @@ class World:
     def send(self, frame: bytes) -> None:
         self.sender.send(frame)
 
-    def arrives(self, frame: bytes, patience: float = 0.5) -> bool:
+    def arrives(self, frame: bytes, patience: float = 10.0) -> bool:
         """Whether pod B sees the frame's last bytes, which routing does not change."""
         end = time.monotonic() + patience
         while (left := end - time.monotonic()) > 0:
@@ -82,12 +83,8 @@ class World:
 
     def counted(self, before: dict[str, int]) -> dict[str, int]:
         """What the counters have grown by, as soon as one has."""
-        for _ in range(100):
-            now = self.drops()
-            if now != before:
-                return {name: now[name] - before.get(name, 0) for name in now if now[name] != before.get(name, 0)}
-            time.sleep(0.002)
-        return {}
+        now = eventually(lambda: now if (now := self.drops()) != before else None)
+        return {name: now[name] - before.get(name, 0) for name in now if now[name] != before.get(name, 0)}
 
 
 def ip(*words: str) -> None:

