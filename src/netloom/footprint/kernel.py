@@ -1,5 +1,6 @@
 """What of ours is in this network namespace besides files, and how it goes.
 
+    programs   of tunnels, on the uplinks, and what is pinned for them
     links      loom*, whoever they belong to; and bridges with our MAC that have no port of anybody else
     routes     protocol 79, in the main table
     rules      our nftables tables; the passages through other firewalls
@@ -35,6 +36,7 @@ from netloom.footprint import record as records
 from netloom.model.attachments import PREFIX
 from netloom.model.desired import Filter
 from netloom.reconcile import Changes, Outcome
+from netloom.tunnel.ebpf import Programs, Store
 
 _SWITCHES: Final = (
     "net/ipv4/ip_forward",
@@ -62,6 +64,7 @@ def pods() -> list[str]:
 def remove(*, dry: bool = False) -> Iterator[tuple[str, str]]:
     """What was done to what.  Raises DataplaneError."""
     with Netlink() as kernel:
+        yield from _programs(kernel, dry=dry)
         yield from _links(kernel, dry=dry)
         yield from _routes(kernel, dry=dry)
     yield from _rules(dry=dry)
@@ -99,6 +102,14 @@ def purge(settings: Settings, *, dry: bool = False) -> Iterator[tuple[str, str]]
 
 def _is_pods(link: Device) -> bool:
     return link.kind == "veth" and link.name.startswith(PREFIX) and link.alias.startswith("netloom ")
+
+
+def _programs(kernel: Netlink, *, dry: bool) -> Iterator[tuple[str, str]]:
+    programs = Programs(kernel, Store())
+    changes = programs.changes({})
+    if changes and not dry:
+        _require(programs.apply(changes))
+    yield from ((f"program/{device}", "deleted") for device in sorted(changes.delete))
 
 
 def _links(kernel: Netlink, *, dry: bool) -> Iterator[tuple[str, str]]:

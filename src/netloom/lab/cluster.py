@@ -32,6 +32,7 @@ from netloom.lab.record import Record, Sandbox, folder, namespace_path
 from netloom.lab.topology import Node, Pod, Topology
 from netloom.model.addresses import Address
 from netloom.model.resources import IPPool, Metadata
+from netloom.tunnel.ebpf import forget
 
 RESPONDER_PORT = 8080
 _GRACE = 5.0
@@ -115,11 +116,22 @@ def _take_down(name: str, *, keep_folder: bool = False) -> bool:
     there = processes.end(name, _GRACE) > 0
     for path in {*_recorded_namespaces(name), *marked_namespaces(name)}:
         there |= os.path.exists(path)
+        _forget_tunnels(path)
         netns.take_name(path)
     there |= bool(os.listdir(folder(name)))
     if not keep_folder:
         record.remove_folder(name)
     return there
+
+
+def _forget_tunnels(path: str) -> None:
+    """What is pinned for a node lies in a file system that the whole machine shares."""
+    try:
+        descriptor = netns.open_netns(path)
+    except OSError:  # a name without a namespace
+        return
+    forget(netns.identify(descriptor).inode)
+    os.close(descriptor)
 
 
 def _recorded_namespaces(name: str) -> Iterator[str]:

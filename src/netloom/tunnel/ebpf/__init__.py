@@ -14,8 +14,8 @@ Why there is a device, and what else there might have been: docs/decisions/0011.
 """
 
 from netloom.tunnel.ebpf.programs import Programs
-from netloom.tunnel.ebpf.store import Store
+from netloom.tunnel.ebpf.store import Store, forget
 from netloom.tunnel.ebpf.tables import Senders, Tunnels
 from netloom.tunnel.ebpf.wire import Counters
 
-__all__ = ["Counters", "Programs", "Senders", "Store", "Tunnels"]
+__all__ = ["Counters", "Programs", "Senders", "Store", "Tunnels", "forget"]

@@ -95,5 +95,15 @@ class Store:
         return True
 
 
+def forget(namespace: int, root: Path = BPFFS) -> None:
+    """All pins of a namespace that is going, by its number."""
+    folder = root / "netloom" / str(namespace)
+    if pins.is_bpffs(root) and folder.is_dir():
+        for path in folder.iterdir():
+            pins.unpin(path)
+        with suppress(OSError):  # an agent that is still there has just made another
+            folder.rmdir()
+
+
 def _device(name: str) -> str:
     return name.replace(":", ".")
