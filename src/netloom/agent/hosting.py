@@ -50,6 +50,8 @@ class Hosting:
         """One address in each network that other nodes are in."""
         self._ways: Mapping[str, int] = {}
         """Interfaces towards the other nodes, and what fits through them."""
+        self.far: Mapping[str, str] = {}
+        """As probes have found."""
         self._met = bool(last)
         self.engines = engines.choose(settings.tunnel_engine)
         """Who carries IPIP and UDP, and why."""
@@ -97,6 +99,7 @@ class Hosting:
             port=settings.vxlan_port,
             udp_port=settings.udp_port,
             probe_port=settings.probe_port,
+            far=self.far,
             ipv6=speaks_ipv6(),
             engines=engines.chosen(self.engines),
         )

@@ -19,7 +19,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from netloom.agent.announcing import Announcing
@@ -105,7 +105,7 @@ class Agent:
         self._passes = Passes(
             kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed, settings.run_dir
         )
-        self._probing = Probing(settings, identity.id, lambda: self._snapshot, self._sight, self._troubles)
+        self._probing = Probing(settings, identity.id, lambda: self._snapshot, self._sight, self._found_far, self._troubles)
         self._drift = Drift(events, self._nft, kernel, self._passes, self._hosting, self._remover, self._troubles)
         self._operations = Operations(
             journal,
@@ -301,6 +301,10 @@ class Agent:
         pools = [p for a in addresses for p in self._snapshot.pools.values() if a.ip in p.spec.cidr]
         assert self._passes.host is not None  # the first pass has made it
         return self._hosting.pod_mtu(self._passes.host, pools)
+
+    def _found_far(self, far: Mapping[str, str]) -> None:
+        self._hosting.far = far
+        self._passes.request(AFTER_NEWS)
 
     def _sight(self) -> Sight | None:
         """What probes go by; None before the cluster is known."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from netloom.calc import forms, metrics
+from netloom.calc.conflicts import shared_addresses
 from netloom.calc.encap import ENCAPS, direct
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
@@ -34,6 +35,7 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
         tables.add(ENCAPS[form.method].local(host, form, device))
     claims = _claims(snapshot, host, tables.problems)
     shared = _shared_macs(snapshot, host, tables.problems)
+    tables.problems += shared_addresses(snapshot, host)
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes

@@ -29,13 +29,15 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`what` is what two looks are compared by; the words may differ a little.  `largest`: as measured."""
+    """`what` is what two looks are compared by; the words may differ a little.  `largest`: as measured.  `far`: why the node is no
+    neighbour, where it is none."""
 
     kind: Kind
     node: str
     way: Way
     words: str
     largest: int = 0
+    far: str = ""
 
     @property
     def what(self) -> tuple[Kind, Way]:
@@ -99,11 +101,13 @@ def _of_underlay(node: str, host: Host, one: Measured) -> Iterator[Fault]:
     if echo.seen != one.way.source:
         words = f"node {node} sees this node as {echo.seen}, not as {one.way.source}: an address translator stands between, "
         words += "and neither plain routes nor tunnels pass one; "
-        yield Fault(Kind.TRANSLATED, node, one.way, words + f"take it away, or set nodeAddresses to what {node} can reach")
+        words += f"take it away, or set nodeAddresses to what {node} can reach"
+        far = f"it sees this node as {echo.seen}, an address translator stands between"
+        yield Fault(Kind.TRANSLATED, node, one.way, words, far=far)
     elif echo.hops > 0 and host.uplink_towards(address) is not None:
         words = f"node {node} ({address}) is no neighbour although its address says so: {echo.hops} routers stand between; "
         words += "give the nodes' addresses their true prefix lengths"
-        yield Fault(Kind.ROUTER, node, one.way, words)
+        yield Fault(Kind.ROUTER, node, one.way, words, far=f"{echo.hops} routers stand between, whatever its address says")
 
 
 def _closed(node: str, host: Host, measured: Iterable[Measured]) -> Iterator[Fault]:

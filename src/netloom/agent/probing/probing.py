@@ -4,7 +4,7 @@ as troubles of this node."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from netloom.agent.probing.prober import Prober
 from netloom.agent.probing.rounds import Rounds, Sight
@@ -16,7 +16,8 @@ from netloom.model.snapshot import Snapshot
 
 
 class Probing:
-    """For the running loop.  `prober` may be asked by others, too, once this has started."""
+    """For the running loop.  `prober` may be asked by others, too, once this has started.  `found_far` is told which nodes turn out to
+    be no neighbours, and why."""
 
     def __init__(
         self,
@@ -24,9 +25,11 @@ class Probing:
         node_id: str,
         snapshot: Callable[[], Snapshot],
         sight: Callable[[], Sight | None],
+        found_far: Callable[[Mapping[str, str]], None],
         troubles: Troubles,
     ) -> None:
         self._settings, self._node_id, self._snapshot, self._troubles = settings, node_id, snapshot, troubles
+        self._found_far, self._far = found_far, dict[str, str]()
         self.prober = Prober(settings.node_name, node_id, settings.probe_port, self._known)
         self.rounds = Rounds(self.prober, settings.probe_interval, sight, self._changed)
         self._running: asyncio.Task[None] | None = None
@@ -56,3 +59,6 @@ class Probing:
 
     def _changed(self) -> None:
         self._troubles.report("paths", *self.rounds.words)
+        if (far := self.rounds.far) != self._far:
+            self._far = far
+            self._found_far(far)

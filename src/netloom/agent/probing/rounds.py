@@ -66,6 +66,11 @@ class Rounds:
         return tuple(dict.fromkeys(fault.words for _, found in sorted(self.faults.items()) for fault in found))
 
     @property
+    def far(self) -> dict[str, str]:
+        """Nodes that are no neighbours, and why."""
+        return {name: fault.far for name, found in self.faults.items() for fault in found if fault.far}
+
+    @property
     def figures(self) -> tuple[int, int]:
         """Nodes that were asked, and those of them that answered."""
         return len(self._asked), len(self._asked) - len(self._silent)

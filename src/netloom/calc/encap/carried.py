@@ -11,15 +11,16 @@ no neighbours.  Outer packets are of one family per cluster node: IPv4 where the
 
 from __future__ import annotations
 
-from netloom.calc.encap.own import own_side
+from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import Address, host_prefix, link_local
+from netloom.model.addresses import IPV6_MTU, Address, host_prefix, link_local
 from netloom.model.desired import Carrier, Engine, Route, RouteKey, SenderKey, Tunnel, TunnelKey
 from netloom.model.forms import Form
 from netloom.model.host import Host
 
 IP_HEADER = {4: 20, 6: 40}
+_UDP_HEADER = {Carrier.IPIP: 0, Carrier.UDP: 8}
 
 
 def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) -> Tables:
@@ -31,7 +32,7 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     uplink = host.uplink_of(address.ip)
     if uplink is None:
         return Tables(problems=[f"no interface holds this node's address {address.ip}: {form.method.value} cannot send"])
-    mtu = uplink.mtu - overhead
+    mtu = room(host, overhead)
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default))
     tables = Tables(links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)})
     tables.add(own_side(host, device, mtu))
@@ -58,6 +59,8 @@ def peer(host: Host, peer: Peer, carrier: Carrier, device: str) -> Tables:
     if destination is None:
         return Tables(problems=[f"node {peer.name} has no IPv{own.version} address: {name} cannot reach it"])
     version = peer.prefixes[0].version
+    if version == 6 and room(host, IP_HEADER[own.version] + _UDP_HEADER[carrier]) < IPV6_MTU:
+        return Tables()  # `local` has said why
     if host.engines[carrier] is Engine.KERNEL and (version, own.version) != (4, 4):
         return Tables(problems=[f"the kernel's {name} carries IPv4 in IPv4 alone: no IPv{version} pods of node {peer.name}"])
     gateway = _gateway(peer, destination, version)

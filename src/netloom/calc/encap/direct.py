@@ -28,7 +28,7 @@ def local(host: Host, form: Form, device: str) -> Tables:
 def is_neighbour(host: Host, peer: Peer) -> bool:
     """Whether plain routes can carry this peer's prefixes."""
     gateway = peer.address(peer.prefixes[0].version)
-    return gateway is not None and host.uplink_towards(gateway) is not None
+    return gateway is not None and peer.name not in host.far and host.uplink_towards(gateway) is not None
 
 
 def known(host: Host, device: str, peer: Peer) -> Tables:
@@ -42,6 +42,8 @@ def peer(host: Host, device: str, peer: Peer) -> Tables:
         return Tables(
             problems=[f"node {peer.name} has no IPv{version} address: plain routes cannot carry its IPv{version} pods"]
         )
+    if peer.name in host.far:
+        return Tables(problems=[f"plain routes cannot lead to node {peer.name} ({gateway}): {host.far[peer.name]}"])
     uplink = host.uplink_towards(gateway)
     if uplink is None:
         return Tables(

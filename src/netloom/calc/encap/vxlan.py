@@ -11,10 +11,10 @@ reboot, so peers' entries never go stale by one.
 
 from __future__ import annotations
 
-from netloom.calc.encap.own import own_side
+from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import Address, link_local
+from netloom.model.addresses import IPV6_MTU, Address, link_local
 from netloom.model.desired import FdbKey, NeighbourKey, Route, RouteKey, Vxlan
 from netloom.model.forms import Form
 from netloom.model.host import Host
@@ -35,7 +35,7 @@ def local(host: Host, form: Form, device: str) -> Tables:
     uplink = host.uplink_of(address.ip)
     if uplink is None:
         return Tables(problems=[f"no interface holds this node's address {address.ip}: VXLAN cannot send"])
-    mtu = uplink.mtu - _OVERHEAD[address.version]
+    mtu = room(host, _OVERHEAD[address.version])
     tables = Tables(
         links={
             device: Vxlan(
@@ -66,6 +66,8 @@ def peer(host: Host, device: str, peer: Peer) -> Tables:
     if gateway is None:
         return Tables(problems=[f"node {peer.name} has not published a tunnel address: VXLAN cannot reach its pods"])
     version = peer.prefixes[0].version
+    if version == 6 and room(host, overhead(host)) < IPV6_MTU:
+        return Tables()  # `local` has said why
     source = next((a for a in host.tunnel_addresses if a.version == version), None)
     route = Route(device=device, gateway=gateway, onlink=True, source=source)
     return Tables(
