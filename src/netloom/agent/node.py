@@ -345,6 +345,8 @@ class Agent:
             attachments=tuple(self._journal.attachments.values()),
             host=self._passes.host,
             choice=self._hosting.choice,
+            engines=self._hosting.engines,
+            forwarders=tuple(self._passes.forwarding.states()),
         )
 
     def _mtu_of_all(self) -> int:

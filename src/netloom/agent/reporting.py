@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import netloom
+from netloom.agent import engines
 from netloom.agent.addressing import Choice
 from netloom.agent.reconciling import Pass
 from netloom.agent.state import (
@@ -15,6 +16,7 @@ from netloom.agent.state import (
     AttachmentState,
     BlockState,
     DatastoreState,
+    EngineState,
     PassState,
     Problem,
     RouteFor,
@@ -28,9 +30,10 @@ from netloom.ipam.blocks import kept, pool_of
 from netloom.ipam.claims import Claims
 from netloom.model.addresses import host_prefix
 from netloom.model.attachments import Attachment
-from netloom.model.desired import Desired, Route, RouteKey, RouteKind
+from netloom.model.desired import Desired, Route, RouteKey, RouteKind, Tunnel
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
+from netloom.tunnel.forwarder import messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Report:
     attachments: tuple[Attachment, ...]
     host: Host | None = None
     choice: Choice | None = None
+    engines: tuple[engines.Choice, ...] = ()
+    forwarders: tuple[messages.State, ...] = ()
 
 
 def document(report: Report) -> AgentState:
@@ -71,6 +76,7 @@ def document(report: Report) -> AgentState:
         addresses=report.choice.addresses if report.choice else (),
         addresses_because=report.choice.reason if report.choice else "",
         passed_over=report.choice.passed_over if report.choice else (),
+        engines=tuple(_engine(report, choice) for choice in report.engines),
         datastore=DatastoreState(
             target=report.target,
             connected=report.connection.connected,
@@ -84,6 +90,20 @@ def document(report: Report) -> AgentState:
         blocks=tuple(_blocks(report)),
         routes=tuple(_routes(report)),
         attachments=tuple(_attachment(a) for a in report.attachments),
+    )
+
+
+def _engine(report: Report, choice: engines.Choice) -> EngineState:
+    tunnels = {n: t for n, t in report.desired.links.items() if isinstance(t, Tunnel) and t.carrier is choice.carrier}
+    forwarder = next((each for each in report.forwarders if each.device in tunnels), None)
+    return EngineState(
+        carrier=choice.carrier.value.upper(),
+        engine=choice.engine.value if choice.engine else "",
+        because=choice.reason,
+        used=bool(tunnels),
+        process=forwarder.pid if forwarder else 0,
+        bulk=forwarder.bulk if forwarder else "",
+        lost=forwarder.lost if forwarder else {},
     )
 
 

@@ -104,6 +104,19 @@ class AttachmentState(Part, frozen=True, kw_only=True):
     wiring: Wiring = Wiring.ROUTED
 
 
+class EngineState(Part, frozen=True, kw_only=True):
+    """Who carries `carrier` (IPIP, UDP) here, and why it is that one; `engine` empty: nobody can.  `used`: a tunnel of it is there.
+    `process` and `bulk`: of a forwarder, and by what it handles many packets at once; `lost`: packets that got nowhere, by reason."""
+
+    carrier: str
+    engine: str = ""
+    because: str = ""
+    used: bool = False
+    process: int = 0
+    bulk: str = ""
+    lost: dict[str, int] = {}
+
+
 class Problem(Part, frozen=True, kw_only=True):
     """What is wrong, in one sentence that names the object, and the next thing to type."""
 
@@ -129,6 +142,7 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     addresses: tuple[Interface, ...] = ()
     addresses_because: str = ""
     passed_over: tuple[str, ...] = ()
+    engines: tuple[EngineState, ...] = ()
     datastore: DatastoreState = DatastoreState()
     last_pass: PassState | None = None
     problems: tuple[Problem, ...] = ()

@@ -109,6 +109,10 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
     if state.addresses:
         also = f" (passed over: {', '.join(state.passed_over)})" if state.passed_over else ""
         lines.append(clean(f"address {', '.join(map(str, state.addresses))}: {state.addresses_because}{also}"))
+    for each in state.engines:
+        if each.used:
+            process = f" (process {each.process}, {each.bulk})" if each.process else ""
+            lines.append(clean(f"{each.carrier} by {each.engine}{process}: {each.because}"))
     if state.last_pass:
         written = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items() if outcome != "same")
         took = f"{state.last_pass.milliseconds:.1f} ms"

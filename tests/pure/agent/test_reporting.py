@@ -4,6 +4,7 @@ import dataclasses
 import ipaddress
 from datetime import UTC, datetime
 
+from netloom.agent import engines
 from netloom.agent.addressing import Choice
 from netloom.agent.reconciling import Pass
 from netloom.agent.reporting import Report, document
@@ -12,11 +13,14 @@ from netloom.agent.watching import Connection
 from netloom.calc import desired
 from netloom.errors import DataplaneError
 from netloom.ipam.claims import Claims, Held
+from netloom.model.addresses import Mac
 from netloom.model.attachments import State
+from netloom.model.desired import Carrier, Engine, Tunnel
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import Encapsulation, Metadata, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
 from netloom.reconcile import Outcome
+from netloom.tunnel.forwarder import messages
 from tests.pure.ipam.making import attachment, block, claim, pool, prefix
 
 HERE, THERE = prefix("10.0.0.0/26"), prefix("10.0.1.0/26")
@@ -115,6 +119,19 @@ def test_the_nodes_address_is_told_with_the_rule_that_chose_it() -> None:
     choice = Choice((UNDERLAY,), "on eth0, the interface of the default route", ("10.0.0.1 of eth1",))
     found = document(dataclasses.replace(REPORT, choice=choice))
     assert (found.addresses, found.addresses_because, found.passed_over) == ((UNDERLAY,), choice.reason, choice.passed_over)
+
+
+def test_who_carries_tunnels_is_told_and_why() -> None:
+    choices = engines.choose("forwarder", {engine: lambda: None for engine in Engine})
+    link = Tunnel(Mac("66:00:00:00:00:01"), 1472, Carrier.UDP, Engine.FORWARDER, UNDERLAY.ip, 8285)
+    desired = dataclasses.replace(REPORT.desired, links={"loom.udp": link})
+    process = messages.State(
+        pid=7, version="1", device="loom.udp", local="", port=8285, bulk="numpy", number=1, tunnels=1, senders=1, lost={"liars": 2}
+    )
+    ipip, udp = document(dataclasses.replace(REPORT, desired=desired, engines=choices, forwarders=(process,))).engines
+    assert (ipip.carrier, ipip.engine, ipip.because, ipip.used) == ("IPIP", "ebpf", "this host allows it", False)
+    assert (udp.carrier, udp.engine, udp.because, udp.used) == ("UDP", "forwarder", "as tunnelEngine says", True)
+    assert (udp.process, udp.bulk, udp.lost) == (7, "numpy", {"liars": 2})
 
 
 def test_attachments_are_those_of_the_journal() -> None:
