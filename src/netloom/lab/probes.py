@@ -203,8 +203,9 @@ class _Run:
                 with suppress(BlockingIOError):  # the kernel may wake for a datagram that it then finds damaged
                     key.data()
             now = time.monotonic()
-            for flight in [f for f in self._flights.values() if f.deadline <= now]:
-                self._finish(flight.number, _unanswered(flight))
+            if not self._selector.select(0):  # what has come in time counts, however late this process got the processor for it
+                for flight in [f for f in self._flights.values() if f.deadline <= now]:
+                    self._finish(flight.number, _unanswered(flight))
             if now >= resend:
                 resend = now + RESEND
                 for flight in list(self._flights.values()):
