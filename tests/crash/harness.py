@@ -69,7 +69,7 @@ def world(
     """`others`: configurations that tests will use besides; blocks that their pods need belong to the picture."""
     with machine.sandbox() as bystander, machine.sandbox() as visitor:
         made = World(machine, client, config, bystander, {}, frozenset())
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (answer := made.call("ADD", bystander)).error == _TRY_AGAIN:  # a new node may not be registered yet
             assert time.monotonic() < deadline, answer
         assert answer.ok, answer
@@ -184,7 +184,7 @@ class StartKnife:
 
 
 def _stopped_pid(machine: Machine) -> int:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         pid = machine.pid
         if pid:

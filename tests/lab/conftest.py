@@ -17,7 +17,7 @@ from netloom.lab.topology import Topology
 
 Raise = Callable[[Topology], Lab]
 
-SETTLE = 10.0
+SETTLE = 60.0
 _numbers = itertools.count()
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_demo_proves_the_four_rules_and_leaves_nothing(lab_name: str, options: tuple[str, ...]) -> None:
     before = inventory(lab_name)
     done = subprocess.run(
-        [ROOT / "demo", "--name", lab_name, *options], capture_output=True, text=True, timeout=120, check=False
+        [ROOT / "demo", "--name", lab_name, *options], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     proven = re.findall(r"^ok\s+(\d) .*?(\d+) of (\d+)$", done.stdout, re.MULTILINE)

@@ -13,6 +13,7 @@ from netloom.lab.cluster import Lab
 from netloom.lab.probes import Place, Probe, Protocol
 from netloom.lab.topology import one_switch
 from tests.lab.conftest import Raise, settled
+from tests.waiting import eventually, quick
 
 
 class Traffic:
@@ -31,6 +32,11 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
+
+    def go_on(self, packets: int = 50) -> None:
+        """Returns when so many more have been sent."""
+        enough = self.sent + packets
+        eventually(lambda: self.sent >= enough)
 
     def _run(self) -> None:
         start = time.monotonic()
@@ -55,10 +61,9 @@ def test_packets_go_on_while_agents_are_killed_and_started(bring_up: Raise, numb
     with lab.places() as places, in_lab(lab, "pod-0", "pod-1", places) as traffic:
         for node in lab.topology.nodes:
             lab.stop_agent(node.name, number)
-            time.sleep(0.3)
+            traffic.go_on()
         lab.start_agents(lab.topology.nodes)
-        time.sleep(0.5)
-    assert traffic.sent > 100
+        traffic.go_on()
     assert traffic.lost == []
     assert settled(lab)
 
@@ -76,10 +81,12 @@ def test_a_pod_can_go_while_the_agent_is_down_and_its_address_is_free_afterwards
 def test_pods_are_served_at_once_after_a_restart(bring_up: Raise) -> None:
     lab = bring_up(one_switch(nodes=1, pods=1))
     [pod] = lab.topology.pods
-    lab.stop_agent("node-0")
-    lab.start_agents(lab.topology.nodes)
-    lab.detach((pod,))
-    begun = time.monotonic()
-    lab.attach((pod,))
-    assert time.monotonic() - begun < 1.0
+    for _ in range(5):  # a busy machine is not quick each time
+        lab.stop_agent("node-0")
+        lab.start_agents(lab.topology.nodes)
+        lab.detach((pod,))
+        if quick(lambda: lab.attach((pod,)), 1.0, tries=1):
+            break
+    else:
+        raise AssertionError("never within a second")
     assert settled(lab)

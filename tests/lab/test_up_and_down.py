@@ -53,12 +53,12 @@ points = pytest.mark.parametrize("point", POINTS, ids=lambda point: point.__name
 def interrupt(name: str, point: Callable[[str], bool], number: signal.Signals) -> int:
     """Sends the signal to a `lab up` as soon as it has come to the point; its exit code."""
     with start_up(name) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not point(name) and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         return process.returncode
 
 
@@ -147,4 +147,4 @@ def test_a_stranger_in_a_namespace_of_the_lab_does_not_keep_it(lab_name: str) ->
                 break
         time.sleep(0.01)
     cluster.down(lab_name)
-    assert shell.wait(timeout=5) == -signal.SIGTERM
+    assert shell.wait(timeout=60) == -signal.SIGTERM

@@ -68,7 +68,7 @@ def cri(runtime: Containerd) -> Cri:
     return runtime.cri
 
 
-def left_of(runtime: Containerd, before: Residue, seconds: float = 5.0) -> list[str]:
+def left_of(runtime: Containerd, before: Residue, seconds: float = 30.0) -> list[str]:
     """In the node's kernel, the agent's folders and the datastore, and in the runtime's; what is claimed stays the node's."""
     claimed = ("IPBlock", "claims", "blackhole", "blocks4", "blocks6")
     return [*settled(runtime.inside.machine, before, allowed=claimed, seconds=seconds), *runtime.left()]

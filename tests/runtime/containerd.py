@@ -38,7 +38,7 @@ BUSYBOX = ("busybox-static",)
 PLUGINS = "/opt/cni/bin"
 CONFLIST = "/etc/cni/net.d/10-netloom.conflist"
 CACHE = "/var/lib/cni/results"
-_READY = 30.0
+_READY = 60.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Containerd:
 
     def wait_for_network(self, ready: bool = True) -> str:
         """Until the runtime says so of its network; its reason."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (found := self.cri.conditions()["NetworkReady"])[0] is not ready:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)

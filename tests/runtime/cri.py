@@ -26,7 +26,7 @@ from tests.runtime.image import NAME
 SUITE = "forky"
 _DEFINITION = "usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1"
 _SERVICE = "runtime.v1.RuntimeService"
-_STUMBLES = 15.0  # seconds
+_STUMBLES = 60.0  # seconds
 
 Message = Any  # a protobuf message: its class is made at run time
 
@@ -133,7 +133,7 @@ class Container:
     cri: Cri
     id: str
 
-    def run(self, *command: str, timeout: int = 10) -> str:
+    def run(self, *command: str, timeout: int = 60) -> str:
         """What the command prints; AssertionError with all of it where it fails."""
         done = self.cri("ExecSync", container_id=self.id, cmd=command, timeout=timeout)
         assert done.exit_code == 0, (command, done.stdout, done.stderr)

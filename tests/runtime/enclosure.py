@@ -30,7 +30,7 @@ from tests.agent_process import Machine
 
 _JOINING = [sys.executable, "-IS", str(Path(__file__).with_name("joining.py"))]
 _ROLE = "enclosure"
-_GRACE = 10.0
+_GRACE = 30.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Program:
     @property
     def pid(self) -> int:
         """As the host counts."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (children := Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()):
             assert self.outer.poll() is None and time.monotonic() < deadline, Path(self.log).read_text()
             time.sleep(0.005)

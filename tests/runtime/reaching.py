@@ -36,7 +36,7 @@ def problem(namespace: int, address: str, port: int, timeout: float = 1.0) -> st
 
 def eventually(namespace: int, addresses: Sequence[str], port: int) -> None:
     """Connects to each, and waits for what is still starting there."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     for address in addresses:
         while found := problem(namespace, address, port):
             assert time.monotonic() < deadline, found

@@ -35,7 +35,7 @@ def test_a_container_in_the_background_is_reached_and_its_network_goes_with_it(r
 
 def remove(runtime: Containerd, container: str) -> None:
     """As soon as its process has ended."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while runtime.attempt_ctr("task", "delete", container).returncode:
         assert time.monotonic() < deadline
         time.sleep(0.05)

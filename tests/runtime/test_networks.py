@@ -124,7 +124,7 @@ def test_pods_of_containerd_on_such_a_network(version: Version) -> None:
         assert ipaddress.ip_address(pods[0].addresses[0]) in ipaddress.ip_network(SUBNETS[RED][0])
         asking = pods[0].start("asking")
         for address in (*pods[1].addresses, *OUTSIDE):
-            asking.run("ping", "-c", "1", "-W", "2", address)
+            asking.run("ping", "-c", "1", "-W", "10", address)
         for pod in pods:
             pod.remove()
         assert left_of(runtime, before) == []

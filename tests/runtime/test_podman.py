@@ -74,7 +74,7 @@ def test_containers_reach_each_other(podman: Podman, network: str) -> None:
     addresses = start(podman, "serving", network, command=SERVING)
     start(podman, "asking", network)
     for address in addresses:
-        podman.run("exec", "asking", "ping", "-c", "1", "-W", "2", address)
+        podman.run("exec", "asking", "ping", "-c", "1", "-W", "10", address)
     eventually(podman.inside.machine.netns, addresses, 80)
     stop(podman, "serving", "asking")
 

@@ -17,7 +17,7 @@ def fetch(container: Container, address: str) -> str:
 
 
 def ping(address: str) -> tuple[str, ...]:
-    return ("ping", "-6" if ":" in address else "-4", "-c", "1", "-W", "2", address)
+    return ("ping", "-6" if ":" in address else "-4", "-c", "1", "-W", "10", address)
 
 
 def test_the_runtime_is_the_one_that_is_meant(runtime: Containerd) -> None:

@@ -59,7 +59,7 @@ def attempt(cri: Cri, pod: Pod) -> bool:
 
 def wait_for_pods(runtime: Containerd) -> None:
     """Until the first have got their network."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not any("/pods-" in line for line in runtime.left()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
