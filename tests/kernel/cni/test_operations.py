@@ -73,7 +73,7 @@ class Node:
 
     def flush(self, addresses: Collection[Address]) -> None:
         self.flushed.append(addresses)
-        self.may_flush.wait(5)
+        self.may_flush.wait(60)
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
         if not self.has_block.is_set():
@@ -146,7 +146,7 @@ def play(folder: Path, story: Callable[[Node], Awaitable[None]]) -> None:
     async def whole() -> None:
         node = Node(folder)
         try:
-            await asyncio.wait_for(story(node), 10)
+            await asyncio.wait_for(story(node), 60)
         finally:
             node.close()
 
@@ -301,7 +301,7 @@ def test_those_that_leave_while_conntrack_is_read_are_flushed_together(folder: P
 async def reborn(node: Node, pods: list[int]) -> str:
     """A sandbox that has died, and whose namespace's number the last of `pods` has by now.  The kernel frees it a moment after the
     link, and takes the lowest that is free, so it comes soon, unless somebody else on this machine was quicker."""
-    for attempt in range(10):
+    for attempt in range(30):
         name, number = f"old-{attempt}", netns.identify(pods[0])
         link = (await node.add(name, pods[0])).host_interface
         os.close(pods.pop(0))
