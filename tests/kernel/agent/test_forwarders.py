@@ -89,6 +89,9 @@ def test_pods_of_two_nodes_reach_each_other(pods: tuple[Pod, Pod]) -> None:
             assert answered(sender, address, 4000)
             assert carried(sender, receiver, address)
     eventually(lambda: a.machine.state().problems == ())
+    _, udp = a.machine.state().engines
+    assert (udp.engine, udp.because, udp.used) == ("forwarder", "as tunnelEngine says", True)
+    assert udp.process == forwarder(a.machine)
 
 
 def test_the_forwarder_outlives_the_agent_and_is_found_again(pods: tuple[Pod, Pod]) -> None:

@@ -126,7 +126,16 @@ def test_who_carries_tunnels_is_told_and_why() -> None:
     link = Tunnel(Mac("66:00:00:00:00:01"), 1472, Carrier.UDP, Engine.FORWARDER, UNDERLAY.ip, 8285)
     desired = dataclasses.replace(REPORT.desired, links={"loom.udp": link})
     process = messages.State(
-        pid=7, version="1", device="loom.udp", local="", port=8285, bulk="numpy", number=1, tunnels=1, senders=1, lost={"liars": 2}
+        pid=7,
+        version="1",
+        device="loom.udp",
+        local="",
+        port=8285,
+        bulk="numpy",
+        number=1,
+        tunnels=1,
+        senders=1,
+        lost={"liars": 2},
     )
     ipip, udp = document(dataclasses.replace(REPORT, desired=desired, engines=choices, forwarders=(process,))).engines
     assert (ipip.carrier, ipip.engine, ipip.because, ipip.used) == ("IPIP", "ebpf", "this host allows it", False)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from netloom import __version__
-from netloom.agent.state import AgentState, DatastoreState, PassState, Problem, encode
+from netloom.agent.state import AgentState, DatastoreState, EngineState, PassState, Problem, encode
 from netloom.datastore.sqlite import SqliteDatastore
 from tests.pure.cli.conftest import Run, answering, fill
 from tests.pure.cli.samples import CLUSTER, STATE, block, pool
@@ -99,6 +99,16 @@ def test_what_the_agent_finds_wrong_is_said_with_the_next_step(
     problem, hint = last_lines(result.stdout)
     assert (result.exit_code, problem) == (code, expected)
     assert hint.startswith("    hint: ")
+
+
+def test_who_carries_tunnels_is_said_where_there_are_some(run: Run, cluster: SqliteDatastore, tmp_path: Path) -> None:
+    refused = "no ebpf: Operation not permitted"
+    udp = EngineState(carrier="UDP", engine="forwarder", because=refused, used=True, process=123, bulk="numpy")
+    ipip = EngineState(carrier="IPIP", because="nobody can")
+    with answering(tmp_path / "netloom.sock", encode(msgspec.structs.replace(STATE, engines=(ipip, udp)))):
+        shown = run("status").stdout
+    assert f"UDP by forwarder (process 123, numpy): {refused}" in shown
+    assert "IPIP" not in shown
 
 
 def test_a_pool_without_blocks_left_is_a_warning(run: Run, store: SqliteDatastore, agent: AgentState) -> None:
