@@ -72,9 +72,8 @@ def peer(host: Host, peer: Peer, carrier: Carrier, device: str) -> Tables:
 
 
 def _gateway(peer: Peer, destination: Address, version: int) -> Address | None:
-    """In the prefix's own family, as a route wants it."""
-    if version == destination.version:
-        return destination
+    """In the prefix's own family, as a route wants it.  For IPv6 never the node's own address: the kernel finds it on the uplink and
+    takes it for no neighbour of another device, onlink or not."""
     if version == 6:
         return link_local(peer.vtep_mac) if peer.vtep_mac else None
-    return peer.tunnel_address(4)
+    return destination if destination.version == 4 else peer.tunnel_address(4)
