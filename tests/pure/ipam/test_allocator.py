@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import time
+import timeit
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -545,11 +545,7 @@ def test_choosing_takes_microseconds_beside_250_pods(agent: Agent) -> None:
     agent.sees(pool("big", "10.0.0.0/16"), pool("big6", "fd00::/64"))
     for number in range(250):
         agent.add(f"p{number}")
-    rounds = 300
-    began = time.perf_counter()
-    for _ in range(rounds):
-        agent.allocator.allocate(Request())
-    spent = (time.perf_counter() - began) / rounds
+    spent = min(timeit.repeat(lambda: agent.allocator.allocate(Request()), number=50, repeat=10)) / 50
     assert spent < 1e-3, f"{spent * 1e6:.0f} µs, where about 40 are usual"
 
 

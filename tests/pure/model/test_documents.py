@@ -135,7 +135,7 @@ def test_a_bomb_does_not_go_off(bomb: bytes) -> None:
     except ConfigError:
         size = 0
     assert size <= MAX_BYTES
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < 20  # a tenth of a second; it would be hours
 
 
 @given(st.binary(max_size=200) | st.text("-:[]{}&*!|>'\"%@`?,# \n\tab1", max_size=60).map(str.encode))
