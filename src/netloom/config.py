@@ -19,6 +19,7 @@ from netloom.model.desired import Engine
 from netloom.model.detection import parse_detection
 from netloom.model.forms import check_mtu, check_port, check_vni
 from netloom.model.resources import dec_hook
+from netloom.model.showing import shown
 from netloom.model.validation import check_object_name
 
 DEFAULT_FILE = "/etc/netloom/agent.yaml"
@@ -93,12 +94,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         if not 0 < self.resync_interval < math.inf:
             raise ValueError(f"resyncInterval: {self.resync_interval} is out of range; more than 0 seconds")
         if self.tunnel_engine not in TUNNEL_ENGINES:
-            raise ValueError(f"tunnelEngine: {self.tunnel_engine!r} is none of {', '.join(TUNNEL_ENGINES)}")
+            raise ValueError(f"tunnelEngine: {shown(self.tunnel_engine)} is none of {', '.join(TUNNEL_ENGINES)}")
         for name, path in (("runDir", self.run_dir), ("stateDir", self.state_dir)):
             if not os.path.isabs(path):
-                raise ValueError(f"{name}: {path!r} is not an absolute path")
+                raise ValueError(f"{name}: {shown(path)} is not an absolute path")
         if self.log_level not in LOG_LEVELS:
-            raise ValueError(f"logLevel: {self.log_level!r} is none of {', '.join(LOG_LEVELS)}")
+            raise ValueError(f"logLevel: {shown(self.log_level)} is none of {', '.join(LOG_LEVELS)}")
 
     @property
     def cni_socket(self) -> str:

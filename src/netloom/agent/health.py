@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 from netloom.agent import kernel_routes
 from netloom.agent.state import ROUTES_PATH, STATE_PATH
 from netloom.errors import ConfigError
+from netloom.model.showing import shown
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Health:
     def serve_address(self, address: str) -> None:
         host, colon, port = address.rpartition(":")
         if not colon or not port.isdigit():
-            raise ConfigError(f"{address!r} is not ADDRESS:PORT", path="healthAddress")
+            raise ConfigError(f"{shown(address)} is not ADDRESS:PORT", path="healthAddress")
         host = host.strip("[]")
         server = _TcpV6Server if ":" in host else _TcpServer
         try:

@@ -18,6 +18,7 @@ from netloom.cli.context import Context, connection, note, output_option
 from netloom.cli.lab import complete_lab, require_root
 from netloom.cli.printing import answer, clean, table
 from netloom.errors import Unavailable
+from netloom.model.showing import shown
 
 if TYPE_CHECKING:
     from netloom.lab.checks import Proof
@@ -106,6 +107,6 @@ def _places(context: Context, lab_name: str | None, this_node: bool) -> Iterator
             note(f"{pod}: no process and no name holds its network namespace any more; it is passed over")
         if len(found) < 2:
             raise Unavailable(
-                f"there is nothing to prove on node {node!r}: it takes a pod at least", hint="netloom get pods -A"
+                f"there is nothing to prove on node {shown(node)}: it takes a pod at least", hint="netloom get pods -A"
             )
         yield found

@@ -8,6 +8,7 @@ import click
 
 from netloom.cli.context import Context, connection
 from netloom.errors import ConfigError
+from netloom.model.showing import shown
 
 
 @click.command()
@@ -38,6 +39,6 @@ def forwarder(context: Context, device: str, local: str, port: int) -> None:
     except ValueError as e:
         raise ConfigError(str(e), where="--local") from e
     if not 0 < len(device) <= 15:
-        raise ConfigError(f"{device!r} is no name of an interface: 1 to 15 characters", where="--device")
+        raise ConfigError(f"{shown(device)} is no name of an interface: 1 to 15 characters", where="--device")
     process.log_to_stderr(context.settings.log_level)
     process.run(process.Parameters(context.settings.run_dir, device, address, port), lambda: notify("READY=1"))

@@ -19,6 +19,7 @@ from netloom.cli.kinds import find_view, pod_name
 from netloom.cli.printing import answer, cell, clean, count, table
 from netloom.errors import ConfigError, Conflict, JournalDamaged, NotFound
 from netloom.model.addresses import Address, Prefix, contains
+from netloom.model.showing import shown
 
 if TYPE_CHECKING:
     from netloom.cli.usage import BlockUse, PoolUse
@@ -60,7 +61,7 @@ def _prefix(text: str) -> Prefix:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as e:
-        raise ConfigError(f"{text!r} is no prefix", hint="netloom ipam show --blocks 10.244.0.0/16") from e
+        raise ConfigError(f"{shown(text)} is no prefix", hint="netloom ipam show --blocks 10.244.0.0/16") from e
 
 
 def _records(listing: Listing) -> Records:

@@ -14,6 +14,7 @@ import click
 
 from netloom.errors import ConfigError
 from netloom.model.resources import AnyResource, Endpoint, FelixConfiguration, IPBlock, IPPool, IPReservation, Namespace, Node
+from netloom.model.showing import shown
 
 Row = Sequence[object]
 
@@ -155,7 +156,8 @@ def find_view(text: str) -> View:
     view = _BY_SPELLING.get(text.lower()) or _BY_SPELLING.get(text.lower().removesuffix("s"))
     if view is None:
         raise ConfigError(
-            f"{text!r} is not a kind", hint=f"kinds: {', '.join(view.title for view in VIEWS)}; get knows routes and config too"
+            f"{shown(text)} is not a kind",
+            hint=f"kinds: {', '.join(view.title for view in VIEWS)}; get knows routes and config too",
         )
     return view
 
@@ -166,7 +168,7 @@ def split_name(view: View, text: str, namespace: str | None) -> tuple[str | None
     if view.namespaced:
         return (before or namespace), name
     if slash:
-        raise ConfigError(f"{text!r}: {view.title} have no namespace", hint=f"netloom get {view.title}")
+        raise ConfigError(f"{shown(text)}: {view.title} have no namespace", hint=f"netloom get {view.title}")
     return None, text
 
 

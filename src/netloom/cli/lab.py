@@ -18,6 +18,7 @@ from netloom.cli import lab_pictures as pictures
 from netloom.cli.context import output_option
 from netloom.cli.printing import answer, table
 from netloom.errors import ConfigError, NetloomError, NotFound
+from netloom.model.showing import shown
 
 if TYPE_CHECKING:
     from netloom.lab.topology import Topology
@@ -189,7 +190,7 @@ def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
     with lab.namespace(place) as namespace, netns.entered(namespace):
         program = shutil.which(command[0], path=environment["PATH"])
         if program is None:
-            raise NotFound(f"there is no program {command[0]!r} on this machine", hint=f"apt-cache search {command[0]}")
+            raise NotFound(f"there is no program {shown(command[0])} on this machine", hint=f"apt-cache search {command[0]}")
         os.execve(program, command, environment)  # noqa: S606  # there is no shell in between
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from netloom.errors import ConfigError
+from netloom.model.showing import shown
 
 Labels = Mapping[str, str]
 Match = Callable[[Labels], bool]
@@ -30,7 +31,7 @@ def parse(text: str) -> Match:
         found = _REQUIREMENT.match(text, position)
         if not found:
             hint = "for example: -l 'app=web,tier in (a,b),!old'"
-            raise ConfigError(f"{text[position:]!r} is no label selector", where="-l", hint=hint)
+            raise ConfigError(f"{shown(text[position:])} is no label selector", where="-l", hint=hint)
         parts.append(_requirement(found))
         position, more = found.end(), found["end"] == ","
     return lambda labels: all(part(labels) for part in parts)

@@ -24,6 +24,7 @@ from netloom import __version__
 from netloom.cli.context import Context, connection, note
 from netloom.cli.printing import clean, count
 from netloom.errors import ConfigError, DatastoreError, NetloomError, Unavailable
+from netloom.model.showing import shown
 
 if TYPE_CHECKING:
     from netloom.agent.state import AgentState
@@ -199,7 +200,7 @@ def _layout(
 
 def _absolute(option: str, path: str) -> str:
     if not path.startswith("/"):
-        raise ConfigError(f"{path!r} is not an absolute path", path=option)
+        raise ConfigError(f"{shown(path)} is not an absolute path", path=option)
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
@@ -207,7 +208,7 @@ def _network_name(name: str) -> str:
     """libcni refuses others, for they become names of files."""
     if not name or not name[0].isalnum() or not all(c.isalnum() or c in "_.-" for c in name) or not name.isascii():
         raise ConfigError(
-            f"{name!r} is not the name of a network", path="--network-name", hint="letters, digits, '_', '.', '-'"
+            f"{shown(name)} is not the name of a network", path="--network-name", hint="letters, digits, '_', '.', '-'"
         )
     return name
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from netloom.errors import CniError
+from netloom.model.showing import shown
 from netloom.model.validation import check_container_id, check_interface_name, check_name
 
 INVALID_ENVIRONMENT = 4
@@ -34,7 +35,7 @@ def check_variables(environment: Mapping[str, str]) -> str:
     command = environment.get("CNI_COMMAND", "")
     if command not in _REQUIRED:
         known = ", ".join(_REQUIRED)
-        reason = f"CNI_COMMAND: {command[:80]!r} is none of {known}" if command else "CNI_COMMAND is missing"
+        reason = f"CNI_COMMAND: {shown(command)} is none of {known}" if command else "CNI_COMMAND is missing"
         raise CniError(INVALID_ENVIRONMENT, reason)
     required = _REQUIRED[command]
     missing = [name for name in required if not environment.get(name)]
@@ -70,12 +71,12 @@ def parse_args(text: str) -> dict[str, str]:
         given = _parse_pairs(text)
         ignored, unknown = _ignores_unknown(given), sorted(given.keys() - _ARGS)
         if unknown and not ignored:
-            raise ValueError(f"unknown: {', '.join(unknown)[:200]!r} (IgnoreUnknown=1 passes over them)")
+            raise ValueError(f"unknown: {shown(', '.join(unknown))} (IgnoreUnknown=1 passes over them)")
         if given.get("K8S_POD_NAMESPACE"):
             check_name(given["K8S_POD_NAMESPACE"], "K8S_POD_NAMESPACE")
         for key in ("K8S_POD_NAME", "K8S_POD_UID"):
             if given.get(key) and not _POD.match(given[key]):
-                raise ValueError(f"{key}={given[key][:80]!r} is not a name")
+                raise ValueError(f"{key}={shown(given[key])} is not a name")
     return given
 
 
@@ -84,7 +85,7 @@ def _parse_pairs(text: str) -> dict[str, str]:
     for pair in text.split(";") if text else ():
         key, equals, value = pair.partition("=")
         if not key or not equals or "=" in value:
-            raise ValueError(f"{pair[:80]!r} is not KEY=VALUE")
+            raise ValueError(f"{shown(pair)} is not KEY=VALUE")
         given[key] = value
     return given
 
@@ -92,7 +93,7 @@ def _parse_pairs(text: str) -> dict[str, str]:
 def _ignores_unknown(given: Mapping[str, str]) -> bool:
     text = given.get("IgnoreUnknown", "0")
     if text.lower() not in ("0", "1", "false", "true"):
-        raise ValueError(f"IgnoreUnknown={text[:80]!r} is neither 1 nor 0")
+        raise ValueError(f"IgnoreUnknown={shown(text)} is neither 1 nor 0")
     return text.lower() in ("1", "true")
 
 

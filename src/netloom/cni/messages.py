@@ -13,7 +13,6 @@ looks at the identity of the attachment and at nothing else.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from netloom.errors import CniError
 from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Mac, parse_address, parse_interface, parse_mac
 from netloom.model.attachments import AttachmentKey, Bandwidth, NetnsId, PublishedPort, Wiring
+from netloom.model.showing import shown
 from netloom.model.validation import check_labels, check_network_name
 
 INCOMPATIBLE_VERSION, UNSUPPORTED, UNDECODABLE, INVALID_CONFIG, OWN_NETNS = 1, 2, 6, 7, 8
@@ -158,7 +158,7 @@ class _Parts:
     def checked_netns(self) -> NetnsId:
         if self.netns is None:
             path = self.environment["CNI_NETNS"]
-            raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS: {path[:200]!r} cannot be opened, or is no network namespace")
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS: {shown(path)} cannot be opened, or is no network namespace")
         if self.netns == self.host:
             raise CniError(OWN_NETNS, "CNI_NETNS: this is the node's own network namespace")
         return self.netns
@@ -230,7 +230,7 @@ def _check_version(command: str, version: str) -> None:
     since = _SINCE.get(command, VERSIONS[0])
     served = VERSIONS[VERSIONS.index(since) :]
     if version not in served:
-        details = f"cniVersion is {version[:80]!r}; {command} is served in {', '.join(served)}"
+        details = f"cniVersion is {shown(version)}; {command} is served in {', '.join(served)}"
         raise CniError(INCOMPATIBLE_VERSION, "incompatible CNI version", details)
 
 
@@ -247,8 +247,7 @@ def _served(stdin: bytes) -> NetworkConfig:
     """Raises CniError where it asks for what we do not do."""
     config = _decode(stdin, NetworkConfig)
     for key, value in unserved(config):
-        shown = json.dumps(value) if isinstance(value, bool) else str(value)
-        raise CniError(UNSUPPORTED, f"{key}: {shown[:200]} is not supported")
+        raise CniError(UNSUPPORTED, f"{key}: {shown(value)} is not supported")
     return config
 
 
@@ -274,7 +273,7 @@ def _parse_addresses(texts: tuple[str, ...], where: str, code: int) -> tuple[Add
 def _parse_pod_address(text: str) -> Address:
     address = parse_address(str(parse_interface(text).ip)) if "/" in text else parse_address(text)
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
-        raise ValueError(f"{text!r} cannot be a pod's address")
+        raise ValueError(f"{shown(text)} cannot be a pod's address")
     return address
 
 

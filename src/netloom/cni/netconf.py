@@ -24,6 +24,7 @@ from netloom.cni.results import Dns
 from netloom.ipam.networks import Declared
 from netloom.model.addresses import parse_address, parse_prefix
 from netloom.model.attachments import Bandwidth, Wiring
+from netloom.model.showing import shown
 from netloom.model.validation import check_interface_name, check_object_name
 
 _RATE = (1000, 10**15)  # bits per second: what Kubernetes takes as a pod's bandwidth
@@ -258,7 +259,7 @@ def _check_pool_names(key: str, names: PoolNames) -> None:
         try:
             check_object_name(name)
         except ValueError as e:
-            raise ValueError(f"{key}: {name[:80]!r} is not the name of a pool") from e
+            raise ValueError(f"{key}: {shown(name)} is not the name of a pool") from e
 
 
 def _parsed(key: str, texts: Texts, parse: Callable[[str], T]) -> Iterator[T]:

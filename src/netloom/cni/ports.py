@@ -19,6 +19,7 @@ from netloom.ipam.holdings import Holdings
 from netloom.model.addresses import Address, parse_address
 from netloom.model.attachments import Attachment, PublishedPort
 from netloom.model.desired import Published
+from netloom.model.showing import shown
 
 
 def parse_ports(mappings: Iterable[PortMapping]) -> tuple[PublishedPort, ...]:
@@ -43,7 +44,7 @@ def _parse_port(mapping: PortMapping, host_port: int) -> PublishedPort:
     text = mapping.protocol or mapping.capital_protocol or "tcp"
     protocol = text.lower()
     if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol: {text[:80]!r} is none of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"protocol: {shown(text)} is none of {', '.join(PROTOCOLS)}")
     container_port = mapping.container_port or mapping.capital_container_port
     if not container_port:
         raise ValueError("containerPort: 0 is no port; 1 to 65535")

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from netloom.errors import ConfigError
 from netloom.model.resources import AnyResource
+from netloom.model.showing import shown
 
 Revision = int
 
@@ -106,4 +107,6 @@ def check_target(target: str) -> tuple[str, str]:
     scheme, _, rest = target.partition(":")
     if scheme == "memory" or (scheme == "sqlite" and rest):
         return scheme, rest
-    raise ConfigError(f"{target!r} names no datastore", path="datastore", hint="write sqlite:/var/lib/netloom/datastore.db")
+    raise ConfigError(
+        f"{shown(target)} names no datastore", path="datastore", hint="write sqlite:/var/lib/netloom/datastore.db"
+    )

@@ -23,6 +23,7 @@ from netloom.cni.native import HERE
 from netloom.dataplane.netlink import PROTOCOL
 from netloom.errors import ConfigError
 from netloom.model.attachments import Wiring
+from netloom.model.showing import shown
 
 CONFIG_DIRECTORY = "/etc/netloom"
 UNIT = "netloom-agent.service"
@@ -96,7 +97,7 @@ def unit(program: str) -> bytes:
     """systemd splits the command at spaces and takes `%` and `$` for its own: none of them may be in the path."""
     if not program.startswith("/") or any(c in program for c in " \t\n%$\\\"';"):
         hint = "install it where the path is plain: /opt/netloom/bin/netloom"
-        raise ConfigError(f"systemd cannot start {program!r}", path="--program", hint=hint)
+        raise ConfigError(f"systemd cannot start {shown(program)}", path="--program", hint=hint)
     return _text("netloom-agent.service").replace(b"{program}", program.encode())
 
 

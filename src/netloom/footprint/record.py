@@ -14,6 +14,7 @@ import msgspec
 
 from netloom.errors import ConfigError
 from netloom.footprint.tree import Tree
+from netloom.model.showing import shown
 
 DIRECTORY = "/var/lib/netloom"
 PATH = f"{DIRECTORY}/installed.json"
@@ -32,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     def __post_init__(self) -> None:
         for path in (*self.files, *self.directories, *filter(None, [self.conflist])):
             if not path.startswith("/") or posixpath.normpath(path) != path:
-                raise ValueError(f"{path!r} is not the path of a file")
+                raise ValueError(f"{shown(path)} is not the path of a file")
 
     def knows(self, path: str, content: bytes | None) -> bool:
         """Whether these are bytes that we put there."""

@@ -21,6 +21,7 @@ from netloom.model.addresses import Address, Prefix, contains
 from netloom.model.attachments import Wiring
 from netloom.model.resources import IPPool
 from netloom.model.selectors import parse_selector
+from netloom.model.showing import shown
 
 SMALLEST_THAT_KEEPS = 8
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
@@ -136,7 +137,7 @@ def refusal(
     if spec.disabled:
         return "is disabled"
     if not parse_selector(spec.node_selector)(node_labels):
-        return f"does not serve this node (nodeSelector {spec.node_selector!r})"
+        return f"does not serve this node (nodeSelector {shown(spec.node_selector)})"
     if namespace is not None and not parse_selector(spec.namespace_selector)({NAMESPACE_LABEL: namespace, **namespace_labels}):
-        return f"does not serve namespace {namespace} (namespaceSelector {spec.namespace_selector!r})"
+        return f"does not serve namespace {namespace} (namespaceSelector {shown(spec.namespace_selector)})"
     return None

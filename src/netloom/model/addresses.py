@@ -11,6 +11,8 @@ import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NewType, TypeAlias
 
+from netloom.model.showing import shown
+
 if TYPE_CHECKING:
     Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
     Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -44,7 +46,7 @@ Mac = NewType("Mac", str)
 def parse_address(text: str) -> Address:
     address = ipaddress.ip_address(text)
     if address.version == 6 and address.scope_id:
-        raise ValueError(f"{text!r} has a zone; write the address alone")
+        raise ValueError(f"{shown(text)} has a zone; write the address alone")
     return address
 
 
@@ -55,19 +57,19 @@ def parse_prefix(text: str) -> Prefix:
     Cached, because a block and the claim in it say the same, and then share one object."""
     _, slash, length = text.partition("/")
     if not slash:
-        raise ValueError(f"{text!r} has no prefix length; write {text}/{128 if ':' in text else 32} for one address")
+        raise ValueError(f"{shown(text)} has no prefix length; write {text}/{128 if ':' in text else 32} for one address")
     if "%" in text or not length.isdecimal():
-        raise ValueError(f"{text!r} is not ADDRESS/LENGTH")
+        raise ValueError(f"{shown(text)} is not ADDRESS/LENGTH")
     try:
         return ipaddress.ip_network(text)
     except ValueError as e:
         network = ipaddress.ip_network(text, strict=False)  # raises if the text is no prefix at all
-        raise ValueError(f"{text!r} has host bits set; did you mean {network}?") from e
+        raise ValueError(f"{shown(text)} has host bits set; did you mean {network}?") from e
 
 
 def parse_interface(text: str) -> Interface:
     if "/" not in text:
-        raise ValueError(f"{text!r} has no prefix length; write for example {text}/24")
+        raise ValueError(f"{shown(text)} has no prefix length; write for example {text}/24")
     return ipaddress.ip_interface(text)
 
 
@@ -75,11 +77,11 @@ def parse_mac(text: str) -> Mac:
     """A unicast MAC of six octets, colons or dashes."""
     octets = text.lower().replace("-", ":").split(":")
     if len(octets) != 6 or not all(len(o) == 2 and set(o) <= set("0123456789abcdef") for o in octets):
-        raise ValueError(f"{text!r} is not a MAC address")
+        raise ValueError(f"{shown(text)} is not a MAC address")
     if int(octets[0], 16) & 1:
-        raise ValueError(f"{text!r} is a group address; an interface needs a unicast MAC")
+        raise ValueError(f"{shown(text)} is a group address; an interface needs a unicast MAC")
     if octets == ["00"] * 6:
-        raise ValueError(f"{text!r} is all zeros")
+        raise ValueError(f"{shown(text)} is all zeros")
     return Mac(":".join(octets))
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from netloom.model.addresses import Address, Interface, Mac
+from netloom.model.showing import shown
 
 
 class AttachmentKey(NamedTuple):
@@ -172,7 +173,7 @@ def parse_bandwidth(words: Iterable[str]) -> Bandwidth | None:
     for word in words:
         match = _LIMIT.fullmatch(word)
         if match is None:
-            raise ValueError(f"{word!r} is no limit")
+            raise ValueError(f"{shown(word)} is no limit")
         found[match[1]] = int(match[2]), int(match[3])
     (ingress_rate, ingress_burst), (egress_rate, egress_burst) = found.values()
     if not ingress_rate and not egress_rate:

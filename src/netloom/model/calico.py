@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 
+from netloom.model.showing import shown
+
 API_VERSION = "projectcalico.org/v3"
 
 Fields = Mapping[str, object]
@@ -26,30 +28,26 @@ class Unsupported(ValueError):
         self.field = field
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _mode(value: object) -> str | None:
-    return None if isinstance(value, str) and value in _MODES else f"{_text(value)} is none of Never, Always, CrossSubnet"
+    return None if isinstance(value, str) and value in _MODES else f"{shown(value)} is none of Never, Always, CrossSubnet"
 
 
 def _bgp_export(value: object) -> str | None:
     return (
         None
         if value is False
-        else f"{_text(value)}: pools are not announced by BGP in this version; write false, or leave it out"
+        else f"{shown(value)}: pools are not announced by BGP in this version; write false, or leave it out"
     )
 
 
 def _uses(value: object) -> str | None:
     if isinstance(value, list) and sorted(map(str, value)) == ["Tunnel", "Workload"]:
         return None
-    return f"{_text(value)}: a pool serves pods and tunnel addresses alike; write [Workload, Tunnel], or leave it out"
+    return f"{shown(value)}: a pool serves pods and tunnel addresses alike; write [Workload, Tunnel], or leave it out"
 
 
 def _assignment(value: object) -> str | None:
-    return None if value == "Automatic" else f"{_text(value)}: write Automatic; to keep addresses back use an IPReservation"
+    return None if value == "Automatic" else f"{shown(value)}: write Automatic; to keep addresses back use an IPReservation"
 
 
 _SAME = frozenset(("cidr", "blockSize", "natOutgoing", "nodeSelector", "namespaceSelector", "disabled"))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import yaml
 
 from netloom.errors import ConfigError
+from netloom.model.showing import shown
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -134,7 +135,7 @@ class _Builder:
             self.place(self.resolve(event), event)
             return
         if event.value in top.value:
-            raise self.error(event, f"{event.value!r} is here twice")
+            raise self.error(event, f"{shown(event.value)} is here twice")
         top.key = event.value
         self.lines[(*top.path, top.key)] = _line(event)
 

@@ -26,6 +26,7 @@ from netloom.errors import ConfigError
 from netloom.model import calico, documents, flannel
 from netloom.model.documents import Document, FieldPath
 from netloom.model.resources import API_VERSION, KINDS, AnyResource, convert
+from netloom.model.showing import shown
 
 _MAX_ERRORS = 50
 
@@ -149,7 +150,7 @@ def _resource(document: Document) -> AnyResource:
     spelling = _SPELLINGS.get(value["apiVersion"])
     if spelling is None:
         known = ", ".join(_SPELLINGS)
-        raise _Wrong("apiVersion", f"{value['apiVersion']!r} is not read", f"versions that are read: {known}")
+        raise _Wrong("apiVersion", f"{shown(value['apiVersion'])} is not read", f"versions that are read: {known}")
     return _decoded(value["kind"], spelling(value["kind"], _without_server_fields(value)))
 
 
@@ -205,7 +206,7 @@ def _without(value: Object, *names: str) -> Object:
 
 def _one_of(kind: str, known: Iterable[str]) -> None:
     if kind not in known:
-        raise _Wrong("kind", f"{kind!r} is not known here{_did_you_mean(kind, known)}", f"kinds: {', '.join(known)}")
+        raise _Wrong("kind", f"{shown(kind)} is not known here{_did_you_mean(kind, known)}", f"kinds: {', '.join(known)}")
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

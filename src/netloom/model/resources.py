@@ -32,6 +32,7 @@ from netloom.model.addresses import (
 from netloom.model.attachments import PublishedPort
 from netloom.model.forms import Method, check_form, check_mtu, check_port, check_vni
 from netloom.model.selectors import parse_selector
+from netloom.model.showing import shown
 from netloom.model.validation import (
     check_interface_name,
     check_labels,
@@ -371,7 +372,7 @@ _PARSERS: Mapping[Any, Any] = {Address: parse_address, Prefix: parse_prefix, Int
 
 def dec_hook(kind: Any, value: Any) -> Any:  # Any: msgspec hands over types and raw JSON values
     if not isinstance(value, str):
-        raise TypeError(f"expected text, got {value!r}")
+        raise TypeError(f"expected text, got {shown(value)}")
     return _PARSERS[kind](value)
 
 

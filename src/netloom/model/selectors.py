@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from netloom.model.showing import shown
+
 Selector = Callable[[Mapping[str, str]], bool]
 
 _MAX_LENGTH = 4096
@@ -50,7 +52,7 @@ class _Parser:
 
     def error(self, expected: str) -> ValueError:
         found = "the end" if self.here is None else self.here
-        return ValueError(f"selector {self.text!r}: {expected}, found {found}")
+        return ValueError(f"selector {shown(self.text)}: {expected}, found {found}")
 
     def take(self, token: str) -> bool:
         if self.here == token:
@@ -77,7 +79,7 @@ class _Parser:
     def negation(self) -> Selector:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise ValueError(f"selector {self.text[:60]!r}… is nested deeper than {_MAX_DEPTH}")
+            raise ValueError(f"selector {shown(self.text[:60])}… is nested deeper than {_MAX_DEPTH}")
         try:
             if self.take("!"):
                 inner = self.negation()
@@ -141,7 +143,7 @@ def _tokens(text: str) -> list[str]:
     while position < end:
         match = _TOKEN.match(text, position)
         if not match:
-            raise ValueError(f"selector {text!r}: {text[position:].lstrip()[0]!r} makes no sense here")
+            raise ValueError(f"selector {shown(text)}: {shown(text[position:].lstrip()[0])} makes no sense here")
         found.append(match.group(match.lastgroup or 0))
         position = match.end()
     return found

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from netloom.model.addresses import parse_mac
+from netloom.model.showing import shown
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
@@ -25,45 +26,45 @@ _INTERFACE_NAME = re.compile(r"(?!(?:\.{1,2}|all|default)\Z)[!-$&-.0-9;-~]{1,15}
 def check_name(text: str, what: str) -> None:
     """RFC 1123 label: a Kubernetes namespace."""
     if not _NAME.match(text):
-        raise ValueError(f"{what}: {text!r} is not a name (lower case letters, digits and '-', at most 63)")
+        raise ValueError(f"{what}: {shown(text)} is not a name (lower case letters, digits and '-', at most 63)")
 
 
 def check_object_name(text: str, what: str = "metadata.name") -> None:
     """RFC 1123 subdomain: the name of an object."""
     if not _OBJECT_NAME.match(text):
-        raise ValueError(f"{what}: {text!r} is not a name (lower case letters, digits, '-' and '.', at most 253)")
+        raise ValueError(f"{what}: {shown(text)} is not a name (lower case letters, digits, '-' and '.', at most 253)")
 
 
 def check_labels(labels: Mapping[str, str], what: str = "metadata.labels") -> None:
     for key, value in labels.items():
         domain, slash, name = key.rpartition("/")
         if (slash and not _OBJECT_NAME.match(domain)) or not _LABEL_NAME.match(name):
-            raise ValueError(f"{what}: {key!r} is not a label key")
+            raise ValueError(f"{what}: {shown(key)} is not a label key")
         if not _LABEL_VALUE.match(value):
-            raise ValueError(f"{what}[{key}]: {value!r} is not a label value")
+            raise ValueError(f"{what}[{key}]: {shown(value)} is not a label value")
 
 
 def check_interface_name(text: str) -> None:
     if not _INTERFACE_NAME.match(text):
-        raise ValueError(f"{text[:80]!r} is not an interface name (1 to 15 characters, no '/', ':', '%' or white space)")
+        raise ValueError(f"{shown(text)} is not an interface name (1 to 15 characters, no '/', ':', '%' or white space)")
 
 
 def check_container_id(text: str) -> None:
     """CNI SPEC 1.1.0, parameters: alphanumeric first, then alphanumerics, '_', '.', '-'."""
     if not _CONTAINER_ID.match(text):
-        raise ValueError(f"{text[:80]!r} is not a container ID")
+        raise ValueError(f"{shown(text)} is not a container ID")
 
 
 def check_network_name(text: str, what: str) -> None:
     """CNI SPEC 1.1.0, section 1: alphanumeric first, then alphanumerics, '_', '.', '-'.  It never becomes a file name here; the
     length is a bound like any other."""
     if not _NETWORK_NAME.match(text):
-        raise ValueError(f"{what}: {text[:80]!r} is not a network's name (letters, digits, '_', '.', '-')")
+        raise ValueError(f"{what}: {shown(text)} is not a network's name (letters, digits, '_', '.', '-')")
 
 
 def check_mac(text: str, what: str) -> None:
     try:
         if parse_mac(text) != text:
-            raise ValueError(f"{text!r} is not written in lower case with colons")
+            raise ValueError(f"{shown(text)} is not written in lower case with colons")
     except ValueError as e:
         raise ValueError(f"{what}: {e}") from e

@@ -191,9 +191,9 @@ def test_calicos_default_pool_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("ipipMode: Sometimes", "spec.ipipMode: Sometimes is none of Never, Always, CrossSubnet"),
+        ("ipipMode: Sometimes", "spec.ipipMode: 'Sometimes' is none of Never, Always, CrossSubnet"),
         ("vxlanMode: Always\nipipMode: Always", "spec.vxlanMode: one of ipipMode and vxlanMode has to be Never"),
-        ("vxlanMode: Sometimes", "spec.vxlanMode: Sometimes is none of Never, Always, CrossSubnet"),
+        ("vxlanMode: Sometimes", "spec.vxlanMode: 'Sometimes' is none of Never, Always, CrossSubnet"),
         ("vxlanMode: [Always]", "spec.vxlanMode"),
         ("disableBGPExport: true", "spec.disableBGPExport: true: pools are not announced"),
         ("allowedUses: [Workload]", "spec.allowedUses"),
