@@ -206,7 +206,8 @@ class Filter:
     vteps:      underlay addresses that may send us what `outers` says
     outers:     what tunnels bring to this node itself: from pods it is dropped
     tunnels:    our devices that lead to other nodes
-    probe_port: UDP port by which nodes ask each other what comes through, 0 for none: taken in from nodes, and out of tunnels
+    probe_port: UDP port by which nodes ask each other what comes through, 0 for none: taken in from nodes and out of tunnels, and
+                a few from elsewhere
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods

@@ -51,6 +51,7 @@ RULES: Final = Filter(
     vteps=frozenset(address.ip for address in _ADDRESSES),
     outers=frozenset((Outer(UDP, 4789), Outer(IPIP))),
     tunnels=frozenset(("loom.vxlan",)),
+    probe_port=9478,
     bridges=frozenset(("loom.br0",)),
     internal=frozenset(("loom.br0",)),
     isolated=frozenset(("loom.br0",)),

@@ -99,6 +99,12 @@ def counter() -> bytes:
     return _expression("counter")
 
 
+def limited(rate: int, burst: int) -> bytes:
+    """`limit rate RATE/second burst BURST packets`: beyond that the rule ends."""
+    every, packets = attribute(1, struct.pack(">Q", rate)) + attribute(2, struct.pack(">Q", 1)), be32(4, 0)
+    return _expression("limit", every, be32(3, burst), packets, be32(5, 0))
+
+
 def _verdict(code: int, chain: str | None = None) -> bytes:
     verdict = be32(1, code) + (text(2, chain) if chain else b"")
     return _expression("immediate", be32(1, _VERDICT_REGISTER), nested(2, nested(2, verdict)))

@@ -86,6 +86,7 @@ COUNTERS: Final = {
 _PREROUTING, _INPUT, _POSTROUTING, _ARP_INPUT = 0, 1, 4, 0
 _RAW, _FILTER, _BEFORE_SRCNAT = -300, 0, 95
 
+_STRANGE_PROBES = 20, 20  # a second, and at once
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 _ICMP_REDIRECT = 5
 _LOOSE_SOURCE_ROUTE, _STRICT_SOURCE_ROUTE = 131, 137
@@ -288,13 +289,16 @@ def _outer() -> Iterator[Rule]:
 
 
 def _probes() -> Iterator[Rule]:
-    """From nodes, and out of tunnels; what a pod sends there, the agent tells from a node's."""
+    """From nodes, and out of tunnels; never from pods of this node.  From others some: a node that comes with another address has to be
+    found out, and the agent can tell it from a stranger."""
     port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(PROBE_PORTS.name)
     for version, vteps in VTEPS.items():
         node = e.from_interface(PREFIX, invert=True) + e.ip_version(version, bridge=False) + e.source(version)
         yield Rule("input", node + e.in_set(vteps.name) + port + e.accept(), "a probe from a node")
     yield Rule("input", e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + port + e.accept(), "a probe out of a tunnel")
-    yield Rule("input", port + _dropped("probes"), "a probe from anybody else")
+    others = e.from_interface(PREFIX, invert=True) + port + e.limited(*_STRANGE_PROBES)
+    yield Rule("input", others + e.accept(), "a node with another address, or a stranger")
+    yield Rule("input", port + _dropped("probes"), "a probe from a pod, or too many")
 
 
 def _masquerade() -> Iterator[Rule]:
