@@ -36,6 +36,7 @@ from netloom.ipam.allocator import GRACE
 from netloom.lab import daemons, processes
 from netloom.model.addresses import Interface, Mac
 from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
+from tests.waiting import eventually
 
 POOLS = {
     "v4": IPPoolSpec(cidr=ipaddress.ip_network("10.244.0.0/16"), encapsulation=Encapsulation.VXLAN, nat_outgoing=True),
@@ -257,13 +258,14 @@ def _declare(made: Machine, pools: Mapping[str, IPPoolSpec]) -> None:
 
 def _join(node: int, outside: int) -> None:
     """`eth0` of the node, with its addresses, and the other end with the next ones.  No duplicate address detection: it takes a
-    second in which an address is not there yet."""
+    second in which an address is not there yet.  And ends with different indexes: of those with the same one the kernel says up to a
+    second later that they are up, and only then they have link-local addresses and routes."""
     for namespace in (node, outside):
         with netns.entered(namespace), open("/proc/sys/net/ipv6/conf/default/accept_dad", "w", encoding="ascii") as file:
             file.write("0")
     with Netlink(node) as kernel:
         macs = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02")
-        kernel.transact(new_veth("eth0", "eth0", outside, mac=macs[0], peer_mac=macs[1], mtu=1500))
+        kernel.transact(new_veth("eth0", "eth0", outside, mac=macs[0], peer_mac=macs[1], mtu=1500, index=10, peer_index=11))
     for namespace, next_one in ((node, 0), (outside, 1)):
         with Netlink(namespace) as kernel:
             uplink = device(kernel, "eth0")
@@ -273,6 +275,14 @@ def _join(node: int, outside: int) -> None:
                 set_link(uplink.index, up=True),
                 *(put_address(uplink.index, _shifted(address, next_one)) for address in ADDRESSES),
             )
+    for namespace in (node, outside):
+        eventually(lambda namespace=namespace: _is_up(namespace))
+
+
+def _is_up(namespace: int) -> bool:
+    """Whether `eth0` has a link-local address, which is the last that it gets."""
+    with netns.entered(namespace), open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
+        return any(line.startswith("fe80") and line.split()[-1] == "eth0" for line in file)
 
 
 def _shifted(address: Interface, by: int) -> Interface:
