@@ -9,12 +9,12 @@ passes the inet table later as coming from the bridge, which is one of the `own-
                             accept what this interface may send from, with this MAC: `sources4`, `sources6`
                             drop the rest
 
-So an interface of ours of which nothing is known is closed, and a packet that cannot be parsed is never accepted.
+So a pod's interface of which nothing is known is closed, and a packet that cannot be parsed is never accepted.
 
 Nearly every packet is TCP or UDP without options or extension headers.  For those one rule asks all of it at once, before the chains:
 what it does not accept, they look at.  A rule costs its packet some 50 ns, and the chains are a dozen.  It comes before anything that
 takes a lookup of its own: whether a bridge's port is a pod's, whether a link is the node's own (nobody but pods is a source).  What
-comes out of a tunnel is known by `loom.`, as no pod's interface is named, and goes another way, on which the lookup is made good for.
+comes out of a tunnel is known by `loom.`, as no pod's interface is named, and goes another way.
 
 Neighbours.  Routed wiring has permanent entries at both ends: all ARP and all neighbour discovery of such pods is dropped.  On a
 bridge a pod may ask and answer for itself: the sender in an ARP packet, the target of an advertisement (the set `targets`, whose
@@ -191,9 +191,7 @@ def _from_routed_pods() -> Iterator[Rule]:
     yield Rule("prerouting", e.from_interface(PREFIX, invert=True) + e.accept(), "neither from a pod nor out of a tunnel")
     yield Rule("prerouting", e.from_interface(_OWN_PREFIX) + e.goto("own"), "out of a tunnel, or by way of our bridge")
     yield from _plain(INET_TABLE, "prerouting")
-    unknown = _from_no_own_link(INET_TABLE) + e.goto("from-pod")
-    for chain in ("prerouting", "own"):
-        yield Rule(chain, unknown, "all else that comes from a pod")
+    yield Rule("prerouting", _from_no_own_link(INET_TABLE) + e.goto("from-pod"), "all else that comes from a pod")
     for version, blocks in BLOCKS.items():
         ours = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(blocks.name)
         tunnel = e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name)
@@ -279,13 +277,12 @@ def _arp() -> Iterator[Rule]:
 def _outer() -> Iterator[Rule]:
     port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(OUTER_PORTS.name)
     protocol = e.load_meta(Meta.L4PROTO) + e.in_set(OUTER_PROTOCOLS.name)
-    for version, vteps in VTEPS.items():
-        outside = e.from_interface(PREFIX, invert=True)
-        node = outside + e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
-        yield Rule("input", node + port + e.accept(), "a tunnel's from a node")
-        yield Rule("input", node + protocol + e.accept(), "a tunnel's from a node")
     for one in (port, protocol):
-        yield Rule("input", one + _dropped("outer"), "a tunnel's from anybody else")
+        yield Rule("input", one + e.goto("outer"), "what tunnels bring to the node itself")
+    for version, vteps in VTEPS.items():
+        node = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
+        yield Rule("outer", e.from_interface(PREFIX, invert=True) + node + e.accept(), "a tunnel's from a node")
+    yield Rule("outer", _dropped("outer"), "a tunnel's from anybody else")
 
 
 def _probes() -> Iterator[Rule]:
