@@ -17,10 +17,11 @@ from tests.flannel import SUBNET, flannel_node
 from tests.kernel.agent.conftest import Place, place_of
 from tests.waiting import eventually
 
-BACKENDS = [
-    {"Type": "vxlan"},
-    {"Type": "vxlan", "DirectRouting": True},
-    {"Type": "host-gw"},
+CASES = [
+    ({"Type": "vxlan"}, "auto"),
+    ({"Type": "vxlan", "DirectRouting": True}, "auto"),
+    ({"Type": "host-gw"}, "auto"),
+    ({"Type": "udp"}, "forwarder"),
 ]
 
 
@@ -31,10 +32,16 @@ def published(place: Place, *, tunnel: bool) -> NodeSpec | None:
     return found.resource.spec if found.resource.spec.tunnel_address(4) or not tunnel else None
 
 
-@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: "-".join(map(str, backend.values())))
-def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("backend", "engine"), CASES, ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values()))
+)
+def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object], engine: str) -> None:
     kind = "host-gw" if backend.get("DirectRouting") else str(backend["Type"])  # they are neighbours
-    with running_machine({}) as machine, place_of(machine) as place, flannel_node(machine, kind, place.store) as theirs:
+    with (
+        running_machine({}, tunnelEngine=engine) as machine,
+        place_of(machine) as place,
+        flannel_node(machine, kind, place.store) as theirs,
+    ):
         config = json.dumps({"Network": "10.244.0.0/16", "SubnetLen": 24, "Backend": backend})
         applied = subprocess.run(
             [sys.executable, "-m", "netloom", "apply", "-f", "-", "--datastore", machine.datastore],
