@@ -161,7 +161,7 @@ def _reason(report: Report, key: RouteKey, route: Route, kind: RouteFor, owner: 
     """Pool, encapsulation and why."""
     if kind is RouteFor.NODE and report.host is not None:
         snapshot = report.snapshot
-        found = reason(snapshot, report.host, key.prefix, route, snapshot.nodes.get(owner), report.desired.links)
+        found = reason(snapshot, report.host, key.prefix, route, snapshot.nodes.get(owner), report.desired)
         return found.pool, str(found.form), found.why
     pool = pool_of(key.prefix, report.snapshot.pools.values())
     why = "addresses of this node that no pod has" if kind is RouteFor.BLACKHOLE else "a pod of this node"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from netloom.agent.probing.faults import Measured
 from netloom.agent.probing.frames import SMALL
 from netloom.agent.probing.prober import Echo, Failure, Peer, Prober
@@ -16,10 +18,9 @@ async def measure(prober: Prober, peer: Peer, way: Way, full: int, *, last: int 
     if echo:
         failure = (await prober.stream(peer, way)).failure if echo.node == peer.name else None
         return Measured(way, full, full, echo, stream=None if failure is Failure.CLOSED else failure)
-    small = await prober.ask(peer, way, SMALL)
+    small, bare = await asyncio.gather(prober.ask(peer, way, SMALL), prober.ask(peer, way, SMALL, checksum=False))
     if not small:
-        bare = bool(await prober.ask(peer, way, SMALL, checksum=False))
-        return Measured(way, full, 0, small, bare=bare)
+        return Measured(way, full, 0, small, bare=bool(bare))
     largest, echo = await _largest(prober, peer, way, full, small, last)
     return Measured(way, full, largest, echo)
 
