@@ -5,9 +5,8 @@
     UDP             ebpf, forwarder (needs a TUN)             ebpf, forwarder
 
 What a host allows is not written anywhere: privileges, seccomp, lockdown and the kernel's configuration all have a say.  So it is
-tried: a program of two instructions and a map of one element are loaded and thrown away, a TUN or an `ipip` device is made in a
-namespace that is thrown away.  What was chosen stands while the agent runs: a tunnel does not change hands under
-traffic because something was refused once.
+tried, in a namespace that is thrown away: a map of one element and an `ifb` with a program of two instructions; a TUN; an `ipip` device.
+What was chosen stands while the agent runs: a tunnel does not change hands under traffic because something was refused once.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from netloom.dataplane import netns, tun
-from netloom.dataplane.bpf import Map, Shape, best, load, maps
+from netloom.dataplane.bpf import BpfError, Map, Shape, Way, attach, load, maps
 from netloom.dataplane.bpf.assembler import NEXT, R0, Kind, Program, leave, mov, step
-from netloom.dataplane.netlink import Netlink, NetlinkError, new_ipip
+from netloom.dataplane.netlink import Netlink, NetlinkError, device, new_ifb, new_ipip
 from netloom.errors import DataplaneError
+from netloom.model.addresses import Mac
 from netloom.model.desired import Carrier, Engine
 
 ABLE: Mapping[Carrier, tuple[Engine, ...]] = {
@@ -31,6 +31,7 @@ ABLE: Mapping[Carrier, tuple[Engine, ...]] = {
     Carrier.UDP: (Engine.EBPF, Engine.FORWARDER),
 }
 """Who can carry what, the best first."""
+_MAC = Mac("02:00:00:00:00:01")
 _NOTHING = Program("loom_try", Kind.CLASSIFIER, (step("the next program decides", mov(R0, NEXT), leave()),))
 
 Trial = Callable[[], str | None]
@@ -53,7 +54,10 @@ def choose(wish: str, trials: Mapping[Engine, Trial] | None = None) -> tuple[Cho
 
     def why_not(engine: Engine) -> str | None:
         if engine not in known:
-            known[engine] = trials[engine]()
+            try:
+                known[engine] = trials[engine]()
+            except OSError as e:
+                known[engine] = f"it cannot be tried: {e.strerror}"
         return known[engine]
 
     return tuple(_choice(carrier, wish, why_not) for carrier in Carrier)
@@ -76,12 +80,18 @@ def chosen(choices: Iterable[Choice]) -> dict[Carrier, Engine]:
 
 
 def try_ebpf() -> str | None:
-    try:
-        Map.create("loom_try", Shape(maps.Kind.LPM_TRIE, key=8, value=4, room=1)).close()
-        load(_NOTHING).close()
-        best()
-    except DataplaneError as e:
-        return getattr(e, "reason", None) or str(e)
+    with _elsewhere() as fd, netns.entered(fd), Netlink(fd) as there:
+        try:
+            Map.create("loom_try", Shape(maps.Kind.LPM_TRIE, key=8, value=4, room=1)).close()
+            there.transact(new_ifb("loom.try", mac=_MAC, mtu=1500))
+            made = device(there, "loom.try")
+            assert made is not None
+            with load(_NOTHING) as loaded:
+                attach(there, made.index, Way.LEAVING, loaded)
+        except (BpfError, NetlinkError) as e:
+            return e.reason
+        except DataplaneError as e:
+            return str(e)
     return None
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -18,6 +18,7 @@ from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec
 from netloom.tunnel.forwarder.client import Client, path
 from tests.agent_process import Machine, neighbour, running_machine
 from tests.cni_calls import NATIVE, call
+from tests.kernel.agent.test_engines import WITHOUT_BPF
 from tests.kernel.tunnel.forwarder.carrying import answered, carried
 from tests.waiting import eventually
 
@@ -49,9 +50,9 @@ class Pod:
 
 
 @contextmanager
-def cluster(one: str, other: str) -> Iterator[tuple[Pod, Pod]]:
+def cluster(one: str, other: str, *command: Sequence[str]) -> Iterator[tuple[Pod, Pod]]:
     with ExitStack() as stack:
-        here = stack.enter_context(running_machine(POOLS, tunnelEngine=one))
+        here = stack.enter_context(running_machine(POOLS, *command, tunnelEngine=one))
         there = stack.enter_context(neighbour(here, tunnelEngine=other))
         for machine in (here, there):
             stack.callback(end_forwarder, machine)
@@ -142,6 +143,15 @@ def test_it_ends_when_no_pool_wants_it(pods: tuple[Pod, Pod]) -> None:
     with netns.entered(a.machine.netns):
         shown = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     assert "loom.udp" not in shown
+
+
+def test_where_programs_are_not_allowed_a_process_does_it_and_says_why() -> None:
+    with cluster("auto", "auto", WITHOUT_BPF) as (a, b):
+        _, udp = a.machine.state().engines
+        assert udp.engine == "forwarder"
+        assert "no ebpf: Operation not permitted" in udp.because
+        assert udp.process == forwarder(a.machine)
+        assert carried(a, b, b.addresses[0])
 
 
 def test_beside_a_node_whose_kernel_carries_it() -> None:
