@@ -16,22 +16,11 @@ import time
 
 from netloom.datastore import Datastore, connect
 from netloom.ipam.blocks import slot_at
-from netloom.model.addresses import Mac
-from netloom.model.resources import (
-    Claim,
-    Encapsulation,
-    IPBlock,
-    IPBlockSpec,
-    IPPool,
-    IPPoolSpec,
-    Metadata,
-    Node,
-    NodeSpec,
-    block_name,
-)
+from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
 from tests.agent_process import Machine
 from tests.agent_process import machine as prepared
 from tests.cni_calls import NATIVE, call
+from tests.other_nodes import far_node
 
 QUIET = 60.0  # seconds
 _UPKEEP = 7.0  # seconds; the agent's are 5
@@ -69,18 +58,8 @@ def fill(store: Datastore, nodes: int) -> None:
     """Remote nodes with a block of each family."""
     pools = [IPPool(metadata=Metadata(name=name), spec=spec) for name, spec in POOLS.items()]
     for number in range(1, nodes + 1):
-        name, identity = f"remote-{number}", f"id-{number}"
-        slots = [slot_at(pool, number) for pool in pools]
-        spec = NodeSpec(
-            id=identity,
-            addresses=(ipaddress.ip_interface((int(ipaddress.IPv4Address("172.16.0.0")) + number, 12)),),
-            tunnel_addresses=tuple(slot.network_address for slot in slots),
-            vtep_mac=Mac(f"66:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
-        )
-        store.create(Node(metadata=Metadata(name=name), spec=spec))
-        for slot in slots:
-            claim = Claim(cidr=slot, node=name, node_id=identity)
-            store.create(IPBlock(metadata=Metadata(name=block_name(slot)), spec=IPBlockSpec(cidr=slot, claims=(claim,))))
+        for resource in far_node(number, [slot_at(pool, number) for pool in pools]):
+            store.create(resource)
 
 
 def add(machine: Machine) -> float:

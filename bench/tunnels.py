@@ -38,19 +38,17 @@ from bench import seen
 from bench.measuring import CPU, Carry, Comparison, Contestant, Workload, report, take_turns
 from netloom.dataplane import netns
 from netloom.datastore import connect
-from netloom.model.addresses import Mac
-from netloom.model.resources import Claim, Encapsulation, IPBlock, IPBlockSpec, IPPoolSpec, Metadata, Node, NodeSpec, block_name
+from netloom.model.resources import Encapsulation, IPPoolSpec
 from tests import daemons, tunnel_pair
 from tests.agent_process import Machine, Sandbox, machine, neighbour, running_machine
 from tests.cni_calls import NATIVE, call
+from tests.other_nodes import far_node
 from tests.waiting import eventually
 
 POOL = ipaddress.IPv4Network("10.240.0.0/12")
 MANY = 1000
 ELSEWHERE = ipaddress.IPv4Network("10.255.0.0/16")
 """Of the pool: where the blocks of so many other nodes are."""
-FAR = int(ipaddress.IPv4Address("172.16.0.0"))
-"""Their addresses follow this one."""
 RETRANSMITS = 500
 """Within 5 s of a stream."""
 
@@ -101,16 +99,8 @@ def declare(node: Machine, others: int) -> None:
     datastore = connect(node.datastore)
     try:
         for number, slot in zip(range(1, others + 1), ELSEWHERE.subnets(new_prefix=26), strict=False):
-            name = f"remote-{number}"
-            spec = NodeSpec(
-                id=name,
-                addresses=(ipaddress.ip_interface((FAR + number, 12)),),
-                tunnel_addresses=(slot.network_address,),
-                vtep_mac=Mac(f"66:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
-            )
-            datastore.create(Node(metadata=Metadata(name=name), spec=spec))
-            claims = (Claim(cidr=slot, node=name, node_id=name),)
-            datastore.create(IPBlock(metadata=Metadata(name=block_name(slot)), spec=IPBlockSpec(cidr=slot, claims=claims)))
+            for resource in far_node(number, [slot]):
+                datastore.create(resource)
     finally:
         datastore.close()
 

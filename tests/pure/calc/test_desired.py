@@ -15,20 +15,17 @@ from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State,
 from netloom.model.desired import Carrier, Desired, Engine, Link, Outer, Route, RouteKey, RouteKind, Source, Vxlan
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
-    Claim,
     Encapsulation,
     FelixConfiguration,
     FelixConfigurationSpec,
     IPBlock,
-    IPBlockSpec,
     IPPool,
     IPPoolSpec,
     Metadata,
     Node,
-    NodeSpec,
-    block_name,
 )
 from netloom.model.snapshot import Snapshot
+from tests.other_nodes import its_block, other_node
 
 prefix = ipaddress.ip_network
 interface = ipaddress.ip_interface
@@ -52,19 +49,12 @@ def pool(encapsulation: Encapsulation = Encapsulation.VXLAN, cidr: str = "10.244
 
 
 def node(number: int, underlay: str | None = None) -> Node:
-    spec = NodeSpec(
-        id=f"id{number}",
-        addresses=(interface(underlay or f"192.0.2.{10 + number}/24"),),
-        tunnel_addresses=(address(f"10.244.{number}.0"),),
-        vtep_mac=Mac(f"66:00:00:00:00:0{number}"),
-    )
-    return Node(metadata=Metadata(name=f"node{number}"), spec=spec)
+    where = interface(underlay or f"192.0.2.{10 + number}/24")
+    return other_node(f"node{number}", f"id{number}", number, where, [prefix(f"10.244.{number}.0/26")])
 
 
 def block(number: int, cidr: str | None = None, node_id: str | None = None) -> IPBlock:
-    slot: Prefix = prefix(cidr or f"10.244.{number}.0/26")
-    claim = Claim(cidr=slot, node=f"node{number}", node_id=node_id or f"id{number}")
-    return IPBlock(metadata=Metadata(name=block_name(slot)), spec=IPBlockSpec(cidr=slot, claims=(claim,)))
+    return its_block(prefix(cidr or f"10.244.{number}.0/26"), f"node{number}", node_id or f"id{number}")
 
 
 def attachment(name: str, ip: str, *, bridge: str | None = None) -> Attachment:

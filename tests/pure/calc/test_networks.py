@@ -14,17 +14,14 @@ from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, OwnNet
 from netloom.model.desired import AddressKey
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
-    Claim,
-    IPBlock,
-    IPBlockSpec,
     IPPool,
     IPPoolSpec,
     Metadata,
     Node,
     NodeSpec,
-    block_name,
 )
 from netloom.model.snapshot import Snapshot
+from tests.other_nodes import its_block
 
 prefix = ipaddress.ip_network
 interface = ipaddress.ip_interface
@@ -106,7 +103,14 @@ def test_a_network_that_is_alone_has_nobody_to_be_kept_apart_from() -> None:
         ([BLUE], [pod("two", "blue", "blue1", "172.20.0.3/16")]),
         ([], []),
     ],
-    ids=["a pool of the cluster", "a network without pods", "a routed pod", "another network", "a bridge of its own", "unknown"],
+    ids=[
+        "a pool of the cluster",
+        "a network without pods",
+        "a routed pod",
+        "another network",
+        "a bridge of its own",
+        "unknown",
+    ],
 )
 def test_a_network_beside_which_anything_else_is_or_may_be_is_not_alone(pools: list[IPPool], others: list[Attachment]) -> None:
     own = msgspec.structs.replace(ON_BLUE, own_network=OwnNetwork())
@@ -126,11 +130,7 @@ def test_one_family_that_is_closed_closes_the_bridge() -> None:
 
 def test_another_node_knows_nothing_of_it() -> None:
     elsewhere = Node(metadata=Metadata(name="b"), spec=NodeSpec(id="2", addresses=(interface("192.0.2.12/24"),)))
-    slot = prefix("172.20.0.0/26")
-    block = IPBlock(
-        metadata=Metadata(name=block_name(slot)),
-        spec=IPBlockSpec(cidr=slot, claims=(Claim(cidr=slot, node="b", node_id="2"),)),
-    )
+    block = its_block(prefix("172.20.0.0/26"), "b", "2")
     away = pool("blue", "172.20.0.0/16", node="b", nat_outgoing=True)
     assert desired(Snapshot.of(1, [away, elsewhere, block]), [], HOST) == desired(Snapshot.of(1, [elsewhere]), [], HOST)
 
