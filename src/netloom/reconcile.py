@@ -40,6 +40,9 @@ class Outcome:
     deleted: int = 0
     failures: tuple[DataplaneError, ...] = ()
 
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(self.put + other.put, self.deleted + other.deleted, (*self.failures, *other.failures))
+
     def __str__(self) -> str:
         text = f"+{self.put}-{self.deleted}" if self.put or self.deleted else "same"
         return f"{text}!{len(self.failures)}" if self.failures else text

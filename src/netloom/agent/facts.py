@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from netloom.dataplane.netlink import Netlink, NetlinkError, devices, get_addresses, parse_address
+from netloom.dataplane.netlink.links import get_links, parse_link
 from netloom.dataplane.netlink.tables import SeenRoute, is_passing, look_up, see_route
 from netloom.model.addresses import Address, Interface
 from netloom.model.attachments import PREFIX
+from netloom.model.forms import Form, Method
 from netloom.model.host import Uplink
 
 _LOOPBACK = "lo"
@@ -29,6 +31,15 @@ def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[
         for link in devices(kernel)
         if not _ours(link.name, bridges)
     }
+
+
+def read_tunnels(kernel: Netlink) -> dict[str, Form]:
+    """Our VXLAN devices, and what each carries."""
+    found = {}
+    for link in map(parse_link, kernel.dump(get_links("vxlan"))):
+        if link.vxlan is not None and link.name.startswith(PREFIX):
+            found[link.name] = Form(Method.VXLAN, link.vxlan.vni, link.vxlan.port)
+    return found
 
 
 def default_devices() -> list[str]:

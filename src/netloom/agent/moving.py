@@ -12,16 +12,16 @@ from dataclasses import replace
 
 from netloom.calc import forms
 from netloom.calc.forms import Word
-from netloom.errors import DataplaneError
 from netloom.model.desired import Desired
 from netloom.model.forms import Form
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
+from netloom.reconcile import Outcome
 
 GRACE = 3.0
 """Seconds that a packet may be on its way."""
-_CLOSING = frozenset(("links", "filter", "tunnels", "senders"))
-"""Tables without which a form is not received."""
+_TABLES = frozenset(("filter", "tunnels", "senders", "programs", "forwarders", "forwarded", "believed"))
+"""Without them, and a device, no form is received."""
 
 
 class Moving:
@@ -71,16 +71,14 @@ class Moving:
         """Seconds until something is to be closed."""
         return max(0.0, min(self._fading.values()) + self._grace - now) if self._fading else None
 
-    def passed(
-        self, snapshot: Snapshot, host: Host, desired: Desired, failures: Mapping[str, tuple[DataplaneError, ...]]
-    ) -> None:
-        """A pass by the whole cluster was made, and was refused this, by table."""
-        devices = forms.opened(snapshot, host)
-        refused = {failure.key for table in ("links",) for failure in failures.get(table, ())}
-        closed = any(failures.get(table) for table in _CLOSING - {"links"})
-        stands = [
-            form
-            for form, device in devices.items()
-            if not device or not (closed or device not in desired.links or device in refused)
-        ]
-        self._word = forms.word(snapshot, host, desired.uses.values(), stands, routed=not failures.get("routes"))
+    def passed(self, snapshot: Snapshot, host: Host, desired: Desired, outcomes: Mapping[str, Outcome]) -> None:
+        """A pass by the whole cluster was made, and went so, by table."""
+        failures = {table: outcome.failures for table, outcome in outcomes.items() if outcome.failures}
+        refused = {failure.key for failure in failures.get("links", ())}
+        up = {name for name in desired.links if name not in refused and not _TABLES & failures.keys()}
+        stands = [form for form, device in forms.opened(snapshot, host).items() if not device or device in up]
+        self._word = forms.word(snapshot, host, desired.uses.values(), stands, routed="routes" not in failures)
+
+    def forget(self) -> None:
+        """The datastore is another one: what was written into the last counts for nobody."""
+        self._word, self._written = None, []

@@ -32,6 +32,7 @@ from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity, boot_id
 from netloom.agent.metrics import Metrics
+from netloom.agent.moving import Moving
 from netloom.agent.networks import Networks
 from netloom.agent.passing import AFTER_NEWS, Known, Passes
 from netloom.agent.probing import Probing, Sight
@@ -45,6 +46,7 @@ from netloom.agent.state import encode
 from netloom.agent.troubles import Troubles
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
+from netloom.calc.forms import pod_mtu
 from netloom.cni.collecting import Collector
 from netloom.cni.dispatch import Dispatcher
 from netloom.cni.operations import Kernel, Operations
@@ -97,8 +99,15 @@ class Agent:
         self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
         self._networks.heard(self._snapshot)
         self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu, self._networks, self._claimed)
+        self._moving = Moving()
         self._registration = Registration(
-            datastore, self._datastore_thread, self._claiming, settings.node_name, identity.id, f"{boot_id()}/{netns}"
+            datastore,
+            self._datastore_thread,
+            self._claiming,
+            settings.node_name,
+            identity.id,
+            f"{boot_id()}/{netns}",
+            self._moving,
         )
         self._registration.heard(self._snapshot)
         self._remover, self._home = LinkRemover(self._open_netlink), namespaces.own()
@@ -194,6 +203,7 @@ class Agent:
     def _snapshot_came(self, snapshot: Snapshot, connection: Connection) -> None:
         new_store = connection.identity != self._connection.identity or snapshot.revision < self._snapshot.revision
         back = connection.connected and not self._connection.connected
+        told = snapshot.complete and self._told(snapshot) != self._told(self._snapshot)
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
@@ -202,13 +212,21 @@ class Agent:
             self.settled.set()
         if connection.connected and new_store:
             self._registration.forget()
+            self._moving.forget()
             self._publisher.forget()
         if connection.connected and (new_store or back):
             self._background.begin("claims", self._synchronise())
         self._registration.heard(snapshot)
+        if told:  # who starts from what is remembered goes by what this node has told last
+            self._background.begin("remembering", self._upkeep.remember(at_once=True))
         if snapshot.complete:
             self._register()
             self._passes.request(AFTER_NEWS)
+
+    def _told(self, snapshot: Snapshot) -> int:
+        """How often this node has told others what it receives and sends."""
+        node = snapshot.nodes.get(self._settings.node_name)
+        return node.spec.generation if node else 0
 
     def _settle(self) -> None:
         """A network's pool is new: whatever it needs is there before its first pod, and it is remembered at once, for who is
@@ -234,7 +252,7 @@ class Agent:
         self._announcing.attachments_changed()
 
     def _known(self) -> Known:
-        return Known(self._snapshot, self._allocator.claims.cidrs, self._registration.tunnel_addresses)
+        return Known(self._snapshot, self._allocator.claims.cidrs, self._registration.tunnel_addresses, self._moving)
 
     def _passed(self, done: Pass | None) -> None:
         """How a pass went; None: it ended with a fault of our own."""
@@ -300,7 +318,7 @@ class Agent:
     def _mtu(self, addresses: Iterable[Interface]) -> int:
         pools = [p for a in addresses for p in self._snapshot.pools.values() if a.ip in p.spec.cidr]
         assert self._passes.host is not None  # the first pass has made it
-        return self._hosting.pod_mtu(self._passes.host, pools)
+        return pod_mtu(self._snapshot, self._passes.host, pools, self._settings.mtu)
 
     def _found_far(self, far: Mapping[str, str]) -> None:
         self._hosting.far = far
@@ -350,7 +368,8 @@ class Agent:
         )
 
     def _mtu_of_all(self) -> int:
-        return self._hosting.pod_mtu(self._passes.host, self._snapshot.pools.values()) if self._passes.host else 0
+        host, pools = self._passes.host, self._snapshot.pools.values()
+        return pod_mtu(self._snapshot, host, pools, self._settings.mtu) if host else 0
 
     def _problems(self) -> Iterable[str]:
         if reason := self._unready():

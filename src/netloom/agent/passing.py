@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
+from netloom.agent.facts import read_tunnels
 from netloom.agent.forwarding import Forwarding
 from netloom.agent.hosting import Hosting
+from netloom.agent.moving import Moving
 from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.troubles import Troubles
 from netloom.calc import desired, remote
 from netloom.calc.networks import routed_blocks
+from netloom.calc.reasons import form_of
 from netloom.calc.tables import Tables
 from netloom.dataplane.foreign.tables import TABLES as FIREWALL_TABLES
 from netloom.dataplane.netlink import Netlink, device_names
@@ -28,7 +31,7 @@ from netloom.dataplane.nft.driver import TABLES as OWN_TABLES
 from netloom.ipam.journal import Journal
 from netloom.model.addresses import Address, Prefix
 from netloom.model.attachments import PREFIX, Attachment, State
-from netloom.model.desired import Desired
+from netloom.model.desired import Desired, Tunnel
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
@@ -46,6 +49,7 @@ class Known:
     snapshot: Snapshot
     blocks: frozenset[Prefix]
     tunnel_addresses: tuple[Address, ...]
+    moving: Moving
 
 
 class Passes:
@@ -87,6 +91,7 @@ class Passes:
         self._others: tuple[Snapshot, Host, Tables] | None = None
         self._scheduled: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
         self._patience = _RETRY[0]
 
     def request(self, gap: float) -> None:
@@ -138,7 +143,8 @@ class Passes:
         snapshot = known.snapshot
         blocks = routed_blocks(known.blocks, snapshot.pools.values(), attachments)
         self._hosting.heard(snapshot.nodes)
-        host = self.host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
+        host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
+        host = self.host = known.moving.host(snapshot, self._on_its_way(host, attachments), self._loop.time())
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
@@ -147,7 +153,21 @@ class Passes:
         if done.changed:
             log.info("%s", done)
         self._troubles.report("kernel", *map(str, done.failures))
+        if snapshot.complete:
+            known.moving.passed(snapshot, host, self.desired, done.outcomes)
+        self._close_later(known.moving.due(self._loop.time()))
         return done
+
+    def _close_later(self, pause: float | None) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closing = None if pause is None else self._loop.call_later(pause, self.request, 0.0)
+
+    def _on_its_way(self, host: Host, attachments: Iterable[Attachment]) -> Host:
+        """With what the kernel has of tunnels, and the largest of the pods' MTUs."""
+        devices = {name: form_of(link) for name, link in self.desired.links.items() if isinstance(link, Tunnel)}
+        pods = max((a.mtu for a in attachments if a.own_network is None), default=0)
+        return replace(host, moving=replace(host.moving, devices=devices | read_tunnels(self._kernel), pods=pods))
 
     def _try_again(self) -> None:
         """Later and later, as long as the kernel refuses: what happens to it meanwhile calls for a pass by itself."""

@@ -3,7 +3,8 @@
 Tables are done in an order in which nothing waits for the next: links, their rates, sysctls and addresses, the rules and
 the passages through other firewalls, tunnels of ours (what their programs look up, then the programs; forwarders, and what they are told), then what leads packets there
 (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
-tries again.  While the datastore has not said "this is all", nothing is deleted: what is there was right once.
+tries again.  While the datastore has not said "this is all", nothing is deleted, and what leads to other nodes is left as it is: it was
+right once, and later than what is remembered.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ _OF_TUNNELS = {
 }
 """Driver → its engine, and the field of `Desired` that it takes that engine's part of."""
 
+_NEEDED_BY_ROUTES = frozenset(("addresses", "tunnels", "forwarded", "neighbours", "fdb"))
+"""What is not wanted there any more goes when routes no longer need it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -91,6 +95,7 @@ class Reconciler:
         self._guarded = False
         """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
         self.store = Store()
+        self._routes = Routes(kernel)
         # Any: each driver has its own kinds of key and value; `Desired` has a field of nearly each one's name
         self._drivers: dict[str, Driver[Any, Any]] = {
             driver.name: driver
@@ -107,7 +112,7 @@ class Reconciler:
                 Believed(forwarding),
                 Neighbours(kernel),
                 Fdb(kernel),
-                Routes(kernel),
+                self._routes,
             )
         }
 
@@ -115,13 +120,16 @@ class Reconciler:
         start, at = time.perf_counter(), time.time()
         outcomes: dict[str, Outcome] = {}
         named: dict[str, str] = {}
+        later: dict[str, Changes[Any, Any]] = {}  # Any: of each driver's keys
         for name in _ORDER:
             try:
-                outcomes[name] = self._table(name, desired, named, complete=complete)
+                outcomes[name] = self._table(name, desired, named, later, complete=complete)
             except DataplaneError as e:  # the table could not be read
                 outcomes[name] = Outcome(failures=(e,))
             if name == "filter":
                 self._guarded = not outcomes[name].failures
+        for name, changes in reversed(later.items()):
+            outcomes[name] += self._drivers[name].apply(changes)
         return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes, named)
 
     def passages(self, desired: Desired) -> Outcome:
@@ -136,7 +144,15 @@ class Reconciler:
         """What holds other nodes' tunnels up where no passage is made, in words; for the same thread."""
         return self._foreign.obstacles(desired.filter)
 
-    def _table(self, name: str, desired: Desired, named: dict[str, str], *, complete: bool) -> Outcome:
+    def _table(
+        self,
+        name: str,
+        desired: Desired,
+        named: dict[str, str],
+        later: dict[str, Changes[Any, Any]],  # Any: of each driver's keys
+        *,
+        complete: bool,
+    ) -> Outcome:
         if name == "filter":
             return self._nft.reconcile(desired.filter, complete=complete)
         if name == "passages":
@@ -144,11 +160,15 @@ class Reconciler:
         driver = self._drivers[name]
         changes = driver.changes(_wanted(name, desired))
         if not complete:
-            changes = replace(changes, delete=frozenset())
+            leading = self._routes.leading() if name == self._routes.name else frozenset()
+            changes = Changes({key: value for key, value in changes.put.items() if key not in leading})
         if not changes:
             return Outcome()
         named[name] = _in_words(changes)
-        return driver.apply(changes)
+        if name in _NEEDED_BY_ROUTES and (last := changes.delete - changes.put.keys()):
+            later[name] = Changes(delete=last)
+            changes = replace(changes, delete=changes.delete - last)
+        return driver.apply(changes) if changes else Outcome()
 
 
 def _wanted(name: str, desired: Desired) -> Mapping[Any, Any]:  # Any: of each driver's keys and values

@@ -14,17 +14,17 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from netloom.agent.claiming import Claiming
+from netloom.agent.moving import Moving
+from netloom.calc.forms import tunnel_pools
 from netloom.datastore import Datastore
 from netloom.errors import Conflict, NotFound
 from netloom.model.addresses import Address
-from netloom.model.forms import Method
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Metadata, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
@@ -64,10 +64,18 @@ class Registration:
     """This node's place in the cluster.  For the agent's loop; what blocks is done in `thread`."""
 
     def __init__(
-        self, datastore: Datastore, thread: Executor, claiming: Claiming, name: str, node_id: str, machine: str = ""
+        self,
+        datastore: Datastore,
+        thread: Executor,
+        claiming: Claiming,
+        name: str,
+        node_id: str,
+        machine: str = "",
+        moving: Moving | None = None,
     ) -> None:
         self._datastore, self._thread, self._claiming = datastore, thread, claiming
         self._name, self._id, self._machine = name, node_id, machine
+        self._moving = moving or Moving()
         self.membership = Membership.UNKNOWN
         self.tunnel_addresses: tuple[Address, ...] = ()
         self._done: _Situation | None = None
@@ -98,6 +106,7 @@ class Registration:
         if self.membership is Membership.CLONED or situation.double is not None:
             self._done = situation
             return
+        self._moving.writes(self._moving.word(snapshot, host))
         disputed = self._is_disputed(situation.node)
         await self._put(situation.spec, create=self.membership in (Membership.UNKNOWN, Membership.DOUBLE))
         if disputed:
@@ -108,8 +117,18 @@ class Registration:
         self._done = replace(situation, node=self._node)
 
     def _situation(self, snapshot: Snapshot, host: Host) -> _Situation:
-        spec = NodeSpec(id=host.node_id, machine=self._machine, addresses=host.addresses, vtep_mac=host.vtep_mac, mtu=host.mtu)
-        return _Situation(snapshot.nodes.get(self._name), self._double, spec, _tunnels(snapshot.pools.values()))
+        word = self._moving.word(snapshot, host)
+        spec = NodeSpec(
+            id=host.node_id,
+            machine=self._machine,
+            addresses=host.addresses,
+            vtep_mac=host.vtep_mac,
+            mtu=host.mtu,
+            receives=word.receives,
+            sends=word.sends,
+            generation=word.generation,
+        )
+        return _Situation(snapshot.nodes.get(self._name), self._double, spec, tunnel_pools(snapshot, host))
 
     def _is_disputed(self, node: Node | None) -> bool:
         """Whether another machine writes our Node, too.  A snapshot that is a little behind shows another one as well, namely the
@@ -129,11 +148,6 @@ class Registration:
             self._thread, lambda: register(self._datastore, self._name, spec, create=create)
         )
         self._become(membership)
-
-
-def _tunnels(pools: Iterable[IPPool]) -> tuple[IPPool, ...]:
-    """Pools whose packets need this node's own address in them."""
-    return tuple(sorted((p for p in pools if p.spec.encapsulation.method is not Method.NONE), key=lambda p: p.name))
 
 
 def register(datastore: Datastore, name: str, spec: NodeSpec, *, create: bool) -> tuple[Membership, Node | None]:

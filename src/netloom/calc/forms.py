@@ -88,6 +88,20 @@ def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     return _named(dict.fromkeys((*to_receive(snapshot, host), *said, *sorted(host.moving.held, key=str))), host.moving.devices)
 
 
+def tunnel_pools(snapshot: Snapshot, host: Host) -> tuple[IPPool, ...]:
+    """Pools whose packets need this node's own address in them: those that want a tunnel; as long as one stands that none wants, all;
+    and as long as any stands, those where there is one already."""
+    pools = sorted((pool for pool in snapshot.pools.values() if not pool.spec.network), key=lambda pool: pool.name)
+    tunnels = [form for form, device in opened(snapshot, host).items() if device]
+    every = not {*tunnels}.issubset(wanted_of_all(snapshot, host))
+
+    def needs(pool: IPPool) -> bool:
+        present = any(address in pool.spec.cidr for address in host.tunnel_addresses)
+        return every or pool.spec.encapsulation.method is not Method.NONE or (present and bool(tunnels))
+
+    return tuple(filter(needs, pools))
+
+
 def _named(forms: Iterable[Form], devices: Mapping[str, Form]) -> dict[Form, str]:
     """A form keeps the device that the kernel has for it, whatever else comes or goes; the next one gets the next name."""
     at = {form: name for name, form in devices.items()}
@@ -119,7 +133,7 @@ def use(want: Form, host: Host, own: NodeSpec | None, peer: Node, reaches: Calla
     possible = [] if obstacle else [want]
     possible += [f for f in theirs if f != want and not _obstacle(f, host, mine, peer.name, theirs, reaches)]
     possible = possible or [f for f in theirs if f in mine and reaches(f)]
-    now = _first(possible, sends) or next(filter(reaches, sends), want if want in sends else None)
+    now = _first(possible, sends) or _first(theirs, sends) or next(filter(reaches, sends), None)
     return Use(now, possible[0] if possible else now, obstacle or "this node has not told yet that it sends it")
 
 

@@ -24,6 +24,11 @@ from netloom.model.desired import Route, RouteKey
 class Routes(Entries[RouteKey, Route]):
     name = "routes"
 
+    def leading(self) -> frozenset[RouteKey]:
+        """Those that lead to other nodes now."""
+        found = self._decoded(self.read({}).values())
+        return frozenset(key for key, values in found.items() if any(isinstance(v, Route) and v.gateway for v in values))
+
     def device(self, key: RouteKey, value: Route) -> str:
         return value.device
 
