@@ -24,7 +24,7 @@ The verifier wants to see each access to a packet within bounds: compare a point
 may move the packet.  Programs that are to leave things alone end with NEXT rather than GO_ON, so that others' programs get their turn.
 """
 
-from netloom.dataplane.bpf.hooks import Means, Way, attach, attached, best, detach
+from netloom.dataplane.bpf.hooks import Means, Way, attach, attach_early, attached, best, detach, detach_early, early
 from netloom.dataplane.bpf.maps import Map, Shape, prefix_key
 from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, Run, load, program_info, run
 from netloom.dataplane.bpf.system import BpfError
@@ -39,9 +39,12 @@ __all__ = [
     "Shape",
     "Way",
     "attach",
+    "attach_early",
     "attached",
     "best",
     "detach",
+    "detach_early",
+    "early",
     "load",
     "prefix_key",
     "program_info",

@@ -3,6 +3,9 @@
 Since Linux 6.6 by TCX: programs in a row, without a qdisc.  Before that as filters of a qdisc `clsact`.  Both stay when the process
 ends, and in both a program takes the place of an older one of its name between two packets.
 
+Before both, in the driver, one program may run on what arrives (XDP): `attach_early`.  Not every driver can, and some take their link
+down for it; what another has put there is left alone.
+
 TCX waits for RCU, 10 to 20 ms each time; a filter does not.  So what is attached for every pod goes by `clsact` (`by=CLSACT`).
 A TCX program runs before any filter.
 """
@@ -18,7 +21,7 @@ from itertools import count
 
 from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, info_of, open_program, program_info
 from netloom.dataplane.bpf.system import BpfError, Command, address, attributes, bpf, buffer, call
-from netloom.dataplane.netlink import Netlink, NetlinkError
+from netloom.dataplane.netlink import Netlink, NetlinkError, get_link_at, parse_link, set_xdp
 from netloom.dataplane.netlink.qdiscs import (
     CLASSIFIER_PREFERENCE,
     Classifier,
@@ -31,6 +34,8 @@ from netloom.dataplane.netlink.qdiscs import (
 
 _REPLACE = 1 << 2  # BPF_F_REPLACE
 _LOOPBACK = 1
+_UNABLE = frozenset((errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.EBUSY, errno.EEXIST, errno.ENOMEM, errno.ENOSPC))
+"""What drivers say that cannot run a program, or not now: their MTU or their offloads are in the way, or they lack queues."""
 _MOST = 64
 
 
@@ -74,6 +79,42 @@ def attach(netlink: Netlink, index: int, way: Way, program: Loaded, *, by: Means
         bpf(Command.PROG_ATTACH, "IIIII", *values, what=f"program {program.name} on interface {index}")
     finally:
         os.close(fd)
+
+
+def attach_early(netlink: Netlink, index: int, program: Loaded) -> bool:
+    """Whether the driver runs it now.  It takes the place of one with the same name; False where there is another's, or it cannot."""
+    have = early(netlink, index)
+    if have is not None and have.number == program_info(program.fd).number:
+        return True
+    if have is not None and have.name != program.name:
+        return False
+    older = open_program(have.number) if have else -1
+    try:
+        netlink.transact(set_xdp(index, program.fd, older))
+    except NetlinkError as e:
+        if e.errno not in _UNABLE:
+            raise
+        return False
+    finally:
+        if have:
+            os.close(older)
+    return True
+
+
+def detach_early(netlink: Netlink, index: int, name: str) -> None:
+    have = early(netlink, index)
+    if have is not None and have.name == name:
+        older = open_program(have.number)
+        try:
+            netlink.transact(set_xdp(index, -1, older))
+        finally:
+            os.close(older)
+
+
+def early(netlink: Netlink, index: int) -> ProgramInfo | None:
+    """What runs there before anything else, whoever's it is."""
+    number = parse_link(netlink.ask(get_link_at(index))).xdp
+    return info_of(number) if number else None
 
 
 def attached(netlink: Netlink, index: int, way: Way) -> Sequence[ProgramInfo]:

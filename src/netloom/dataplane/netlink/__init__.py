@@ -19,6 +19,7 @@ from netloom.dataplane.netlink.links import (
     delete_group,
     delete_link,
     get_link,
+    get_link_at,
     get_links,
     new_bridge,
     new_ifb,
@@ -30,6 +31,7 @@ from netloom.dataplane.netlink.links import (
     set_link,
     set_not_gullible,
     set_vxlan,
+    set_xdp,
 )
 from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, indexes, is_local
 from netloom.dataplane.netlink.tables import (
@@ -70,6 +72,7 @@ __all__ = [
     "devices",
     "get_addresses",
     "get_link",
+    "get_link_at",
     "get_links",
     "indexes",
     "is_local",
@@ -88,4 +91,5 @@ __all__ = [
     "set_link",
     "set_not_gullible",
     "set_vxlan",
+    "set_xdp",
 ]

@@ -52,6 +52,8 @@ IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_UDP_CSUM = 15, 17, 18
 IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
 
 IFLA_IPTUN_LOCAL, IFLA_IPTUN_PMTUDISC = 2, 10
+IFLA_XDP, IFLA_XDP_FD, IFLA_XDP_FLAGS, IFLA_XDP_PROG_ID, IFLA_XDP_EXPECTED_FD = 43, 1, 3, 4, 8
+XDP_IF_NONE, XDP_DRIVER, XDP_REPLACE = 1 << 0, 1 << 2, 1 << 4  # XDP_FLAGS_*
 
 IPV4_DEVCONF = {  # linux/ip.h; what `set_link(ipv4=...)` takes
     "forwarding": 1,
@@ -67,6 +69,7 @@ IPV4_DEVCONF = {  # linux/ip.h; what `set_link(ipv4=...)` takes
 }
 
 _PORT = struct.Struct("!H")
+_FD = struct.Struct("=i")
 _BRIDGE_OPTIONS = struct.Struct("=II")  # struct br_boolopt_multi: values, mask of values to change
 _ONE_QUEUE = u32(IFLA_NUM_TX_QUEUES, 1) + u32(IFLA_NUM_RX_QUEUES, 1)
 _NOT_GULLIBLE = attribute(IFLA_BR_MULTI_BOOLOPT, _BRIDGE_OPTIONS.pack(BR_NO_LINK_LOCAL_LEARNING, BR_NO_LINK_LOCAL_LEARNING))
@@ -89,7 +92,7 @@ class Device:
     the peer's namespace, whose number here is `peer_nsid`, -1 if it is this one.  `generates`: the kernel gives it a link-local
     address.  `hairpin`: of a bridge's port.  `gullible`: a bridge that learns senders also from frames that no rule sees, see
     `new_bridge`.  `resolves`: it asks for its neighbours' MACs.  `ipip`: the outer source of the kernel's own tunnel; such a device
-    has it for a MAC, too."""
+    has it for a MAC, too.  `xdp`: the kernel's number of the program that sees packets first, 0 for none."""
 
     index: int
     name: str
@@ -108,6 +111,7 @@ class Device:
     vxlan: VxlanData | None
     resolves: bool = True
     ipip: Address | None = None
+    xdp: int = 0
 
 
 def new_veth(
@@ -211,6 +215,15 @@ def set_hairpin(index: int, hairpin: bool) -> bytes:
     return message(RTM_SETLINK, 0, IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + port)
 
 
+def set_xdp(index: int, program: int, instead_of: int = -1) -> bytes:
+    """An open program for the driver to run, by descriptor; -1 for none.  Refused where there is another than `instead_of`, and by drivers
+    that cannot."""
+    replaced = u32(IFLA_XDP_EXPECTED_FD, instead_of) if instead_of >= 0 else b""
+    flags = u32(IFLA_XDP_FLAGS, XDP_DRIVER | (XDP_REPLACE if replaced else XDP_IF_NONE))
+    xdp = nested(IFLA_XDP, attribute(IFLA_XDP_FD, _FD.pack(program)), flags, replaced)
+    return message(RTM_SETLINK, 0, IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + xdp)
+
+
 def delete_link(index: int) -> bytes:
     """The acknowledgement comes 16 to 20 ms later (the kernel waits for RCU); the RTM_DELLINK event after 1 to 2 ms."""
     return message(RTM_DELLINK, 0, IFINFO.pack(AF_UNSPEC, 0, index, 0, 0))
@@ -231,6 +244,11 @@ def get_link(name: str) -> bytes:
     """To be asked."""
     body = IFINFO.pack(AF_UNSPEC, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
     return message(RTM_GETLINK, 0, body)
+
+
+def get_link_at(index: int) -> bytes:
+    """To be asked."""
+    return message(RTM_GETLINK, 0, IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
 
 
 def parse_link(body: bytes) -> Device:
@@ -260,6 +278,7 @@ def parse_link(body: bytes) -> Device:
         vxlan=_parse_vxlan(info.get(IFLA_INFO_DATA, b"")) if kind == "vxlan" else None,
         resolves=not flags & IFF_NOARP,
         ipip=_parse_ipip(info.get(IFLA_INFO_DATA, b"")) if kind == "ipip" else None,
+        xdp=to_int(attributes(found[IFLA_XDP]).get(IFLA_XDP_PROG_ID, b"")) if IFLA_XDP in found else 0,
     )
 
 

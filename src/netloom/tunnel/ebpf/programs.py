@@ -1,4 +1,5 @@
-"""Programs: a driver that has `sending` on each tunnel's device and `arriving` on each of its uplinks, and nowhere else.
+"""Programs: a driver that has `sending` on each tunnel's device and `arriving` on each of its uplinks, and nowhere else.  For datagrams
+there is `early` besides, where the uplink's driver can run it and nobody else's program is there; `arriving` does without.
 
 What is attached is compared by instructions and maps: a new address, port or edition makes another program, which takes the place of
 the old one between two packets.  An uplink that is not there is passed over; its coming calls for a pass.
@@ -12,37 +13,68 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 
-from netloom.dataplane.bpf import BpfError, Loaded, ProgramInfo, Way, attach, attached, detach, load, program_info
+from netloom.dataplane.bpf import (
+    BpfError,
+    Loaded,
+    ProgramInfo,
+    Way,
+    attach,
+    attach_early,
+    attached,
+    detach,
+    detach_early,
+    early,
+    load,
+    program_info,
+)
 from netloom.dataplane.netlink import Netlink, NetlinkError, device_names
 from netloom.errors import DataplaneError
 from netloom.model.attachments import PREFIX
 from netloom.model.desired import Tunnel
 from netloom.reconcile import Changes, Outcome
 from netloom.tunnel.ebpf.arriving import arriving
+from netloom.tunnel.ebpf.early import early as unpacking
 from netloom.tunnel.ebpf.sending import sending
 from netloom.tunnel.ebpf.store import Store
 from netloom.tunnel.ebpf.wire import Wire
 
-_OUT, _IN = ".out", ".in"
+_OUT, _IN, _EARLY = ".out", ".in", ".xdp"
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """Loaded for one wire and one set of maps."""
+class _Set:
+    """Loaded for one wire and one set of maps.  `early`: of UDP alone."""
 
     wire: Wire
     maps: tuple[int, ...]
     out: Loaded
     into: Loaded
-    out_info: ProgramInfo
-    into_info: ProgramInfo
+    early: Loaded | None
 
     def close(self) -> None:
-        self.out.close()
-        self.into.close()
+        for program in (self.out, self.into, self.early):
+            if program is not None:
+                program.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Uplink:
+    """What stands on an interface: ours for what arrives, and whoever's before that."""
+
+    arriving: list[ProgramInfo]
+    early: ProgramInfo | None
+
+    @property
+    def devices(self) -> set[str]:
+        """Of the tunnels whose programs these are."""
+        found = {info.name.removesuffix(_IN) for info in self.arriving}
+        if self.early is not None and _is_ours(self.early, _EARLY):
+            found.add(self.early.name.removesuffix(_EARLY))
+        return found
 
 
 class Programs:
@@ -52,9 +84,11 @@ class Programs:
 
     def __init__(self, netlink: Netlink, store: Store) -> None:
         self._netlink, self._store = netlink, store
-        self._pairs: dict[str, _Pair] = {}
+        self._sets: dict[str, _Set] = {}
         self._places: set[int] | None = None
         """Interfaces that may have programs of ours for what arrives; None: any may."""
+        self._unable: set[tuple[int, bytes]] = set()
+        """Interfaces whose drivers would not run a program, and its tag: they are not asked again by this process."""
 
     def changes(self, want: Mapping[str, Tunnel]) -> Changes[str, Tunnel]:
         if not want and self._places is not None and not self._places:
@@ -62,8 +96,8 @@ class Programs:
         names = device_names(self._netlink)
         found = self._found(names, want)
         put = {device: tunnel for device, tunnel in want.items() if not self._is_sound(device, tunnel, names, found)}
-        stale = {info.name.removesuffix(_IN) for infos in found.values() for info in infos} - want.keys()
-        return Changes(put, frozenset(stale | (set(self._store.devices()) - want.keys())))
+        stale = {device for uplink in found.values() for device in uplink.devices} | {*self._store.devices()}
+        return Changes(put, frozenset(stale - want.keys()))
 
     def apply(self, changes: Changes[str, Tunnel]) -> Outcome:
         names, put, deleted = device_names(self._netlink), 0, 0
@@ -85,85 +119,103 @@ class Programs:
         return Outcome(put, deleted, tuple(failures))
 
     def close(self) -> None:
-        for pair in self._pairs.values():
-            pair.close()
-        self._pairs.clear()
+        for programs in self._sets.values():
+            programs.close()
+        self._sets.clear()
 
-    def _found(self, names: Mapping[int, str], want: Mapping[str, Tunnel]) -> dict[int, list[ProgramInfo]]:
-        """Ours for what arrives, by interface."""
+    def _found(self, names: Mapping[int, str], want: Mapping[str, Tunnel]) -> dict[int, _Uplink]:
         everywhere = self._places is None
         wanted = {uplink for tunnel in want.values() for uplink in tunnel.uplinks}
         places = {i for i, name in names.items() if name in wanted or (everywhere and not name.startswith(PREFIX))}
         try:
-            found = {index: self._ours(index) for index in places | (self._places or set()) & names.keys()}
+            found = {index: self._uplink(index) for index in places | (self._places or set()) & names.keys()}
         except BpfError:
             if want:
                 raise
             found = {}  # who may not ask has put nothing there
-        self._places = {index for index, infos in found.items() if infos}
+        self._places = {index for index, uplink in found.items() if uplink.devices}
         return found
 
-    def _ours(self, index: int) -> list[ProgramInfo]:
-        return [i for i in attached(self._netlink, index, Way.ARRIVING) if i.name.startswith(PREFIX) and i.name.endswith(_IN)]
+    def _uplink(self, index: int) -> _Uplink:
+        arriving = [info for info in attached(self._netlink, index, Way.ARRIVING) if _is_ours(info, _IN)]
+        return _Uplink(arriving, early(self._netlink, index))
 
-    def _is_sound(self, device: str, tunnel: Tunnel, names: Mapping[int, str], found: Mapping[int, list[ProgramInfo]]) -> bool:
+    def _is_sound(self, device: str, tunnel: Tunnel, names: Mapping[int, str], found: Mapping[int, _Uplink]) -> bool:
         index = next((i for i, name in names.items() if name == device), 0)
         maps = self._store.find(device)
         if not index or maps is None:
             return False
-        pair = self._pair(device, tunnel, index)
-        leaving = [info for info in attached(self._netlink, index, Way.LEAVING) if info.name == pair.out.name]
-        if len(leaving) != 1 or not leaving[0].is_same(pair.out_info):
+        programs = self._set(device, tunnel, index)
+        leaving = [info for info in attached(self._netlink, index, Way.LEAVING) if info.name == programs.out.name]
+        return _are(leaving, programs.out) and all(
+            self._is_right(device, place, uplink, programs if names.get(place) in tunnel.uplinks else None)
+            for place, uplink in found.items()
+        )
+
+    def _is_right(self, device: str, index: int, uplink: _Uplink, programs: _Set | None) -> bool:
+        """`programs` None: nothing of this tunnel is to be there."""
+        if programs is None:
+            return device not in uplink.devices
+        if not _are([info for info in uplink.arriving if info.name == programs.into.name], programs.into):
             return False
-        for place, infos in found.items():
-            here = [info for info in infos if info.name == pair.into.name]
-            if names.get(place) not in tunnel.uplinks:
-                if here:
-                    return False
-            elif len(here) != 1 or not here[0].is_same(pair.into_info):
-                return False
-        return True
+        have, want = uplink.early, programs.early
+        if want is None or (index, program_info(want.fd).tag) in self._unable:
+            return True
+        return have is not None and (have.name != want.name or have.is_same(program_info(want.fd)))
 
     def _put(self, device: str, tunnel: Tunnel, names: Mapping[int, str]) -> None:
         at = {name: index for index, name in names.items()}
         if device not in at:
             raise DataplaneError(self.name, device, "needs its interface, which does not exist", errno=errno.ENODEV)
-        self._store.make(device)
-        pair = self._pair(device, tunnel, at[device])
-        attach(self._netlink, at[device], Way.LEAVING, pair.out)
+        programs = self._set(device, tunnel, at[device])
+        attach(self._netlink, at[device], Way.LEAVING, programs.out)
         uplinks = {at[name] for name in tunnel.uplinks if name in at}
         self._places = (self._places or set()) | uplinks
         for index in uplinks:
-            attach(self._netlink, index, Way.ARRIVING, pair.into)
+            attach(self._netlink, index, Way.ARRIVING, programs.into)
+            if programs.early is not None and not attach_early(self._netlink, index, programs.early):
+                self._unable.add((index, program_info(programs.early.fd).tag))
         for index in self._places & names.keys() - uplinks:
-            detach(self._netlink, index, Way.ARRIVING, pair.into.name)
+            self._leave(device, index)
 
     def _delete(self, device: str, names: Mapping[int, str]) -> None:
         for index in (self._places or set()) & names.keys():
-            detach(self._netlink, index, Way.ARRIVING, device + _IN)
-        if device in self._pairs:
-            self._pairs.pop(device).close()
+            self._leave(device, index)
+        if device in self._sets:
+            self._sets.pop(device).close()
         self._store.drop(device)
 
-    def _pair(self, device: str, tunnel: Tunnel, index: int) -> _Pair:
+    def _leave(self, device: str, index: int) -> None:
+        """First what unpacks: what it has unpacked is still known to the other."""
+        detach_early(self._netlink, index, device + _EARLY)
+        detach(self._netlink, index, Way.ARRIVING, device + _IN)
+
+    def _set(self, device: str, tunnel: Tunnel, index: int) -> _Set:
         """Loading takes half a millisecond, so it is done once."""
         wire = Wire(index, tunnel.mac, tunnel.carrier, tunnel.local, tunnel.port)
         maps = self._store.make(device)
         numbers = tuple(held.id for held in maps.values())
-        have = self._pairs.get(device)
+        have = self._sets.get(device)
         if have is not None and (have.wire, have.maps) == (wire, numbers):
             return have
-        out = load(sending(device + _OUT, wire), maps)
-        try:
-            into = load(arriving(device + _IN, wire, tells_family=_tells_family()), maps)
-        except BpfError:
-            out.close()
-            raise
+        with ExitStack() as loaded:
+            out = loaded.enter_context(load(sending(device + _OUT, wire), maps))
+            into = loaded.enter_context(load(arriving(device + _IN, wire, tells_family=_tells_family()), maps))
+            first = loaded.enter_context(load(unpacking(device + _EARLY, wire), maps)) if wire.port else None
+            loaded.pop_all()
         if have is not None:
             have.close()
-        pair = _Pair(wire, numbers, out, into, program_info(out.fd), program_info(into.fd))
-        self._pairs[device] = pair
-        return pair
+        self._sets[device] = _Set(wire, numbers, out, into, first)
+        return self._sets[device]
+
+
+def _is_ours(info: ProgramInfo, ending: str) -> bool:
+    return info.name.startswith(PREFIX) and info.name.endswith(ending)
+
+
+def _are(found: list[ProgramInfo], program: Loaded) -> bool:
+    """It is there, once, and nothing else of that name."""
+    return len(found) == 1 and found[0].is_same(program_info(program.fd))
 
 
 @cache

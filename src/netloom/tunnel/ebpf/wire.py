@@ -8,6 +8,7 @@ An outer address is 16 bytes in a map, an IPv4 one with zeros behind it.  Every 
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import struct
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ class Wire:
     carrier: Carrier
     local: Address
     port: int = 0
+
+    @property
+    def token(self) -> int:
+        """64 bits by which this tunnel knows what it has unpacked itself: other nodes of the same kernel have others."""
+        text = f"{self.mac} {self.local} {self.device} {self.port}".encode()
+        return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
     @property
     def ip_header(self) -> int:

@@ -11,7 +11,9 @@ import pytest
 
 from netloom.dataplane import netns
 from netloom.dataplane.bpf import Way as Direction
-from netloom.dataplane.bpf import attached, detach, pins
+from netloom.dataplane.bpf import attach_early, attached, detach, early, load, pins, program_info
+from netloom.dataplane.bpf.assembler import R0, XDP_PASS, Kind, Program, leave, mov, step
+from netloom.dataplane.netlink import devices
 from netloom.model.addresses import Mac, parse_address, parse_prefix
 from netloom.model.desired import Carrier, Link, SenderKey, TunnelKey
 from netloom.reconcile import Outcome
@@ -158,6 +160,46 @@ def test_an_uplink_that_comes_later_is_taken_in(two: Two) -> None:
     assert programs(a, "up1", Direction.ARRIVING) == ["loom.udp.in"]
     assert a.make(want) == {"programs": Outcome(put=1)}
     assert programs(a, "up1", Direction.ARRIVING) == []
+
+
+def test_datagrams_are_unpacked_in_the_driver_where_it_can(two: Two) -> None:
+    a, b = two
+    [uplink] = [link for link in devices(a.kernel) if link.name == "up0"]
+    assert uplink.xdp
+    a.run("ip link set up0 xdp off")
+    assert answered(b.node, a.node.pod_addresses[0], 1400)  # by the other program
+    assert a.make(desired(UDP, a.node)) == {"programs": Outcome(put=1)}
+    assert answered(b.node, a.node.pod_addresses[1], 1400)
+    a.restart()
+    a.make(replace(desired(UDP, a.node), links={}, addresses={}, sysctls={}, routes={}, tunnels={}, senders={}))
+    [uplink] = [link for link in devices(a.kernel) if link.name == "up0"]
+    assert not uplink.xdp
+
+
+def test_a_driver_with_anothers_program_is_left_alone(two: Two) -> None:
+    a, b = two
+    a.run("ip link set up0 xdp off")
+    other = Program("other", Kind.XDP, (step("on", mov(R0, XDP_PASS), leave()),))
+    with netns.entered(a.node.netns), load(other) as program:
+        index = socket.if_nametoindex("up0")
+        assert attach_early(a.kernel, index, program)
+        number = program_info(program.fd).number
+    assert a.make(desired(UDP, a.node)) == {}
+    assert answered(b.node, a.node.pod_addresses[0], 1400)
+    have = early(a.kernel, index)
+    assert have is not None and have.number == number
+
+
+def test_a_driver_that_cannot_is_asked_once(tmp_path: Path) -> None:
+    """A veth whose other end has a large MTU runs no program."""
+    with agents(UDP, tmp_path / "large") as (a, b):
+        b.run("ip link set up0 mtu 9000")
+        for agent in (a, b):
+            agent.make(desired(UDP, agent.node))
+        assert a.make(desired(UDP, a.node)) == {}
+        [uplink] = [link for link in devices(a.kernel) if link.name == "up0"]
+        assert not uplink.xdp
+        assert answered(b.node, a.node.pod_addresses[0], 1400)
 
 
 def test_another_engine_or_none_leaves_nothing_behind(two: Two, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from netloom.dataplane import netns
 from netloom.dataplane.bpf import Loaded, Map, Run, load, prefix_key, run
-from netloom.dataplane.bpf.assembler import DROP, NEXT, REDIRECT
+from netloom.dataplane.bpf.assembler import DROP, NEXT, REDIRECT, XDP_DROP, XDP_PASS
 from netloom.model.addresses import Mac, mac_bytes
 from netloom.model.desired import Carrier
 from netloom.tunnel.ebpf.arriving import arriving
+from netloom.tunnel.ebpf.early import early
 from netloom.tunnel.ebpf.sending import sending
 from netloom.tunnel.ebpf.wire import SHAPES, Counters, Wire, pack
 from tests.kernel import frames as f
@@ -43,6 +44,7 @@ class World:
     maps: dict[str, Map]
     out: Loaded
     into: Loaded
+    early: Loaded | None
 
     def counters(self) -> dict[str, int]:
         """Of all peers together, those that are not zero."""
@@ -57,6 +59,10 @@ class World:
 
     def gets(self, packet: bytes) -> Run:
         return run(self.into, f.ethernet(NEXT_MAC, UPLINK_MAC, TYPES[self.way.version], packet))
+
+    def gets_early(self, packet: bytes) -> Run:
+        assert self.early is not None
+        return run(self.early, f.ethernet(NEXT_MAC, UPLINK_MAC, TYPES[self.way.version], packet))
 
     def wrapped(self, packet: bytes, source: dict[int, str] = PEER, target: dict[int, str] = OWN, **more: int) -> bytes:
         """As a peer sends it.  `protocol`, `port`: other than honest ones."""
@@ -88,8 +94,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             maps["peers"][outer] = b""
             for prefix in map(ipaddress.ip_network, prefixes):
                 maps[f"prefixes{prefix.version}"][prefix_key(prefix)] = outer
-        programs = load(sending("out", wire), maps), load(arriving("in", wire, tells_family=True), maps)
-        yield World(way, maps, *programs)
+        programs = [load(sending("out", wire), maps), load(arriving("in", wire, tells_family=True), maps)]
+        programs += [load(early("early", wire), maps)] if wire.port else []
+        yield World(way, maps, programs[0], programs[1], programs[2] if wire.port else None)
     for opened in (*programs, *maps.values()):
         opened.close()
     os.close(space)
@@ -284,6 +291,45 @@ def test_a_datagram_to_another_port_is_somebody_elses(world: World) -> None:
         inner(4, FAR_POD, POD), **({"port": PORT + 1} if world.way.carrier is Carrier.UDP else {"protocol": f.UDP})
     )
     assert world.gets(packet).verdict == NEXT
+
+
+of_udp = pytest.mark.parametrize("world", [way for way in WAYS if way.carrier is Carrier.UDP], indirect=True, ids=str)
+
+
+@of_udp
+@FAMILIES
+@pytest.mark.parametrize("size", [8, 9, 1000, 1300])
+def test_a_driver_unpacks_what_arrives(world: World, version: int, size: int) -> None:
+    before = world.counters()
+    packet = inner(version, FAR_POD, POD, f.udp(9, random.randbytes(size - 8)))
+    got = world.gets_early(world.wrapped(packet))
+    assert got.verdict == XDP_PASS
+    token, frame = got.packet[:8], got.packet[8:]
+    assert token != bytes(8)
+    assert frame[:14] == bytes.fromhex((UPLINK_MAC + NEXT_MAC).replace(":", "")) + struct.pack(">H", TYPES[version])
+    assert frame[14:].rstrip(b"\0") == packet.rstrip(b"\0")
+    assert world.counted(before) == {"received": 1, "received_bytes": len(packet)}
+
+
+@of_udp
+@FAMILIES
+@pytest.mark.parametrize("what", [*NOT_OURS, "congestion"])
+def test_a_driver_leaves_what_it_does_not_know(world: World, version: int, what: str) -> None:
+    before = world.counters()
+    honest = inner(version, FAR_POD, POD)
+    packet = NOT_OURS[what](world, honest) if what in NOT_OURS else classed(world.wrapped(classed(honest, ECT)), CONGESTED)
+    got = world.gets_early(packet)
+    assert (got.verdict, got.packet[14:]) == (XDP_PASS, packet)
+    assert world.counted(before) == {}
+
+
+@of_udp
+@FAMILIES
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_driver_refuses_what_a_peer_should_not_send(world: World, version: int, what: str) -> None:
+    before = world.counters()
+    assert world.gets_early(REFUSED[what](world, inner(version, FAR_POD, POD))).verdict == XDP_DROP
+    assert world.counted(before) == {"refused": 1}
 
 
 def test_noise_never_arrives(world: World) -> None:
