@@ -11,10 +11,12 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from netloom.datastore import Datastore
 from netloom.errors import Conflict, DatastoreError, NotFound, Unavailable
 from netloom.model.attachments import Attachment
-from netloom.model.resources import Endpoint, EndpointSpec, Metadata
+from netloom.model.resources import Endpoint, EndpointBandwidth, EndpointSpec, Metadata
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +135,7 @@ class Publisher:
 
 def endpoint(attachment: Attachment, node: str) -> Endpoint:
     """An attachment as the cluster sees it."""
-    key = attachment.key
+    key, asked = attachment.key, attachment.bandwidth
     return Endpoint(
         metadata=Metadata(name=attachment.host_interface, namespace=attachment.namespace, labels=dict(attachment.labels)),
         spec=EndpointSpec(
@@ -147,5 +149,6 @@ def endpoint(attachment: Attachment, node: str) -> Endpoint:
             mac=attachment.mac,
             netns=str(attachment.netns),
             ports=attachment.ports,
+            bandwidth=EndpointBandwidth(**msgspec.structs.asdict(asked)) if asked else None,
         ),
     )

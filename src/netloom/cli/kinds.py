@@ -80,7 +80,8 @@ def _namespace(namespace: Namespace) -> Iterable[Row]:
 def _pod(endpoint: Endpoint) -> Iterable[Row]:
     spec = endpoint.spec
     start = (endpoint.metadata.namespace, pod_name(endpoint), spec.addresses, spec.node, spec.interface)
-    yield *start, spec.ports, spec.host_interface, spec.mac, spec.network, spec.container_id, endpoint.metadata.labels
+    rates = (_rate(spec.bandwidth.ingress_rate), _rate(spec.bandwidth.egress_rate)) if spec.bandwidth else (None, None)
+    yield *start, spec.ports, *rates, spec.host_interface, spec.mac, spec.network, spec.container_id, endpoint.metadata.labels
 
 
 def _endpoint(endpoint: Endpoint) -> Iterable[Row]:
@@ -89,7 +90,13 @@ def _endpoint(endpoint: Endpoint) -> Iterable[Row]:
     yield *start, spec.network, spec.interface, spec.mac, spec.container_id, spec.netns
 
 
-_POD_WIDE = ("INTERFACE", "PORTS", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
+def _rate(bits: int) -> str | None:
+    """`10 Mbit/s`; None: there is no limit."""
+    power = max(p for p in range(5) if p == 0 or bits >= 1000**p)
+    return f"{bits / 1000**power:.4g} {('', 'k', 'M', 'G', 'T')[power]}bit/s" if bits else None
+
+
+_POD_WIDE = ("INTERFACE", "PORTS", "INGRESS", "EGRESS", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
 _ENDPOINT_WIDE = ("NETWORK", "INTERFACE", "MAC", "SANDBOX", "NETNS")
 _POOL_COLUMNS = ("NAME", "CIDR", "BLOCK-SIZE", "ENCAPSULATION", "NAT-OUTGOING", "DISABLED")
 _POOL_WIDE = ("NODES", "NAMESPACES", "NETWORK", "GATEWAY", "INTERNAL", "ISOLATED")

@@ -335,6 +335,15 @@ class FelixConfiguration(Resource, frozen=True, kw_only=True, tag="FelixConfigur
             raise ValueError(f"metadata.name: {self.metadata.name} configures nobody; the one of the cluster is `{self.NAME}`")
 
 
+class EndpointBandwidth(Spec, frozen=True, kw_only=True):
+    """As it was asked for: bits per second, and bits at once; 0 is no limit."""
+
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
+
+
 class EndpointSpec(Spec, frozen=True, kw_only=True):
     """One interface of one sandbox.  `netns` is the identity of its namespace, `device:inode` of nsfs, never a path or PID."""
 
@@ -348,6 +357,7 @@ class EndpointSpec(Spec, frozen=True, kw_only=True):
     mac: Mac
     netns: str = ""
     ports: tuple[PublishedPort, ...] = ()
+    bandwidth: EndpointBandwidth | None = None
 
     def __post_init__(self) -> None:
         check_interface_name(self.interface)

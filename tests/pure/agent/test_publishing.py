@@ -13,7 +13,8 @@ from netloom.agent.publishing import Publisher, endpoint
 from netloom.datastore import Datastore
 from netloom.datastore.memory import MemoryDatastore
 from netloom.errors import DatastoreError, NotFound, Unavailable
-from netloom.model.resources import AnyResource, Endpoint
+from netloom.model.attachments import Bandwidth
+from netloom.model.resources import AnyResource, Endpoint, EndpointBandwidth, decode, encode
 from tests.pure.datastore.places import LONG, MemoryPlace
 from tests.pure.ipam.making import attachment
 
@@ -224,6 +225,14 @@ def test_a_fault_of_our_own_is_told_and_does_not_end_the_thread() -> None:
         assert "a fault of our own" in told.failures[-1][0]
         publisher.want(table(pod("web")))
         eventually(store, table(pod("web")))
+
+
+def test_an_endpoint_says_what_was_asked_for() -> None:
+    asked = Bandwidth(ingress_rate=10_000_000, ingress_burst=800_000, egress_rate=5_000_000)
+    published = endpoint(msgspec.structs.replace(attachment("web", 1, "10.0.0.2/32"), bandwidth=asked), "a")
+    assert decode(encode(published)) == published
+    assert published.spec.bandwidth == EndpointBandwidth(ingress_rate=10_000_000, ingress_burst=800_000, egress_rate=5_000_000)
+    assert endpoint(attachment("web", 1, "10.0.0.2/32"), "a").spec.bandwidth is None
 
 
 wants = st.dictionaries(st.sampled_from(["web", "db", "job"]), st.integers(2, 5), max_size=3)

@@ -55,6 +55,7 @@ def endpoint(pod: str, namespace: str, node: str, address: str, **labels: str) -
         "mac": f"0a:58:0a:f4:00:{number:02x}",
         "netns": f"4:{number}",
         **({"ports": [{"protocol": "tcp", "hostPort": 8080, "containerPort": 80}]} if pod == "web-0" else {}),
+        **({"bandwidth": {"ingressRate": 10_000_000, "egressRate": 1500}} if pod == "web-0" else {}),
     }
     return resource("Endpoint", f"loom{number:011x}", spec, namespace=namespace, labels=labels)
 

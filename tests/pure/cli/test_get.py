@@ -38,9 +38,9 @@ TABLES = {
         shop        web-0   10.244.0.2    a
         """,
     "pods -n shop -o wide": """
-        NAMESPACE   NAME    ADDRESSES     NODE   INTERFACE   PORTS         HOST-INTERFACE    MAC                 NETWORK   SANDBOX     LABELS
-        shop        db-0    10.244.0.66   b      eth0        -             loom00000000042   0a:58:0a:f4:00:42   netloom   sandbox66   app=db
-        shop        web-0   10.244.0.2    a      eth0        8080:80/tcp   loom00000000002   0a:58:0a:f4:00:02   netloom   sandbox2    app=web
+        NAMESPACE   NAME    ADDRESSES     NODE   INTERFACE   PORTS         INGRESS     EGRESS       HOST-INTERFACE    MAC                 NETWORK   SANDBOX     LABELS
+        shop        db-0    10.244.0.66   b      eth0        -             -           -            loom00000000042   0a:58:0a:f4:00:42   netloom   sandbox66   app=db
+        shop        web-0   10.244.0.2    a      eth0        8080:80/tcp   10 Mbit/s   1.5 kbit/s   loom00000000002   0a:58:0a:f4:00:02   netloom   sandbox2    app=web
         """,
     "pods": """
         NAMESPACE   NAME   ADDRESSES    NODE
