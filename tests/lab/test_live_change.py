@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from netloom.dataplane import netns
 from netloom.datastore import Datastore, connect
 from netloom.lab.cluster import Lab
 from netloom.lab.record import folder
@@ -18,6 +21,7 @@ from netloom.model.forms import Form, Method, parse_form
 from netloom.model.resources import Encapsulation, FelixConfiguration, FelixConfigurationSpec, IPPool, Metadata, Node
 from tests.lab.conftest import Raise, settled
 from tests.lab.streams import Streams
+from tests.pure.ipam.making import LONG
 
 PATIENCE = 30.0
 CALICO, FLANNEL = Form(Method.VXLAN, 4096, 4789), Form(Method.VXLAN, 1, 8472)
@@ -98,5 +102,94 @@ def test_vxlan_and_plain_routes_take_turns_and_vxlan_gets_other_numbers(bring_up
         change.wait_until_all_send(DIRECT, FLANNEL)
         change.encapsulation(Encapsulation.VXLAN)
         change.wait_until_all_send(FLANNEL)
+    assert "\n".join(sent.lost) == ""
+    assert settled(lab)
+
+
+EVERY_PAIR = (*["None", "VXLAN", "IPIP", "UDP", "None", "IPIP", "VXLAN", "UDP", "IPIP", "None", "UDP", "VXLAN", "None"],)
+"""A walk that takes each way from one to another once."""
+
+
+DEVICES = {"None": "eth0", "VXLAN": "loom.vxlan", "IPIP": "loom.ipip", "UDP": "loom.udp"}
+
+
+def ways(lab: Lab) -> list[str]:
+    """Devices of the first node's routes to others' pods."""
+    with lab.namespace(lab.topology.nodes[0].name) as namespace, netns.entered(namespace):
+        shown = [
+            subprocess.run(["ip", *family, "route"], capture_output=True, text=True, check=True) for family in ((), ("-6",))
+        ]
+    routes = [line.split() for one in shown for line in one.stdout.splitlines()]
+    return [words[words.index("dev") + 1] for words in routes if "via" in words and words[0] != "default"]
+
+
+def form(method: str) -> Form:
+    return {"VXLAN": CALICO, "UDP": Form(Method.UDP, port=8285)}.get(method) or Form(Method(method))
+
+
+def test_each_encapsulation_becomes_each_other_one(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=2, pods=2))
+    assert settled(lab)
+    with changing(lab) as change, streams(lab) as sent:
+        for method in EVERY_PAIR:
+            change.encapsulation(Encapsulation(method))
+            change.wait_until_all_send(form(method))
+            assert all(device == DEVICES[method] for device in ways(lab)), ways(lab)
+    assert "\n".join(sent.lost) == ""
+    assert settled(lab)
+
+
+def test_vxlan_and_ipip_take_turns_many_times(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=2, pods=2))
+    assert settled(lab)
+    with changing(lab) as change, streams(lab, rate=5000 if LONG else 1000, flows=50) as sent:
+        for _ in range(100 if LONG else 10):
+            for method in ("IPIP", "VXLAN"):
+                change.encapsulation(Encapsulation(method))
+                change.wait_until_all_send(form(method))
+    assert "\n".join(sent.lost) == ""
+
+
+def test_people_who_change_their_minds_at_any_moment_lose_nothing(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=3, pods=3))
+    assert settled(lab)
+    chance = random.Random(4)
+    with changing(lab) as change, streams(lab) as sent:
+        for _ in range(15):
+            method = chance.choice(list(DEVICES))
+            change.encapsulation(Encapsulation(method))
+            time.sleep(chance.random() / 4)
+        change.wait_until_all_send(form(method))
+    assert "\n".join(sent.lost) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_agents_end_in_the_middle_of_it(bring_up: Raise, number: signal.Signals) -> None:
+    """Those who are gone hold up nobody but themselves; back again they go on where they were."""
+    lab = bring_up(one_switch(nodes=3, pods=3))
+    assert settled(lab)
+    chance = random.Random(5)
+    with changing(lab) as change, streams(lab) as sent:
+        for i, method in enumerate(("IPIP", "None", "VXLAN", "UDP", "VXLAN")):
+            change.encapsulation(Encapsulation(method))
+            node = lab.topology.nodes[i % 3]
+            time.sleep(chance.random() / 3)
+            lab.stop_agent(node.name, number)
+            lab.start_agents((node,))
+            change.wait_until_all_send(form(method))
+    assert "\n".join(sent.lost) == ""
+    assert settled(lab)
+
+
+def test_a_dead_agent_is_sent_what_it_receives_and_the_others_move(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=3, pods=3))
+    assert settled(lab)
+    dead = lab.topology.nodes[2]
+    with changing(lab) as change, streams(lab) as sent:
+        lab.stop_agent(dead.name, signal.SIGKILL)
+        change.encapsulation(Encapsulation.IPIP)
+        eventually(lambda: sorted(ways(lab)) == [*["loom.ipip"] * 2, *["loom.vxlan"] * 2], lambda: str(ways(lab)))
+        lab.start_agents((dead,))
+        change.wait_until_all_send(form("IPIP"))
     assert "\n".join(sent.lost) == ""
     assert settled(lab)
