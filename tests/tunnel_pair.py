@@ -87,10 +87,10 @@ class Node:
     def control(self) -> str:
         return path(f"{self.folder}/{self.number}", DEVICE)
 
-    def forward(self, command: Sequence[str] = NUMPY, *, pin: str | None = None) -> State:
+    def forward(self, command: Sequence[str] = NUMPY, *, pin: str | None = None, port: int = PORT) -> State:
         """Starts a forwarder, or the successor of the one that runs, and tells it where the other node is."""
         before = self.pid
-        words = [*command, "forwarder", "--device", DEVICE, "--local", self.address, "--port", str(PORT)]
+        words = [*command, "forwarder", "--device", DEVICE, "--local", self.address, "--port", str(port)]
         self.start([*words, "--run-dir", f"{self.folder}/{self.number}"], pin=pin)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:

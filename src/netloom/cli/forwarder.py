@@ -7,6 +7,7 @@ import os
 import click
 
 from netloom.cli.context import Context, connection
+from netloom.config import LOG_LEVELS
 from netloom.errors import ConfigError
 from netloom.model.showing import shown
 
@@ -15,9 +16,10 @@ from netloom.model.showing import shown
 @click.option("--device", default="loom.udp", show_default=True, help="The TUN device; made if there is none.")
 @click.option("--local", required=True, metavar="ADDRESS", help="This node's address on outer packets.")
 @click.option("--port", default=8285, show_default=True, help="UDP, source and destination.")
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 @connection
 @click.pass_obj
-def forwarder(context: Context, device: str, local: str, port: int) -> None:
+def forwarder(context: Context, device: str, local: str, port: int, log_level: str) -> None:
     """Carry pods' packets between nodes in UDP datagrams, as Flannel's udp does, without anything of the kernel but a TUN.
 
     Started again it takes over from the one that runs, and no packet is lost.  Whom it sends to it is told at
@@ -40,5 +42,6 @@ def forwarder(context: Context, device: str, local: str, port: int) -> None:
         raise ConfigError(str(e), where="--local") from e
     if not 0 < len(device) <= 15:
         raise ConfigError(f"{shown(device)} is no name of an interface: 1 to 15 characters", where="--device")
-    process.log_to_stderr(context.settings.log_level)
-    process.run(process.Parameters(context.settings.run_dir, device, address, port), lambda: notify("READY=1"))
+    process.log_to_stderr(log_level)
+    run_dir = context.run_dir or context.settings.run_dir
+    process.run(process.Parameters(run_dir, device, address, port), lambda: notify("READY=1"))

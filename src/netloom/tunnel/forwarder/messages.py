@@ -22,8 +22,9 @@ LIMIT = 64 << 20
 LENGTH = 4
 
 
-class Message(msgspec.Struct, frozen=True, tag_field="do", forbid_unknown_fields=True, kw_only=True):
-    pass
+class Message(msgspec.Struct, frozen=True, tag_field="do", kw_only=True):
+    """The shape is what two versions have in common when one follows the other: fields are added, with a default, and never renamed
+    or taken away; a reader passes over those that it does not know."""
 
 
 class Replace(Message, frozen=True, kw_only=True):

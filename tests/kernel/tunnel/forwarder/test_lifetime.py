@@ -63,6 +63,16 @@ def test_a_successor_takes_over_and_no_packet_is_lost(forwarders: Pair) -> None:
         assert all(flow.got == sorted(flow.got) for flow in flows)
 
 
+def test_a_successor_may_have_another_port(forwarders: Pair) -> None:
+    a, b = forwarders
+    before = a.state()
+    other = a.forward(port=8286)
+    assert before is not None
+    assert (other.port, other.tunnels, other.number) == (8286, before.tunnels, before.number)
+    assert a.forward().port == 8285
+    assert answered(a, b.pod_addresses[0], 56)
+
+
 def test_a_successor_that_fails_has_changed_nothing(forwarders: Pair) -> None:
     a, b = forwarders
     before = a.pid
