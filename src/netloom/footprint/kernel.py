@@ -50,6 +50,8 @@ _SYS = "/proc/sys/"
 _FAMILY = -1  # beside a chain's attributes
 _RULESETS = ("ruleset", "ruleset-ports", "ruleset-networks")
 _RUN_NAMES = ("cni.sock", "netloom.sock", "journal", "journal.new", "journal.lock", *_RULESETS)
+_FORWARDERS = "loom.*.sock*"
+"""Sockets of forwarders; the processes end when their device goes."""
 _STATE_NAMES = ("node.json", "node.json.new", "claims.json", "claims.json.new", "snapshot", "snapshot.new")
 _DATASTORE_SUFFIXES = ("", "-wal", "-shm", "-journal", "-bell")
 
@@ -86,7 +88,8 @@ def changed_switches(before: Mapping[str, str]) -> dict[str, str]:
 
 
 def remove_run_dir(settings: Settings, *, dry: bool = False) -> Iterator[tuple[str, str]]:
-    yield from _remove_files(settings.run_dir, _RUN_NAMES, (TOMBSTONES,), dry=dry)
+    sockets = (os.path.basename(path) for path in glob.glob(f"{glob.escape(settings.run_dir)}/{_FORWARDERS}"))
+    yield from _remove_files(settings.run_dir, (*_RUN_NAMES, *sockets), (TOMBSTONES,), dry=dry)
 
 
 def purge(settings: Settings, *, dry: bool = False) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,11 @@ class Control:
         """Of whoever was there: from now on everybody finds this one."""
         os.rename(self._own, self._path)
 
+    def discard(self) -> None:
+        """Nobody is to find this one."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._own)
+
     def readable(self, fd: int) -> None:
         if fd == self._listener.fileno():
             self._accept()

@@ -94,7 +94,11 @@ class Forwarder:
         self._waits_until = 0.0
         self._control = Control(parameters.path, self._carry, self._watch, self._gone)
         self._mtu = 0
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self._control.discard()
+            raise
 
     def _start(self) -> None:
         predecessor = _predecessor(self._parameters)

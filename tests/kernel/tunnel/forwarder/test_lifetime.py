@@ -157,6 +157,17 @@ def test_others_than_root_are_not_heard(forwarders: Pair) -> None:
     assert os.stat(a.control).st_mode & 0o777 == 0o600
 
 
+def test_one_that_cannot_start_says_why_and_leaves_nothing(forwarders: Pair) -> None:
+    a, _ = forwarders
+    before = set(os.listdir(os.path.dirname(a.control)))
+    words = [*NUMPY, "forwarder", "--device", "loom.other", "--local", a.address, "--run-dir", os.path.dirname(a.control)]
+    with netns.entered(a.netns):
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f"UDP {a.address} port 8285: cannot be bound: Address already in use" in done.stderr
+    assert set(os.listdir(os.path.dirname(a.control))) == before
+
+
 def test_told_to_stop_it_ends(forwarders: Pair) -> None:
     a, b = forwarders
     with Client(a.control) as client:
