@@ -71,17 +71,17 @@ _FLAGS, _FRAME, _SEGMENTS = -56, -72, -80
 """Places on the stack: flags for taking the header away, the Ethernet header on the device, how many packets it is."""
 
 
-def arriving(name: str, wire: Wire, *, tells_family: bool) -> Program:
-    """`tells_family`: the kernel (6.3 and later) wants to be told of what family the inner packet is."""
+def arriving(name: str, wire: Wire, *, recent: bool) -> Program:
+    """`recent`: Linux 6.3 or later, which can be told of what family the inner packet is."""
 
     def kept(version: int) -> Iterator[Step]:
         """Congestion in r8, what the kernel is to be told on the stack."""
         same = wire.local.version == version
-        if same or tells_family:
+        if same or recent:
             yield step("congestion that was met on the way", *_congestion(wire))
         else:
             yield step("congestion could not be written down: the kernel would look for the wrong header", mov(R8, 0))
-        flags = _FIXED_GSO | (0 if same or not tells_family else {4: _DECAP_IPV4, 6: _DECAP_IPV6}[version])
+        flags = _FIXED_GSO | (0 if same or not recent else {4: _DECAP_IPV4, 6: _DECAP_IPV6}[version])
         yield step(
             "what is left is of this family", store(U64, FP, _FLAGS, flags), store(U16, FP, _FRAME + ETHERTYPE, TYPES[version])
         )
