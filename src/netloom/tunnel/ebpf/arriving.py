@@ -87,7 +87,7 @@ def arriving(name: str, wire: Wire, *, recent: bool) -> Program:
         )
 
     steps = (*_begin(wire), *ours(wire, PACKET, PACKET_END), *from_peer(wire), *_in_one_piece(wire))
-    steps += (*readable(wire, PACKET, PACKET_END), *of_its_own(wire, kept), *_unpacked(wire), *_ends())
+    steps += (*readable(wire, PACKET, PACKET_END), *of_its_own(wire, kept), *_unpacked(wire, recent), *_ends())
     return Program(name, Kind.CLASSIFIER, steps)
 
 
@@ -119,7 +119,13 @@ def _congestion(wire: Wire) -> tuple[Instruction, ...]:
     return (load(R8, U8, R2, ETHERNET + 1), rsh(R8, 4), and_(R8, _CONGESTED))
 
 
-def _unpacked(wire: Wire) -> Iterator[Step]:
+def _unpacked(wire: Wire, recent: bool) -> Iterator[Step]:
+    if wire.local.version == 6 and not recent:
+        least = ETHERNET + wire.overhead + 40
+        yield step("long enough to be IPv6, which is what the kernel takes it for", load(R2, U32, R6, SKB_LENGTH),
+                   jump_if(R2, ">=", least, "long"), mov(R1, R6), mov(R2, least), mov(R3, 0), call(Helper.CHANGE_TAIL),
+                   jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
+        yield at("long", "what is put behind it is cut off as an Ethernet frame's padding is")
     yield step("packets that this one is", load(R1, U32, R6, SKB_GSO_SEGMENTS), jump_if(R1, "!=", 0, "many"), mov(R1, 1))
     yield at("many", "kept, for the kernel will forget", store(U64, FP, _SEGMENTS, R1))
     yield step("the outer header goes", mov(R1, R6), mov(R2, -wire.overhead), mov(R3, _BEHIND_ETHERNET),
