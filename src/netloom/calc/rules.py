@@ -13,6 +13,9 @@ from netloom.model.forms import Form, Method
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
+LOOSE = "2"
+"""Of `rp_filter`: the source is to be reached by some way, not by the one that the packet came by."""
+
 
 def sources(attachment: Attachment) -> frozenset[Source]:
     """What one pod may send from."""
@@ -73,4 +76,4 @@ def sysctls(snapshot: Snapshot, host: Host) -> dict[str, str]:
         ways_out = [u for u in host.uplinks.values() if u.default or u in own]
         found |= {f"net/ipv6/conf/{u.name}/accept_ra": "2" for u in ways_out if u.accept_ra == 1}
         found["net/ipv6/conf/all/forwarding"] = "1"
-    return found | {f"net/ipv4/conf/{uplink.name}/rp_filter": "2" for uplink in own}
+    return found | {f"net/ipv4/conf/{uplink.name}/rp_filter": LOOSE for uplink in own}

@@ -155,6 +155,8 @@ def uninstall(context: Context, *, dry_run: bool, root: str, purge: bool, force:
         if not force:
             _refuse_pods(kernel.pods())  # one that came before the network went
         _say_all(kernel.remove(dry=dry_run), dry_run)
+        if removing.record:
+            _say_all(kernel.put_checks_back(removing.record.sysctls, dry=dry_run), dry_run)
         _say_all(kernel.remove_run_dir(context.settings, dry=dry_run), dry_run)
     _say_all(removing.files(), dry_run)
     if managed:

@@ -4,9 +4,10 @@
     links      loom*, whoever they belong to; and bridges with our MAC that have no port of anybody else
     routes     protocol 79, in the main table
     rules      our nftables tables; the passages through other firewalls
+    checks     of reverse paths, as they were before the installation, where they are still as loose as the agent sets them
     RUN_DIR    sockets, journal, tombstones: by their names, for nobody knows what else a setting has made of that directory
 
-Sysctls stay as the agent set them: somebody else may rely on forwarding by now.
+Other sysctls stay as the agent set them: somebody else may rely on forwarding by now.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import suppress
 from typing import Final
 
 from netloom.calc.pods import BRIDGE_MAC
+from netloom.calc.rules import LOOSE
 from netloom.cni.protocol import TOMBSTONES
 from netloom.config import Settings
 from netloom.dataplane.foreign import ForeignFirewalls, legacy
@@ -31,6 +33,7 @@ from netloom.dataplane.netlink.wire import attributes, message, to_text
 from netloom.dataplane.nft.driver import TABLES
 from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.dataplane.nft.objects import TableId, delete_table, get_chains
+from netloom.dataplane.sysctls import write_sysctls
 from netloom.datastore import check_target
 from netloom.footprint import record as records
 from netloom.model.attachments import PREFIX
@@ -85,6 +88,16 @@ def changed_switches(before: Mapping[str, str]) -> dict[str, str]:
     """Those that are other than they were: name → the value of before."""
     now = switches()
     return {name: value for name, value in before.items() if now.get(name, value) != value}
+
+
+def put_checks_back(before: Mapping[str, str], *, dry: bool = False) -> Iterator[tuple[str, str]]:
+    """`before`: switches as the record has them.  Who has written another value since has it for a reason."""
+    now = switches()
+    for name, value in changed_switches(before).items():
+        if name.endswith("/rp_filter") and now.get(name) == LOOSE:
+            if not dry:
+                write_sysctls({name: value})
+            yield f"sysctl/{name}", f"{value} again"
 
 
 def remove_run_dir(settings: Settings, *, dry: bool = False) -> Iterator[tuple[str, str]]:

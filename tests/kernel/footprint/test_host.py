@@ -61,7 +61,8 @@ def put_switches_back(host: Host, notes: str) -> None:
 
 
 def test_the_host_is_afterwards_as_it_was_before(host: Host) -> None:
-    made = host.machine
+    made, check = host.machine, "/proc/sys/net/ipv4/conf/eth0/rp_filter"
+    host.run("sysctl", "-w", "net/ipv4/conf/eth0/rp_filter=1")
     files, kernel = host.files(), kernel_residue(made.netns)
     assert host.netloom("system", "install", "--timeout", "0", check=False).returncode == 3
     assert host.run("ls", CONFLIST, check=False).returncode != 0
@@ -77,10 +78,13 @@ def test_the_host_is_afterwards_as_it_was_before(host: Host) -> None:
             for passage in ("-j NETLOOM-FORWARD", "-j NETLOOM-INPUT"):
                 eventually(lambda program=program, passage=passage: passage in run(f"{program} -S"))
     made.end()
+    assert host.run("cat", check).stdout == "2\n"
     dry = host.netloom("system", "uninstall", "--purge", "--dry-run")
     done = host.netloom("system", "uninstall", "--purge")
     assert dry.stdout.replace(" (dry run)", "") == done.stdout
     assert differences(files, host.files()) == []
+    assert host.run("cat", check).stdout == "1\n", "paths are checked as they were"
+    assert "rp_filter" not in done.stderr
     put_switches_back(host, done.stderr)
     assert differences(kernel, kernel_residue(made.netns)) == []
     again = host.netloom("system", "uninstall", "--purge")

@@ -34,6 +34,9 @@ def test_the_service_starts_the_program_that_is_here() -> None:
     sections.read_string(unit("/srv/netloom/bin/netloom").decode())
     service = sections["Service"]
     assert service["ExecStart"] == "/srv/netloom/bin/netloom agent"
+    assert service["ExecStartPre"].startswith("-+"), (
+        "with rights that the agent has not, and nobody's trouble if there is no such module"
+    )
     assert (service["Type"], service["Restart"], service["RuntimeDirectoryPreserve"]) == ("notify", "always", "yes")
 
 
