@@ -64,6 +64,12 @@ def said(lab: Lab, node: str, good: Callable[[str], bool]) -> str:
     return text
 
 
+def test_where_all_is_well_every_node_answers(lab: Lab) -> None:
+    text = said(lab, "node-0", lambda text: "probes: 2 of 2 nodes answer" in text)
+    assert "all is well" in text
+    assert "address 192.168.100.11/24, fd00:192:168:100::b/64: set by nodeAddresses" in text
+
+
 def test_a_link_that_takes_less_is_found_and_over_when_it_takes_more(lab: Lab) -> None:
     run_at(
         lab, "switch", "ip", "link", "set", "node-1", "mtu", "1400"

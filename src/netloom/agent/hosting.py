@@ -52,7 +52,8 @@ class Hosting:
         """Interfaces towards the other nodes, and what fits through them."""
         self.far: Mapping[str, str] = {}
         """As probes have found."""
-        self._met = bool(last)
+        self._met, self._free = bool(last), False
+        """Whether it knows of a cluster; whether the choice need not stand."""
         self.engines = engines.choose(settings.tunnel_engine)
         """Who carries IPIP and UDP, and why."""
         self.stale = True
@@ -73,9 +74,7 @@ class Hosting:
         others = (a for name, node in nodes.items() if name != self._settings.node_name for a in node.spec.addresses)
         self._networks = tuple({address.network: address.ip for address in others}.values())
         if not self._met and nodes:
-            self._met = True
-            if self._settings.node_name not in nodes:
-                self._choice = addressing.Choice((), "")
+            self._met, self._free = True, self._settings.node_name not in nodes
 
     def ways_changed(self) -> bool:
         """Somebody changed routes: whether that concerns the ways to other nodes."""
@@ -113,6 +112,7 @@ class Hosting:
         default = default_devices()
         found = read_uplinks(self._kernel, bridges, default)
         choice, self.problem = self._chosen(found, default)
+        self._free = False
         if choice != self._choice:
             log.info("node address %s", choice)
         self._choice, self._uplinks, self.stale = choice, _with_those_that_held(choice.addresses, found, self._uplinks), False
@@ -125,7 +125,7 @@ class Hosting:
             name for address in present.addresses for name in self._holders(address) if name in found and not found[name].up
         ]
         held = {address.ip for uplink in found.values() for address in uplink.addresses}
-        stands = bool(present.addresses) and (bool(down) or held >= {a.ip for a in present.addresses})
+        stands = bool(present.addresses) and not self._free and (bool(down) or held >= {a.ip for a in present.addresses})
         try:
             choice = addressing.choose(found, default, self._steering(stands=stands))
         except ConfigError as e:

@@ -363,6 +363,7 @@ class Agent:
             attachments=tuple(self._journal.attachments.values()),
             host=self._passes.host,
             choice=self._hosting.choice,
+            probed=self._probing.rounds.figures,
             engines=self._hosting.engines,
             forwarders=tuple(self._passes.forwarding.states()),
         )

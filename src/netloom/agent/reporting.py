@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import netloom
 from netloom.agent import engines
 from netloom.agent.addressing import Choice
+from netloom.agent.probing import Figures
 from netloom.agent.reconciling import Pass
 from netloom.agent.state import (
     AgentState,
@@ -18,6 +19,7 @@ from netloom.agent.state import (
     DatastoreState,
     EngineState,
     PassState,
+    ProbesState,
     Problem,
     RouteFor,
     RouteState,
@@ -59,6 +61,7 @@ class Report:
     attachments: tuple[Attachment, ...]
     host: Host | None = None
     choice: Choice | None = None
+    probed: Figures | None = None
     engines: tuple[engines.Choice, ...] = ()
     forwarders: tuple[messages.State, ...] = ()
 
@@ -76,6 +79,7 @@ def document(report: Report) -> AgentState:
         addresses=report.choice.addresses if report.choice else (),
         addresses_because=report.choice.reason if report.choice else "",
         passed_over=report.choice.passed_over if report.choice else (),
+        probes=_probes(report.probed),
         engines=tuple(_engine(report, choice) for choice in report.engines),
         datastore=DatastoreState(
             target=report.target,
@@ -105,6 +109,12 @@ def _engine(report: Report, choice: engines.Choice) -> EngineState:
         bulk=forwarder.bulk if forwarder else "",
         lost=forwarder.lost if forwarder else {},
     )
+
+
+def _probes(figures: Figures | None) -> ProbesState:
+    if figures is None:
+        return ProbesState()
+    return ProbesState(asked=figures.asked, answered=figures.answered, silent=figures.silent)
 
 
 def _time(seconds: float) -> datetime:

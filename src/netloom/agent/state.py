@@ -117,6 +117,15 @@ class EngineState(Part, frozen=True, kw_only=True):
     lost: dict[str, int] = {}
 
 
+class ProbesState(Part, frozen=True, kw_only=True):
+    """How many other nodes were asked whether packets come through, and how many of them answered when they were last asked.
+    `silent`: some of those that did not."""
+
+    asked: int = 0
+    answered: int = 0
+    silent: tuple[str, ...] = ()
+
+
 class Problem(Part, frozen=True, kw_only=True):
     """What is wrong, in one sentence that names the object, and the next thing to type."""
 
@@ -142,6 +151,7 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     addresses: tuple[Interface, ...] = ()
     addresses_because: str = ""
     passed_over: tuple[str, ...] = ()
+    probes: ProbesState = ProbesState()
     engines: tuple[EngineState, ...] = ()
     datastore: DatastoreState = DatastoreState()
     last_pass: PassState | None = None

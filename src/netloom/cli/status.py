@@ -113,6 +113,9 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
         if each.used:
             process = f" (process {each.process}, {each.bulk})" if each.process else ""
             lines.append(clean(f"{each.carrier} by {each.engine}{process}: {each.because}"))
+    if state.probes.asked:
+        silent = f", {', '.join(state.probes.silent)} not" if state.probes.silent else ""
+        lines.append(clean(f"probes: {state.probes.answered} of {count(state.probes.asked, 'node')} answer{silent}"))
     if state.last_pass:
         written = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items() if outcome != "same")
         took = f"{state.last_pass.milliseconds:.1f} ms"

@@ -10,10 +10,12 @@ import pytest
 from netloom.agent.facts import default_devices
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity
+from netloom.calc.forms import pod_mtu
 from netloom.config import Settings
 from netloom.dataplane.netlink import Netlink
 from netloom.model.host import Host
 from netloom.model.resources import Encapsulation, Metadata, Node, NodeSpec
+from netloom.model.snapshot import Snapshot
 from tests.kernel.iproute import run
 from tests.pure.ipam.making import pool
 
@@ -148,11 +150,11 @@ def test_what_is_remembered_stands_until_there_is_a_choice(kernel: Netlink) -> N
 
 def test_pods_mtu_fits_through_every_pool(kernel: Netlink) -> None:
     run("ip route add default via 192.0.2.9")
-    found = hosting(kernel)
+    here = host(hosting(kernel))
     flat, tunnel = pool("f", "10.0.0.0/16"), pool("t", "10.1.0.0/16", encapsulation=Encapsulation.VXLAN)
-    assert found.pod_mtu(host(found), [flat]) == 1500
-    assert found.pod_mtu(host(found), [flat, tunnel]) == 1450
-    assert hosting(kernel, mtu=1280).pod_mtu(host(found), [flat, tunnel]) == 1280
+    assert pod_mtu(Snapshot(), here, [flat], 0) == 1500
+    assert pod_mtu(Snapshot(), here, [flat, tunnel], 0) == 1450
+    assert pod_mtu(Snapshot(), here, [flat, tunnel], 1280) == 1280
 
 
 # The other nodes
@@ -187,6 +189,7 @@ def test_a_machine_that_is_new_to_a_cluster_chooses_again_when_it_sees_the_other
     found = hosting(kernel)
     assert addresses(found) == ["198.51.100.1/24"]
     found.heard(nodes("192.0.2.2/24", "192.0.2.3/24"))
+    assert found.addressed, "until then it has one"
     assert addresses(found) == ["192.0.2.1/24"]
     assert "whose link 2 other nodes are on" in found.choice.reason
     found.heard(nodes("198.51.100.2/24"))

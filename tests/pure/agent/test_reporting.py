@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from netloom.agent import engines
 from netloom.agent.addressing import Choice
+from netloom.agent.probing import Figures
 from netloom.agent.reconciling import Pass
 from netloom.agent.reporting import Report, document
 from netloom.agent.state import RouteFor, decode, encode
@@ -141,6 +142,11 @@ def test_who_carries_tunnels_is_told_and_why() -> None:
     assert (ipip.carrier, ipip.engine, ipip.because, ipip.used) == ("IPIP", "ebpf", "this host allows it", False)
     assert (udp.carrier, udp.engine, udp.because, udp.used) == ("UDP", "forwarder", "as tunnelEngine says", True)
     assert (udp.process, udp.bulk, udp.lost) == (7, "numpy", {"liars": 2})
+
+
+def test_who_answers_probes_is_told() -> None:
+    found = document(dataclasses.replace(REPORT, probed=Figures(3, 2, ("c",)))).probes
+    assert (found.asked, found.answered, found.silent) == (3, 2, ("c",))
 
 
 def test_attachments_are_those_of_the_journal() -> None:

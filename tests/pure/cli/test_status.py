@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_interface
 from pathlib import Path
 from textwrap import dedent
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from netloom import __version__
-from netloom.agent.state import AgentState, DatastoreState, EngineState, PassState, Problem, encode
+from netloom.agent.state import AgentState, DatastoreState, EngineState, PassState, ProbesState, Problem, encode
 from netloom.datastore.sqlite import SqliteDatastore
 from tests.pure.cli.conftest import Run, answering, fill
 from tests.pure.cli.samples import CLUSTER, STATE, block, pool
@@ -109,6 +110,23 @@ def test_who_carries_tunnels_is_said_where_there_are_some(run: Run, cluster: Sql
         shown = run("status").stdout
     assert f"UDP by forwarder (process 123, numpy): {refused}" in shown
     assert "IPIP" not in shown
+
+
+def test_the_nodes_address_is_said_with_the_rule_and_who_answers_probes(
+    run: Run, cluster: SqliteDatastore, tmp_path: Path
+) -> None:
+    because = "on eth0, the interface of the default route"
+    change = msgspec.structs.replace(
+        STATE,
+        addresses=(ip_interface("192.168.0.1/24"),),
+        addresses_because=because,
+        passed_over=("10.0.0.1 of eth1",),
+        probes=ProbesState(asked=2, answered=1, silent=("b",)),
+    )
+    with answering(tmp_path / "netloom.sock", encode(change)):
+        shown = run("status").stdout
+    assert f"address 192.168.0.1/24: {because} (passed over: 10.0.0.1 of eth1)\n" in shown
+    assert "probes: 1 of 2 nodes answer, b not\n" in shown
 
 
 def test_a_pool_without_blocks_left_is_a_warning(run: Run, store: SqliteDatastore, agent: AgentState) -> None:

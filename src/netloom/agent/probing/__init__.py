@@ -14,7 +14,7 @@ probing   all of it, as the agent runs it
 from netloom.agent.probing.frames import SMALL
 from netloom.agent.probing.prober import Echo, Failure, Peer, Prober
 from netloom.agent.probing.probing import Probing
-from netloom.agent.probing.rounds import Sight
+from netloom.agent.probing.rounds import Figures, Sight
 from netloom.agent.probing.ways import Way
 
-__all__ = ["SMALL", "Echo", "Failure", "Peer", "Prober", "Probing", "Sight", "Way"]
+__all__ = ["SMALL", "Echo", "Failure", "Figures", "Peer", "Prober", "Probing", "Sight", "Way"]

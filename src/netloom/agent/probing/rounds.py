@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _LEAST_GAP = 2.0  # seconds between two nodes
 _SECOND_LOOK = 1.0  # seconds after the first, as part of `interval` where that is shorter
+_NAMED = 20  # nodes that do not answer
 _AT_ONCE = 4  # nodes: one that does not answer takes some seconds
 
 
@@ -42,12 +43,18 @@ class Sight:
     pods: int
 
 
-class Rounds:
-    """For the running loop.  `changed` is called when what stands changes.
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Nodes that were asked; those of them that answered the last time; some of the others."""
 
-    faults    by node; they stand until a look finds them no more
-    answered  nodes that answered when they were last asked, and how many were asked
-    """
+    asked: int = 0
+    answered: int = 0
+    silent: tuple[str, ...] = ()
+
+
+class Rounds:
+    """For the running loop.  `changed` is called when what stands changes.  `faults` by node; they stand until a look finds them no
+    more."""
 
     def __init__(self, prober: Prober, interval: float, sight: Callable[[], Sight | None], changed: Callable[[], None]) -> None:
         self._prober, self._interval, self._sight, self._changed = prober, interval, sight, changed
@@ -71,9 +78,8 @@ class Rounds:
         return {name: fault.far for name, found in self.faults.items() for fault in found if fault.far}
 
     @property
-    def figures(self) -> tuple[int, int]:
-        """Nodes that were asked, and those of them that answered."""
-        return len(self._asked), len(self._asked) - len(self._silent)
+    def figures(self) -> Figures:
+        return Figures(len(self._asked), len(self._asked) - len(self._silent), tuple(sorted(self._silent)[:_NAMED]))
 
     async def run(self) -> None:
         while True:
