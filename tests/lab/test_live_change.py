@@ -139,6 +139,34 @@ def test_each_encapsulation_becomes_each_other_one(bring_up: Raise) -> None:
     assert settled(lab)
 
 
+def pod_mtus(lab: Lab) -> set[int]:
+    """Of both ends of every pod's interface."""
+    found = set()
+    for pod in lab.topology.pods:
+        for name, wanted in ((pod.name, "eth0"), (pod.node, "loom")):
+            with lab.namespace(name) as namespace, netns.entered(namespace):
+                shown = subprocess.run(["ip", "-o", "link", "show", "type", "veth"], capture_output=True, text=True, check=True)
+            for line in shown.stdout.splitlines():
+                words = line.split()
+                if words[1].startswith(wanted) and (name == pod.name or not words[1].startswith("eth0")):
+                    found.add(int(words[words.index("mtu") + 1]))
+    return found
+
+
+def test_pods_get_what_fits_before_anybody_sends_less_and_when_nobody_does_any_more(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=3, pods=3, encapsulation=Encapsulation.NONE))
+    assert settled(lab)
+    with changing(lab) as change, streams(lab) as sent:
+        for method, mtu in (("VXLAN", 1450), ("UDP", 1472), ("None", 1500), ("IPIP", 1480), ("VXLAN", 1450), ("None", 1500)):
+            change.encapsulation(Encapsulation(method))
+            change.wait_until_all_send(form(method))
+            eventually(lambda mtu=mtu: pod_mtus(lab) == {mtu}, lambda: str(pod_mtus(lab)))
+        change.numbers(mtu=1400)
+        eventually(lambda: pod_mtus(lab) == {1400}, lambda: str(pod_mtus(lab)))
+    assert "\n".join(sent.lost) == ""
+    assert settled(lab)
+
+
 def test_vxlan_and_ipip_take_turns_many_times(bring_up: Raise) -> None:
     lab = bring_up(one_switch(nodes=2, pods=2))
     assert settled(lab)

@@ -21,18 +21,16 @@ from itertools import islice
 from netloom.agent import addressing, engines
 from netloom.agent.facts import default_devices, read_uplinks, way_to
 from netloom.agent.identity import Identity
-from netloom.calc.encap import ENCAPS
 from netloom.config import Settings
 from netloom.dataplane.netlink import Netlink
 from netloom.dataplane.sysctls import speaks_ipv6
 from netloom.errors import ConfigError
 from netloom.model.addresses import Address, Interface, Prefix
 from netloom.model.host import Host, Uplink
-from netloom.model.resources import IPPool, Node
+from netloom.model.resources import Node
 
 log = logging.getLogger(__name__)
 
-_DEFAULT_MTU = 1500
 _LOOK_UPS = 64  # networks of other nodes whose routes are looked up, at most: racks share their ways
 
 
@@ -102,11 +100,6 @@ class Hosting:
             ipv6=speaks_ipv6(),
             engines=engines.chosen(self.engines),
         )
-
-    def pod_mtu(self, host: Host, pools: Iterable[IPPool]) -> int:
-        """What fits through every one of these pools' encapsulations."""
-        overheads = [ENCAPS[pool.spec.encapsulation.method].overhead(host) for pool in pools]
-        return self._settings.mtu or (host.mtu or _DEFAULT_MTU) - max(overheads, default=0)
 
     def _read(self, bridges: Collection[str]) -> None:
         default = default_devices()

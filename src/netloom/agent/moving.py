@@ -59,7 +59,8 @@ class Moving:
         offered = frozenset(form for word in self._written for form in forms.parsed(word.receives))
         sent = frozenset(forms.parsed(own.sends)) if own else frozenset()
         leaving = frozenset(form for form in sent if any(str(form) not in word.sends for word in self._written))
-        host = replace(host, moving=replace(host.moving, held=offered, leaving=leaving))
+        leftover = forms.leftover(snapshot, host)
+        host = replace(host, moving=replace(host.moving, held=offered, leaving=leaving, leftover=leftover))
         needed = forms.opened(snapshot, host).keys()
         for form in (self._open | set(host.moving.devices.values())) - needed:
             self._fading.setdefault(form, now)

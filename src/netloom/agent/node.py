@@ -42,6 +42,7 @@ from netloom.agent.reconciling import Pass
 from netloom.agent.registering import Registration
 from netloom.agent.remembering import Memory
 from netloom.agent.reporting import Report, document
+from netloom.agent.resizing import Resizing
 from netloom.agent.state import encode
 from netloom.agent.troubles import Troubles
 from netloom.agent.upkeep import Upkeep
@@ -111,6 +112,7 @@ class Agent:
         )
         self._registration.heard(self._snapshot)
         self._remover, self._home = LinkRemover(self._open_netlink), namespaces.own()
+        self._resizing = Resizing(kernel, journal, self._home, settings.mtu, self._resized)
         self._passes = Passes(
             kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed, settings.run_dir
         )
@@ -223,6 +225,10 @@ class Agent:
             self._register()
             self._passes.request(AFTER_NEWS)
 
+    def _resized(self) -> None:
+        self._passes.attachments_changed()
+        self._passes.request(AFTER_NEWS)
+
     def _told(self, snapshot: Snapshot) -> int:
         """How often this node has told others what it receives and sends."""
         node = snapshot.nodes.get(self._settings.node_name)
@@ -252,7 +258,8 @@ class Agent:
         self._announcing.attachments_changed()
 
     def _known(self) -> Known:
-        return Known(self._snapshot, self._allocator.claims.cidrs, self._registration.tunnel_addresses, self._moving)
+        tunnel_addresses = self._registration.tunnel_addresses
+        return Known(self._snapshot, self._allocator.claims.cidrs, tunnel_addresses, self._moving, self._resizing)
 
     def _passed(self, done: Pass | None) -> None:
         """How a pass went; None: it ended with a fault of our own."""
@@ -262,6 +269,8 @@ class Agent:
         host = self._passes.host
         if complete and self._asked and host is not None and not self._registration.due(self._snapshot, host):
             self.settled.set()
+        if complete and self._resizing.due:
+            self._background.begin("MTU", self._resizing.run())
         if complete:
             self._firewalls.passed()
         self._register()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from netloom.agent.facts import read_tunnels
@@ -19,6 +19,7 @@ from netloom.agent.forwarding import Forwarding
 from netloom.agent.hosting import Hosting
 from netloom.agent.moving import Moving
 from netloom.agent.reconciling import Pass, Reconciler
+from netloom.agent.resizing import Resizing
 from netloom.agent.troubles import Troubles
 from netloom.calc import desired, remote
 from netloom.calc.networks import routed_blocks
@@ -50,6 +51,7 @@ class Known:
     blocks: frozenset[Prefix]
     tunnel_addresses: tuple[Address, ...]
     moving: Moving
+    resizing: Resizing
 
 
 class Passes:
@@ -144,7 +146,9 @@ class Passes:
         blocks = routed_blocks(known.blocks, snapshot.pools.values(), attachments)
         self._hosting.heard(snapshot.nodes)
         host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
-        host = self.host = known.moving.host(snapshot, self._on_its_way(host, attachments), self._loop.time())
+        host = known.moving.host(snapshot, self._with_tunnels(host), self._loop.time())
+        largest = known.resizing.largest(snapshot, host, attachments)
+        host = self.host = replace(host, moving=replace(host.moving, pods=largest))
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
@@ -163,11 +167,10 @@ class Passes:
             self._closing.cancel()
         self._closing = None if pause is None else self._loop.call_later(pause, self.request, 0.0)
 
-    def _on_its_way(self, host: Host, attachments: Iterable[Attachment]) -> Host:
-        """With what the kernel has of tunnels, and the largest of the pods' MTUs."""
+    def _with_tunnels(self, host: Host) -> Host:
+        """What the kernel has of them."""
         devices = {name: form_of(link) for name, link in self.desired.links.items() if isinstance(link, Tunnel)}
-        pods = max((a.mtu for a in attachments if a.own_network is None), default=0)
-        return replace(host, moving=replace(host.moving, devices=devices | read_tunnels(self._kernel), pods=pods))
+        return replace(host, moving=replace(host.moving, devices=devices | read_tunnels(self._kernel)))
 
     def _try_again(self) -> None:
         """Later and later, as long as the kernel refuses: what happens to it meanwhile calls for a pass by itself."""

@@ -169,11 +169,11 @@ def carries(form: Form, host: Host) -> int:
 
 
 def pod_mtu(snapshot: Snapshot, host: Host, pools: Iterable[IPPool], setting: int) -> int:
-    """Of pods with addresses in these pools: what all forms carry in which their packets may go.  What the cluster says goes before
-    `setting`, this node's own."""
+    """Of pods with addresses in these pools: what all forms carry in which their packets may go; so it shrinks before anybody sends
+    in the new form, and grows when nobody sends in the old one.  What the cluster says goes before `setting`, this node's own."""
     if said := snapshot.configuration.mtu or setting:
         return said
-    forms = {wanted(snapshot, host, pool) for pool in pools} | leftover(snapshot, host)
+    forms = {wanted(snapshot, host, pool) for pool in pools} | host.moving.leftover
     return min((carries(form, host) for form in forms), default=carries(DIRECT, host))
 
 

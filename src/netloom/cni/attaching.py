@@ -50,6 +50,7 @@ def attachment_for(
         own_network=own_network(pools),
         ports=request.ports,
         bandwidth=request.bandwidth,
+        mtu_given=bool(request.mtu),
     )
     if bridged and _says_another_address(attachment.mac, pod_mac(request.key, addresses)):
         raise CniError(

@@ -32,6 +32,13 @@ class Mark(msgspec.Struct, frozen=True, tag="mark", tag_field="is", omit_default
     secondary: tuple[int, ...] = ()
 
 
+class Size(msgspec.Struct, frozen=True, tag="size", tag_field="is"):
+    """The attachment with this sequence number has interfaces of this MTU now."""
+
+    sequence: int
+    mtu: int
+
+
 class Gone(msgspec.Struct, frozen=True, tag="gone", tag_field="is"):
     """The attachment is no more; its addresses cool since `at` (seconds of CLOCK_BOOTTIME)."""
 
@@ -46,7 +53,7 @@ class Cool(msgspec.Struct, frozen=True, tag="cool", tag_field="is"):
     at: float
 
 
-Record = Hold | Mark | Gone | Cool
+Record = Hold | Mark | Size | Gone | Cool
 
 _NEXT = {State.PENDING: {State.READY, State.LEAVING}, State.READY: {State.LEAVING}, State.LEAVING: frozenset[State]()}
 
@@ -72,6 +79,9 @@ class Holdings:
                 self._hold(record.attachment)
             case Mark():
                 self._mark(self._named(record.sequence), record.state, record.secondary)
+            case Size():
+                attachment = self._named(record.sequence)
+                self.attachments[attachment.key] = msgspec.structs.replace(attachment, mtu=record.mtu)
             case Gone():
                 self._drop(self._named(record.sequence), record.at)
             case Cool():

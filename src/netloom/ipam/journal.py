@@ -35,7 +35,7 @@ from contextlib import suppress
 import msgspec
 
 from netloom.errors import ConfigError, JournalDamaged, JournalUnwritable
-from netloom.ipam.holdings import Gone, Hold, Holdings, Mark, Record
+from netloom.ipam.holdings import Gone, Hold, Holdings, Mark, Record, Size
 from netloom.ipam.journal_lines import Header, line, read
 from netloom.model.addresses import Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State
@@ -157,6 +157,15 @@ class Journal:
         if attachment is None or attachment.state is not State.PENDING:
             raise ValueError(f"{key} is not pending")
         record = Mark(attachment.sequence, State.READY, secondary)
+        self._append(line(record))
+        self.holdings.apply(record)
+
+    def resize(self, key: AttachmentKey, mtu: int) -> None:
+        """After its interfaces have it.  Raises JournalUnwritable: they are to be set again.  ValueError: there is no such attachment."""
+        attachment = self.get(key)
+        if attachment is None:
+            raise ValueError(f"{key} is not attached")
+        record = Size(attachment.sequence, mtu)
         self._append(line(record))
         self.holdings.apply(record)
 

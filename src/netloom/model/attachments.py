@@ -84,7 +84,8 @@ class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` grows with every ADD on this node: a pass never removes what is newer than its input, a release that names
     an older sequence does nothing.  `addresses` carry the prefix length that the pod's interface shows.  `own_network` None: they
-    are the cluster's.  `secondary`: families in which the pod had a default route before, by another interface."""
+    are the cluster's.  `secondary`: families in which the pod had a default route before, by another interface.  `mtu_given`: it was asked for,
+    and stays."""
 
     key: AttachmentKey
     sequence: int
@@ -105,6 +106,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PublishedPort, ...] = ()
     bandwidth: Bandwidth | None = None
     secondary: tuple[int, ...] = ()
+    mtu_given: bool = False
 
     @property
     def alias(self) -> str:

@@ -33,7 +33,8 @@ class Moving:
     leaving    forms that a write under way takes out of what this node has published that it sends
     refused    nodes, and forms that do not come through to them
     untried    nodes, and forms of which that is not known yet
-    pods       the largest MTU of its pods
+    leftover   forms that no pool wants any more, and somebody sends in all the same
+    pods       the largest MTU of its pods, of those that are to become smaller
     """
 
     devices: Mapping[str, Form] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Moving:
     leaving: frozenset[Form] = frozenset()
     refused: frozenset[tuple[str, Form]] = frozenset()
     untried: frozenset[tuple[str, Form]] = frozenset()
+    leftover: frozenset[Form] = frozenset()
     pods: int = 0
 
 
