@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.tunnel.ebpf.nodes import WAYS, Agent, Way, agents, desired
-from tests.kernel.tunnel.forwarder.carrying import answered, carried, pings
+from tests.kernel.tunnel.forwarder.carrying import answered, carried, pings, send_segments, udp_pair
 
 SIZES = (0, 1, 56, 500, 1400, 4000)
 
@@ -49,6 +50,22 @@ def test_streams_arrive_as_they_were_sent_and_are_counted(world: World) -> None:
     assert after.received_bytes - before.received_bytes > 16 << 20
     assert after.received > 2 * 8 * (1 << 20) / way.mtu  # as they are on the wire
     assert (sent.refused, sent.lost, after.refused, after.lost) == (0, 0, 0, 0)
+
+
+def test_datagrams_that_are_handed_over_at_once_arrive_one_by_one(world: World) -> None:
+    _, a, b = world
+    for address in b.node.pod_addresses:
+        with udp_pair(a.node, b.node, address) as (sender, receiver):
+            data = random.randbytes(9 * 1000 + 10)
+            send_segments(sender, data, 1000)
+            assert b"".join(receiver.recv(2000) for _ in range(10)) == data
+
+
+def test_whoever_ends_a_packet_is_heard(world: World) -> None:
+    """The node at the other end sends Time Exceeded through the tunnel, by its own address in it."""
+    _, a, b = world
+    for address, node in zip(b.node.pod_addresses, b.node.tunnel_addresses, strict=True):
+        assert f"From {node}" in pings(a.node, address, 56, "-t", "2")
 
 
 def test_ip_route_shows_the_device(world: World) -> None:
