@@ -97,6 +97,8 @@ def get(
             _watch(datastore, listing, selection, output)
         else:
             _show([s.resource for s in listing.items], selection, output)
+            if view.kind == "IPPool" and output in ("table", "wide"):
+                _note_moves(context, datastore)
 
 
 def _show(resources: list[AnyResource], selection: Selection, output: str) -> None:
@@ -112,6 +114,18 @@ def _show(resources: list[AnyResource], selection: Selection, output: str) -> No
         everywhere = " -A" if selection.view.namespaced else ""
         hint = f"see what there is: netloom get {selection.view.title}{everywhere}"
         raise NotFound(f"there is no {selection.view.singular} {', '.join(missing)}", hint=hint)
+
+
+def _note_moves(context: Context, datastore: Datastore) -> None:
+    """Pools whose packets still go another way than they want."""
+    from netloom.calc.progress import progress
+    from netloom.cli.moving import numbers
+    from netloom.model.snapshot import Snapshot
+
+    listing = datastore.list()
+    cluster = Snapshot.of(listing.revision, (s.resource for s in listing.items))
+    for each in progress(cluster, numbers(context.settings)):
+        note(each.words())
 
 
 def _print(resources: list[AnyResource], view: View, output: str, *, single: bool) -> None:

@@ -72,6 +72,8 @@ def _screen(context: Context, records: Records | NetloomError, state: AgentState
             yield _nodes(records, here).splitlines()
         if records.cluster.pools:
             yield _pools(records).splitlines()
+        if moving := _moving(context, records, state):
+            yield moving
     if not isinstance(state, NetloomError):
         yield _agent(state, datetime.now(UTC))
 
@@ -100,6 +102,14 @@ def _pools(records: Records) -> str:
     from netloom.cli import usage
 
     return table(usage.POOL_COLUMNS, [use.row() for use in usage.pools(records)])
+
+
+def _moving(context: Context, records: Records, state: AgentState | NetloomError) -> list[str]:
+    from netloom.calc.progress import progress
+    from netloom.cli.moving import numbers
+
+    silent = () if isinstance(state, NetloomError) else state.probes.silent
+    return [clean(each.words(silent)) for each in progress(records.cluster, numbers(context.settings))]
 
 
 def _agent(state: AgentState, now: datetime) -> list[str]:
