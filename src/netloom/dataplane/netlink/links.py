@@ -46,7 +46,7 @@ IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 
-IFLA_BR_MULTI_BOOLOPT, BR_NO_LINK_LOCAL_LEARNING = 46, 1 << 0
+IFLA_BR_FORWARD_DELAY, IFLA_BR_MULTI_BOOLOPT, BR_NO_LINK_LOCAL_LEARNING = 1, 46, 1 << 0
 IFLA_VXLAN_ID, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 3, 4, 7
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_UDP_CSUM = 15, 17, 18
 IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
@@ -145,8 +145,11 @@ def new_veth(
 
 def new_bridge(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) -> bytes:
     """Does not learn from frames to the reserved groups 01:80:c2:00:00:0X (IEEE 802.1D): they are taken in before netfilter, and by
-    one of them a port could have another's MAC for its own."""
-    return _new(name, "bridge", mac, mtu, index, up, nested(IFLA_INFO_DATA, _NOT_GULLIBLE))
+    one of them a port could have another's MAC for its own.
+
+    Without STP its ports forward at once, whatever the delay is; but with one the kernel tells of each port once more when it is over,
+    15 seconds after it came, and that would be news for whoever watches."""
+    return _new(name, "bridge", mac, mtu, index, up, nested(IFLA_INFO_DATA, _NOT_GULLIBLE, u32(IFLA_BR_FORWARD_DELAY, 0)))
 
 
 def new_ifb(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) -> bytes:

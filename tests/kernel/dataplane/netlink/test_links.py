@@ -123,6 +123,12 @@ def test_a_bridge_takes_ports_and_sends_frames_back_to_them(node: int, pod: int)
         assert port and port.master == 0 and not port.hairpin and not port.up
 
 
+def test_a_bridge_has_no_more_to_tell_of_its_ports_after_a_while(node: int) -> None:
+    with Netlink() as netlink:
+        netlink.transact(new_bridge("loom.br0", mac=HOST, mtu=1450))
+    assert shown("loom.br0")["linkinfo"]["info_data"]["forward_delay"] == 0
+
+
 @pytest.mark.parametrize("local", ["172.16.0.1", "2001:db8::1"])
 def test_a_vxlan_device_carries_the_family_of_its_local_address(node: int, local: str) -> None:
     address = ipaddress.ip_address(local)
