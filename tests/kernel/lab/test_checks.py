@@ -100,4 +100,6 @@ def test_two_pods_in_one_namespace_are_found_out(places: list[Place]) -> None:
 def test_containers_of_a_pod_whose_loopback_is_down_do_not_see_each_other(places: list[Place]) -> None:
     first = places[1]
     run(first, "ip", "link", "set", "lo", "down")
-    assert any(p.startswith("node-1: its containers do not see each other on 127.0.0.1") for p in problems(prove(places)))
+    assert any(
+        p.startswith("node-1: its containers do not see each other on 127.0.0.1") for p in problems(prove(places, timeout=0.6))
+    )
