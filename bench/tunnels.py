@@ -44,6 +44,7 @@ from netloom.datastore import connect
 from netloom.model.desired import Carrier, Tunnel
 from netloom.model.resources import Encapsulation, IPPoolSpec
 from netloom.reconcile import reconcile
+from netloom.tunnel.forwarder.client import Client, path
 from tests import daemons, tunnel_pair
 from tests.agent_process import Machine, Sandbox, machine, neighbour, running_machine
 from tests.cni_calls import NATIVE, call
@@ -92,7 +93,13 @@ def ours(name: str, encapsulation: Encapsulation, others: int = 0, engine: str =
             declare(here, others)
             eventually(lambda: routes(here.netns) >= others)
         eventually(lambda: reaches(pods[0], addresses[1]))
-        yield Contestant(name, here.netns, pods, addresses[1], other_place=there.netns)
+        processes = [forwarder(node) for node in (here, there)] if engine == "forwarder" else []
+        yield Contestant(name, here.netns, pods, addresses[1], processes, there.netns)
+
+
+def forwarder(node: Machine) -> int:
+    with Client(path(node.run_dir, tunnel_pair.DEVICE)) as client:
+        return client.state().pid
 
 
 def attached(node: Machine, pod: Sandbox) -> str:
@@ -232,7 +239,7 @@ class Stream:
         root = daemons.unpacked(*IPERF)
         self._program, self._environment = str(root / "usr/bin/iperf3"), daemons.environment(root)
         self._stack = stack
-        self._serving: dict[str, subprocess.Popen[bytes]] = {}
+        self._serving: dict[int, subprocess.Popen[bytes]] = {}
 
     def __call__(self, who: Contestant, cpus: str, amount: Sequence[str]) -> float:
         """Gbit/s.  `cpus`: of the sender and the receiver; `amount`: as iperf3 has it."""
@@ -253,7 +260,8 @@ class Stream:
         return subprocess.run([self._program, *arguments], env=self._environment, capture_output=True, timeout=30, check=False)
 
     def _serve(self, pod: Sandbox) -> None:
-        if pod.path in self._serving:
+        namespace = os.fstat(pod.netns).st_ino  # as long as a server is in it, it is no other's
+        if namespace in self._serving:
             return
         with netns.entered(pod.netns):
             server = subprocess.Popen(
@@ -262,7 +270,7 @@ class Stream:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-        self._serving[pod.path] = server
+        self._serving[namespace] = server
         self._stack.callback(server.wait)
         self._stack.callback(server.kill)
         assert server.stdout is not None
@@ -439,7 +447,7 @@ def among_many(tools: Tools) -> bool:
             ours(name, encapsulation, engine=engine) as few,
             ours(f"{name}, {MANY} more", encapsulation, MANY, engine) as many,
         ):
-            workloads = [tools.carrying(each) for each in ("pingpong", "packets")]
+            workloads = [tools.carrying(each, str(CPU)) for each in ("pingpong", "packets")]
             take_turns([many, few], workloads, max(7, tools.rounds // 2))
             kept &= report([many, few], workloads, [Comparison(each.name, many.name, few.name, 0.95) for each in workloads])
     return kept
