@@ -71,6 +71,17 @@ def test_the_tunnel_and_new_pods_follow_the_uplinks_size(place: Place) -> None:
     assert "mtu 1450" in place.run(f"ip link show {place.links['resident']}"), "what is there stays as it was promised"
 
 
+def test_the_tunnel_follows_the_way_to_the_other_nodes(place: Place) -> None:
+    place.run("ip route add 203.0.113.0/24 via 192.168.77.2 mtu 1300")
+    remote_node(place.store, 9, "10.244.9.0/26", address="203.0.113.9/24")
+    eventually(lambda: "mtu 1250" in place.run("ip link show loom.vxlan"))
+    eventually(lambda: node(place).spec.mtu == 1300)
+    place.run("ip route replace 203.0.113.0/24 via 192.168.77.2 mtu 1350")
+    eventually(lambda: "mtu 1300" in place.run("ip link show loom.vxlan"))
+    place.run("ip route del 203.0.113.0/24")
+    eventually(lambda: "mtu 1450" in place.run("ip link show loom.vxlan"))
+
+
 def test_a_new_address_is_published_and_the_tunnel_leaves_from_it(place: Place) -> None:
     place.run("ip address add 192.168.77.21/24 dev eth0")
     place.run("ip address del 192.168.77.1/24 dev eth0")  # takes its secondary with it, unless that is promoted

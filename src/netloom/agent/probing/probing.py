@@ -14,6 +14,8 @@ from netloom.dataplane.sysctls import speaks_ipv6
 from netloom.errors import ConfigError
 from netloom.model.snapshot import Snapshot
 
+_RETRY = 10.0  # seconds until a port that somebody had is tried again
+
 
 class Probing:
     """For the running loop.  `prober` may be asked by others, too, once this has started.  `found_far` is told which nodes turn out to
@@ -33,6 +35,7 @@ class Probing:
         self.prober = Prober(settings.node_name, node_id, settings.probe_port, self._known)
         self.rounds = Rounds(self.prober, settings.probe_interval, sight, self._changed)
         self._running: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         if not self._settings.probe_port:
@@ -41,11 +44,15 @@ class Probing:
             self.prober.open((4, 6) if speaks_ipv6() else (4,))
         except ConfigError as e:
             self._troubles.report("probes", f"{e.sentence}; other nodes' are not answered")
+            self._again = asyncio.get_running_loop().call_later(_RETRY, self.start)
             return
+        self._troubles.report("probes")
         if self._settings.probe_interval:
             self._running = asyncio.get_running_loop().create_task(self.rounds.run())
 
     def stop(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
         if self._running is not None:
             self._running.cancel()
         self.rounds.stop()
