@@ -55,7 +55,7 @@ def _pool(pool: IPPool) -> Iterable[Row]:
     spec = pool.spec
     start = (pool.name, spec.cidr, spec.block_size, spec.encapsulation, spec.nat_outgoing, spec.disabled)
     nodes, own = (spec.node, (spec.internal, spec.isolated)) if spec.network else (spec.node_selector, (None, None))
-    yield *start, nodes, spec.namespace_selector, spec.network, spec.gateway, *own
+    yield *start, nodes, spec.namespace_selector, spec.network, spec.gateway, spec.ip_range, *own
 
 
 def _block(block: IPBlock) -> Iterable[Row]:
@@ -101,7 +101,7 @@ _NODE_WIDE = ("RECEIVES", "SENDS", "VTEP-MAC", "ID", "LABELS")
 _POD_WIDE = ("INTERFACE", "PORTS", "INGRESS", "EGRESS", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
 _ENDPOINT_WIDE = ("NETWORK", "INTERFACE", "MAC", "SANDBOX", "NETNS")
 _POOL_COLUMNS = ("NAME", "CIDR", "BLOCK-SIZE", "ENCAPSULATION", "NAT-OUTGOING", "DISABLED")
-_POOL_WIDE = ("NODES", "NAMESPACES", "NETWORK", "GATEWAY", "INTERNAL", "ISOLATED")
+_POOL_WIDE = ("NODES", "NAMESPACES", "NETWORK", "GATEWAY", "RANGE", "INTERNAL", "ISOLATED")
 
 VIEWS: tuple[View, ...] = (
     View("Node", "node", "nodes", ("NAME", "ADDRESSES", "TUNNEL", "MTU"), _NODE_WIDE, _node),

@@ -158,6 +158,7 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
                   with an empty one: no address
     hairpinMode   of the port of a bridge (a pod reaches itself by way of a service); always on, so only true is served
     subnet        of a network of this host alone, whose pool this is: a prefix, or one of each family
+    ipRange       the part of the subnet, or of each, that pods get addresses of; others may be asked for by name
     gateway       which the bridge holds: an address of the subnet, or of each; the first, unless said
     internal      true: nothing leaves it or comes in, and its pods have no default route
     isolated      true, unless said: kept apart from other networks and the cluster's pods
@@ -175,6 +176,7 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
     ipam: Ipam = Ipam()
     ip_masq: bool | None = None
     subnet: Texts | None = None
+    ip_range: Texts | None = None
     gateway: Texts | None = None
     internal: bool | None = None
     isolated: bool | None = None
@@ -197,8 +199,11 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
             raise ValueError(f"bridge: {self.bridge} is a name that other interfaces of ours have")
         if self.subnet is not None:
             self._check_network()
-        elif said := [key for key in ("gateway", "internal", "isolated") if getattr(self, key) is not None]:
+        elif said := [key for key, value in self._of_a_subnet().items() if value is not None]:
             raise ValueError(f"{said[0]}: goes with `subnet`; of a network without one its pools say it")
+
+    def _of_a_subnet(self) -> dict[str, object]:
+        return {"gateway": self.gateway, "ipRange": self.ip_range, "internal": self.internal, "isolated": self.isolated}
 
     def _check_network(self) -> None:
         """What the pools that follow from it would be refused for, in the words of this document."""
@@ -214,6 +219,9 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
         gateways = {gateway.version for gateway in declared.gateways}
         if len(gateways) != len(declared.gateways) or not gateways <= subnets:
             raise ValueError("gateway: takes an address of the subnet, or one of each subnet")
+        ranges = {part.version for part in declared.ranges}
+        if len(ranges) != len(declared.ranges) or not ranges <= subnets:
+            raise ValueError("ipRange: takes a part of the subnet, or one of each subnet")
         try:
             declared.pools("node")
         except ValueError as e:
@@ -229,6 +237,7 @@ class NetworkConfig(Head, frozen=True, kw_only=True):
             bridge=self.bridge,
             subnets=tuple(_parsed("subnet", self.subnet, parse_prefix)),
             gateways=tuple(_parsed("gateway", self.gateway or (), parse_address)),
+            ranges=tuple(_parsed("ipRange", self.ip_range or (), parse_prefix)),
             internal=self.internal,
             isolated=self.isolated,
             masquerade=self.ip_masq,

@@ -44,10 +44,13 @@ class Block:
         """`network`: the pool, where it is a network's own."""
         first = int(cidr.network_address)
         numbers = set(range(first, first + cidr.num_addresses)).difference(map(int, kept(cidr, network)))
+        if network and network.spec.ip_range is not None:
+            part = _numbers(network.spec.ip_range)
+            numbers = {n for n in numbers if n in part}
         for prefix in reserved:
             if prefix.version == cidr.version and prefix.overlaps(cidr):
-                low = int(prefix.network_address)
-                numbers = {n for n in numbers if not low <= n < low + prefix.num_addresses}
+                away = _numbers(prefix)
+                numbers = {n for n in numbers if n not in away}
         return cls(cidr, pool, frozenset(numbers), network.spec.cidr if network else cidr, gateway(cidr, network))
 
 
@@ -55,8 +58,21 @@ _WINDOW = 1 << 16
 """Slots that are gone through together: more than nodes that ever claim at once, and few enough to write."""
 
 
+def _numbers(prefix: Prefix) -> range:
+    first = int(prefix.network_address)
+    return range(first, first + prefix.num_addresses)
+
+
+def served(pool: IPPool) -> range:
+    """The slots that pods get addresses of unasked, by their numbers."""
+    cidr, part = pool.spec.cidr, pool.spec.ip_range or pool.spec.cidr
+    shift, first = cidr.max_prefixlen - pool.spec.block_size, int(cidr.network_address)
+    return range((int(part.network_address) - first) >> shift, ((int(part.broadcast_address) - first) >> shift) + 1)
+
+
 def slot_count(pool: IPPool) -> int:
-    return 1 << (pool.spec.block_size - pool.spec.cidr.prefixlen)
+    slots = served(pool)
+    return slots.stop - slots.start  # more than `len` can say, for many an IPv6 pool
 
 
 def slot_at(pool: IPPool, index: int) -> Prefix:
@@ -78,7 +94,7 @@ def slots_in_order(pool: IPPool, node: str) -> Iterator[Prefix]:
     the start.
     """
     if pool.spec.network:
-        yield from (slot_at(pool, number) for number in range(slot_count(pool)))
+        yield from (slot_at(pool, number) for number in served(pool))
         return
     seed = hashlib.sha256(f"{node} {pool.spec.cidr}".encode()).digest()
     start, step = int.from_bytes(seed[:16]), int.from_bytes(seed[16:]) | 1

@@ -30,7 +30,7 @@ _LOOK = "netloom get pools -o wide"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """`subnets`, `gateways`: at most one per family.  None: the configuration does not say."""
+    """`subnets`, `gateways`, `ranges`: at most one per family.  None: the configuration does not say."""
 
     name: str
     bridge: str
@@ -39,6 +39,7 @@ class Declared:
     internal: bool | None = None
     isolated: bool | None = None
     masquerade: bool | None = None
+    ranges: tuple[Prefix, ...] = ()
 
     def pools(self, node: str) -> tuple[IPPool, ...]:
         """As they are made where there are none.  Raises ValueError that names the field of the pool."""
@@ -53,6 +54,7 @@ class Declared:
             network=self.name,
             node=node,
             gateway=next((gateway for gateway in self.gateways if gateway.version == cidr.version), None),
+            ip_range=next((part for part in self.ranges if part.version == cidr.version), None),
             internal=bool(self.internal),
             isolated=self.isolated is not False,
             nat_outgoing=not self.internal if self.masquerade is None else self.masquerade,
@@ -71,6 +73,7 @@ def difference(declared: Declared, pools: Iterable[IPPool], node: str) -> str | 
     """What the network's pools that are there say otherwise than its configuration; None where they agree."""
     subnets = {cidr.version: cidr for cidr in declared.subnets}
     gateways = {gateway.version: gateway for gateway in declared.gateways}
+    ranges = {part.version: part for part in declared.ranges}
     for pool in pools:
         spec = pool.spec
         if spec.network != declared.name:
@@ -80,6 +83,7 @@ def difference(declared: Declared, pools: Iterable[IPPool], node: str) -> str | 
         said = (
             ("subnet", subnets.get(spec.cidr.version, "none"), spec.cidr),
             ("gateway", gateways.get(spec.cidr.version), spec.gateway),
+            ("ipRange", ranges.get(spec.cidr.version), spec.ip_range),
             ("internal", declared.internal, spec.internal),
             ("isolated", declared.isolated, spec.isolated),
             ("ipMasq", declared.masquerade, spec.nat_outgoing),
@@ -144,4 +148,6 @@ def _existing(datastore: Datastore) -> Snapshot:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -182,6 +182,7 @@ _NOT_FOR_PODS: tuple[Prefix, ...] = tuple(
 class IPPoolSpec(Spec, frozen=True, kw_only=True):
     """`network`: the pool belongs to the CNI network of this name, on `node` alone, as a network of Docker does to its host: all of
     it is one link, whose prefix length its pods show and whose `gateway` (the first address, unless said) the bridge holds.
+    `ip_range`: the part of it that pods get addresses of; any other they may still ask for by name.
     `internal`: nothing is forwarded into it or out of it.  `isolated`: nor from or to other networks and the cluster's pods."""
 
     cidr: Prefix
@@ -194,6 +195,7 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
     network: str = ""
     node: str = ""
     gateway: Address | None = None
+    ip_range: Prefix | None = None
     internal: bool = False
     isolated: bool = True
 
@@ -219,8 +221,8 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
                 raise ValueError(f"spec.{field}: {e}") from e
         if self.network:
             self._check_network()
-        elif self.node or self.gateway or self.internal:
-            field = "node" if self.node else "gateway" if self.gateway else "internal"
+        elif self.node or self.gateway or self.ip_range or self.internal:
+            field = "node" if self.node else "gateway" if self.gateway else "ipRange" if self.ip_range else "internal"
             raise ValueError(f"spec.{field}: belongs to a pool with `network`; this one serves the cluster")
 
     def _check_network(self) -> None:
@@ -243,6 +245,11 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
             raise ValueError(f"spec.gateway: {self.gateway} is outside {cidr}")
         if self.gateway in (cidr.network_address, *((cidr.broadcast_address,) if cidr.version == 4 else ())):
             raise ValueError(f"spec.gateway: {self.gateway} is the network's own or its broadcast address, no host's")
+        if self.ip_range is not None:
+            if not contains(cidr, self.ip_range):
+                raise ValueError(f"spec.ipRange: {self.ip_range} is outside {cidr}")
+            if self.ip_range.num_addresses == sum(address in self.ip_range for address in self.kept):
+                raise ValueError(f"spec.ipRange: {self.ip_range} has no address for a pod")
 
     @property
     def kept(self) -> tuple[Address, ...]:

@@ -59,8 +59,8 @@ TABLES = {
         default   10.244.0.0/16   26           VXLAN           yes            no
         """,
     "ippools -o wide": """
-        NAME      CIDR            BLOCK-SIZE   ENCAPSULATION   NAT-OUTGOING   DISABLED   NODES   NAMESPACES   NETWORK   GATEWAY   INTERNAL   ISOLATED
-        default   10.244.0.0/16   26           VXLAN           yes            no         all()   all()        -         -         -          -
+        NAME      CIDR            BLOCK-SIZE   ENCAPSULATION   NAT-OUTGOING   DISABLED   NODES   NAMESPACES   NETWORK   GATEWAY   RANGE   INTERNAL   ISOLATED
+        default   10.244.0.0/16   26           VXLAN           yes            no         all()   all()        -         -         -       -          -
         """,
     "blocks": """
         NAME             CIDR             NODE
@@ -126,11 +126,11 @@ def test_a_table_has_headers_and_neither_borders_nor_cuts(
 
 
 def test_a_pool_of_a_network_says_whose_and_where_it_is(run: Run, cluster: SqliteDatastore) -> None:
-    cluster.create(pool("blue", "172.20.0.0/16", network="blue", node="a", natOutgoing=True))
+    cluster.create(pool("blue", "172.20.0.0/16", network="blue", node="a", natOutgoing=True, ipRange="172.20.8.0/24"))
     assert [line.split()[6:] for line in run("get", "pools", "-o", "wide").stdout.splitlines()] == [
-        ["NODES", "NAMESPACES", "NETWORK", "GATEWAY", "INTERNAL", "ISOLATED"],
-        ["a", "all()", "blue", "172.20.0.1", "no", "yes"],
-        ["all()", "all()", "-", "-", "-", "-"],
+        ["NODES", "NAMESPACES", "NETWORK", "GATEWAY", "RANGE", "INTERNAL", "ISOLATED"],
+        ["a", "all()", "blue", "172.20.0.1", "172.20.8.0/24", "no", "yes"],
+        ["all()", "all()", "-", "-", "-", "-", "-"],
     ]
 
 

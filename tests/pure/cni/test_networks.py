@@ -33,6 +33,10 @@ def request(config: dict[str, object], command: str = "ADD") -> Request:
             {"gateway": "172.20.0.254", "internal": True, "isolated": False, "ipMasq": False},
             Declared("blue", "blue0", (prefix("172.20.0.0/16"),), (address("172.20.0.254"),), True, False, False),
         ),
+        (
+            {"ipRange": "172.20.8.0/24"},
+            Declared("blue", "blue0", (prefix("172.20.0.0/16"),), ranges=(prefix("172.20.8.0/24"),)),
+        ),
     ],
 )
 def test_a_network_is_what_its_configuration_says_and_no_more(keys: dict[str, object], declared: Declared) -> None:
@@ -66,6 +70,12 @@ def test_a_configuration_without_a_subnet_declares_none() -> None:
         ({"gateway": "fd00::1"}, "gateway: takes an address of the subnet"),
         ({"gateway": ["172.20.0.1", "172.20.0.2"]}, "gateway: takes an address of the subnet"),
         ({"gateway": "172.20.0.300"}, "gateway: '172.20.0.300'"),
+        ({"ipRange": "172.21.0.0/24"}, "ipRange: 172.21.0.0/24 is outside 172.20.0.0/16"),
+        ({"ipRange": "172.20.0.0/31"}, "ipRange: 172.20.0.0/31 has no address for a pod"),
+        ({"ipRange": "172.20.0.1/24"}, "ipRange: '172.20.0.1/24' has host bits set"),
+        ({"ipRange": ["172.20.0.0/24", "172.20.1.0/24"]}, "ipRange: takes a part of the subnet"),
+        ({"ipRange": "fd00::/64"}, "ipRange: takes a part of the subnet"),
+        ({"subnet": None, "ipRange": "172.20.0.0/24"}, "ipRange: goes with `subnet`"),
         ({"wiring": "routed"}, "subnet: a network with a subnet of its own is one link, and needs wiring bridge"),
         ({"ipv4Pools": ["v4"]}, "subnet: is a pool by itself"),
         ({"pools": []}, "subnet: is a pool by itself"),

@@ -564,6 +564,18 @@ def test_a_network_is_filled_from_its_start(agent: Agent) -> None:
     assert agent.blocks == ["172.20.0.0/26", "172.20.0.64/26"]
 
 
+def test_pods_get_addresses_of_a_part_of_a_network_and_any_other_by_name(agent: Agent) -> None:
+    agent.sees(pool("blue", "172.20.0.0/16", network="blue", node="n1", ip_range=ipaddress.ip_network("172.20.8.56/29")))
+    found = [agent.add(f"b{number}", ON_BLUE) for number in range(8)]
+    assert found == [[f"172.20.8.{number}/16"] for number in range(56, 64)]
+    with pytest.raises(PoolExhausted, match=r"pool blue \(172\.20\.0\.0/16\) has 1 of 1 blocks claimed"):
+        agent.add("one more", ON_BLUE)
+    named = Request(addresses=(ipaddress.ip_address("172.20.0.9"),), bridge="blue0", network="blue", own=True)
+    assert agent.add("named", named) == ["172.20.0.9/16"]
+    with pytest.raises(PoolExhausted):
+        agent.add("one more", ON_BLUE)
+
+
 def test_only_its_own_network_is_served_by_its_pool(agent: Agent) -> None:
     agent.sees(POOL, BLUE, RED)
     assert agent.add("a", Request(bridge="br0", network="pods"))[0].startswith("10.244.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import threading
 from collections.abc import Callable
@@ -93,6 +94,10 @@ MINE = pool("mine", "172.20.0.0/16", 28, network="blue", node="a", isolated=Fals
         (declared(internal=True), "internal: true is asked for, and pool mine of network blue has false"),
         (declared(isolated=True), "isolated: true is asked for"),
         (declared(masquerade=True), "ipMasq: true is asked for"),
+        (
+            dataclasses.replace(declared(), ranges=(ipaddress.ip_network("172.20.8.0/24"),)),
+            "ipRange: 172.20.8.0/24 is asked for",
+        ),
         (declared(internal=False, isolated=False, masquerade=False, gateways=("172.20.0.1",)), None),
         (declared("10.0.0.0/8", name="red"), None),
     ],

@@ -127,7 +127,7 @@ def test_an_error_names_line_field_and_reason_in_plain_words(text: str, expected
 
 def test_an_unknown_field_comes_with_those_that_are_known() -> None:
     fields = "fields: cidr, blockSize, encapsulation, natOutgoing, nodeSelector, namespaceSelector, disabled"
-    fields += ", network, node, gateway, internal, isolated"
+    fields += ", network, node, gateway, ipRange, internal, isolated"
     assert error(pool("cidr: 10.0.0.0/8\nx: 1")).hint == fields
 
 
