@@ -30,6 +30,7 @@ from netloom.errors import DataplaneError
 from netloom.model.addresses import parse_address, parse_prefix
 from netloom.tunnel.forwarder.client import Client, path
 from netloom.tunnel.forwarder.messages import State
+from tests.waiting import eventually
 
 DEVICE, PORT = "loom.udp", 8285
 PATIENCE = 30.0
@@ -98,9 +99,16 @@ class Node:
             if (state := self.state()) is not None and state.pid != before and state.pid == self.processes[-1].pid:
                 if not state.number:
                     self.tell()
+                eventually(self._carries)
                 return state
             time.sleep(0.02)
         raise AssertionError(Path(f"{self.folder}/{self.number}/log").read_text())
+
+    def _carries(self) -> bool:
+        """Whether the kernel sends to the device, which it begins to some time after a process has taken it."""
+        with netns.entered(self.netns):
+            shown = subprocess.run(["ip", "link", "show", DEVICE], capture_output=True, text=True, check=True).stdout
+        return ",UP" not in shown or "qdisc noop " not in shown
 
     def tell(self) -> None:
         peer = parse_address(self.other.address)

@@ -186,7 +186,8 @@ class Programs:
         self._store.drop(device)
 
     def _leave(self, device: str, index: int) -> None:
-        """First what unpacks: what it has unpacked is still known to the other."""
+        """First what unpacks: what it has unpacked is still known to the other.  Then the driver may run another tunnel's."""
+        self._unable = {(place, tag) for place, tag in self._unable if place != index}
         detach_early(self._netlink, index, device + _EARLY)
         detach(self._netlink, index, Way.ARRIVING, device + _IN)
 

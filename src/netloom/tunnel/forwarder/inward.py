@@ -1,7 +1,10 @@
 """Inward: what peers send is given to the kernel by the TUN, which routes it on.
 
-    recvmsg ─▶ known sender? ─▶ one datagram ───▶ whole? its source that sender's? ─▶ write
+    recvmsg ─▶ known sender? ─▶ one datagram ───▶ whole? its source that sender's? ──────────────────▶ write
                           └──▶ many (UDP_GRO) ─▶ merge (bulk) ─▶ each: its source that sender's? ─▶ write
+
+A plain peer's datagrams come one by one, and so do those without an outer checksum, which the kernel does not put together: those that
+wait are read back to back, and merged like the others.
 
 A node may send packets from its own prefixes and addresses only: a node that was broken into cannot speak for pods of others.
 
@@ -17,11 +20,11 @@ import os
 import socket
 import sys
 
-from netloom.tunnel.forwarder.bulk import LONGEST, Bulk
+from netloom.tunnel.forwarder.bulk import LONGEST, MOST_SEGMENTS, Bulk
 from netloom.tunnel.forwarder.bulk.flows import pseudo_sum, transport
 from netloom.tunnel.forwarder.checksums import MODULUS
 from netloom.tunnel.forwarder.counting import Lost
-from netloom.tunnel.forwarder.offload import LENGTH, merged, partial
+from netloom.tunnel.forwarder.offload import PLAIN, merged, partial
 from netloom.tunnel.forwarder.outward import CALM, LOOK, START, TURN
 from netloom.tunnel.forwarder.packets import CHECKSUM_AT, TCP, source, whole
 from netloom.tunnel.forwarder.sockets import Sockets
@@ -37,10 +40,9 @@ class Inward:
 
     def __init__(self, sockets: Sockets, table: Table, bulk: Bulk, lost: Lost) -> None:
         self._sockets, self._table, self._bulk, self._lost = sockets, table, bulk, lost
-        self._room = memoryview(bytearray(START + LONGEST + 1))
-        self._into = [self._room[START:]]
-        self._before = START - LENGTH
-        """The zeros ahead of the first packet are its virtio_net_hdr."""
+        self._room = memoryview(bytearray(START + 2 * (LONGEST + 1)))
+        self._find = table.by_prefix.find
+        self._first = [self._room[START:]]
         self._calm = 0
         self.mtu = LONGEST
 
@@ -52,18 +54,12 @@ class Inward:
         self._calm = calm + 1 if count <= 1 else 0
 
     def _receive(self, most: int) -> int:
-        receive, into, room, lost, flags = (
-            self._sockets.udp.recvmsg_into,
-            self._into,
-            self._room,
-            self._lost,
-            socket.MSG_DONTWAIT,
-        )
-        senders, find, tun, before = self._table.by_sender, self._table.by_prefix.find, self._sockets.tun, self._before
-        count = 0
+        receive, room, lost, senders = self._sockets.udp.recvmsg_into, self._room, self._lost, self._table.by_sender
+        at, waiting, size, of, count = START, 0, 0, None, 0
         while count < most:
             try:
-                length, ancillary, _, where = receive(into, _SIZE, flags)
+                into = [room[at:]] if waiting else self._first
+                length, ancillary, _, where = receive(into, _SIZE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             count += 1
@@ -71,40 +67,61 @@ class Inward:
             if sender is None:
                 lost.strangers += 1
                 continue
-            if ancillary:
-                size = int.from_bytes(ancillary[0][2], sys.byteorder)
-                if length > size > 0:
-                    self._many(room[START : START + length], size, sender)
-                    continue
-            end = START + length
-            packet = room[START:end]
-            own = whole(packet)
-            if not own:
+            if not length:
                 lost.malformed += 1
                 continue
-            if find(bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])) is not sender:
-                lost.liars += 1
+            each = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else length
+            if waiting and (sender is not of or length > size):
+                self._take(room[START:at], waiting, size, of)
+                room[START : START + length] = room[at : at + length]
+                at, waiting = START, 0
+            if 0 < each < length:
+                self._many(room[START : START + length], each, sender)
                 continue
-            sender.received += 1
-            sender.received_bytes += length
-            if sender.unlooked and not sender.unfinished:
-                sender.unlooked -= 1
-            elif self._is_unfinished(packet[:own], sender):
-                continue
-            try:
-                os.write(tun, room[before : START + own])
-            except OSError:
-                lost.unwritten += 1
+            if not waiting:
+                of, size = sender, length
+            waiting += 1
+            at += length
+            if length < size or waiting == MOST_SEGMENTS or at - START + size > LONGEST:
+                self._take(room[START:at], waiting, size, of)
+                at, waiting = START, 0
+        if waiting:
+            self._take(room[START:at], waiting, size, of)
         return count
 
+    def _take(self, datagrams: memoryview, count: int, size: int, sender: Peer | None) -> None:
+        """What came one by one, of one sender and size, may belong together all the same."""
+        assert sender is not None
+        if count > 1 and not sender.unfinished and not self._is_unfinished(datagrams[:size], sender):
+            self._many(datagrams, size, sender)
+            return
+        for at in range(0, len(datagrams), size):
+            self._one(datagrams[at : at + size], sender)
+
+    def _one(self, packet: memoryview, sender: Peer) -> None:
+        own = whole(packet)
+        if not own:
+            self._lost.malformed += 1
+            return
+        if self._find(bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])) is not sender:
+            self._lost.liars += 1
+            return
+        sender.received += 1
+        sender.received_bytes += len(packet)
+        if sender.unlooked and not sender.unfinished:
+            sender.unlooked -= 1
+        elif self._is_unfinished(packet[:own], sender):
+            self._write_unfinished(packet[:own])
+            return
+        self._write(PLAIN, packet[:own])
+
     def _many(self, datagrams: memoryview, size: int, sender: Peer) -> None:
-        find, lost = self._table.by_prefix.find, self._lost
         for head, packet in self._bulk.merge(datagrams, size):
             own = whole(packet)
             if not own:
-                lost.malformed += 1
-            elif find(source(packet)) is not sender:
-                lost.liars += 1
+                self._lost.malformed += 1
+            elif self._find(source(packet)) is not sender:
+                self._lost.liars += 1
             else:
                 self._write(head, packet[:own])
         sender.received += -(-len(datagrams) // size)
@@ -117,7 +134,6 @@ class Inward:
             self._lost.unwritten += 1
 
     def _is_unfinished(self, packet: memoryview, sender: Peer) -> bool:
-        """If so, it is written here."""
         of = transport(packet)
         if of is None:
             return False
@@ -127,8 +143,12 @@ class Inward:
             sender.unlooked = 0 if sender.finished < _FIRST else _EVERY - 1
             return False
         sender.unfinished = True
+        return True
+
+    def _write_unfinished(self, packet: memoryview) -> None:
+        of = transport(packet)
+        assert of is not None
         if len(packet) > self.mtu and of.protocol == TCP:
             self._write(merged(TCP, of.version, of.l4, of.header, self.mtu - of.header), packet)
         else:
             self._write(partial(of.l4, CHECKSUM_AT[of.protocol]), packet)
-        return True

@@ -14,6 +14,7 @@ starts another.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import select
@@ -23,10 +24,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from socket import SO_ERROR, SOL_SOCKET
+from socket import SO_ERROR, SOL_SOCKET, socket
 
 import netloom
-from netloom.errors import DataplaneError
+from netloom.errors import ConfigError, DataplaneError
 from netloom.model.addresses import Address, parse_address
 from netloom.tunnel.forwarder import messages, sockets
 from netloom.tunnel.forwarder.bulk import best
@@ -58,6 +59,7 @@ from netloom.tunnel.forwarder.table import Table
 log = logging.getLogger(__name__)
 
 _SUCCESSOR_SECONDS = 5.0
+_ENDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def run(parameters: Parameters, ready: Callable[[], None]) -> None:
         signal.signal(number, _end)
     give_up()
     ready()
+    gc.freeze()  # what a start makes stays
     forwarder.serve()
 
 
@@ -89,6 +92,7 @@ class Forwarder:
         self._parameters = parameters
         self._poll = select.poll()
         self._lost, self._table = Lost(), Table(parameters.port)
+        best()  # imports what it needs before a predecessor stops
         self._stopping = False
         self._successor: Connection | None = None
         self._waits_until = 0.0
@@ -107,11 +111,12 @@ class Forwarder:
             self._control.take_place()
             return
         with predecessor:
+            udp = self._another_socket(predecessor.state())
             read = predecessor.read()
             self._know(read)
             succession, descriptors = predecessor.succeed(read.number)
             try:
-                own = self._adopted(succession, descriptors)
+                own = sockets.adopt(descriptors, udp)
             except OSError as e:
                 raise DataplaneError("forwarder", self._parameters.device, f"cannot take over: {e}") from e
             if succession.table is not None:
@@ -121,13 +126,20 @@ class Forwarder:
             self._control.take_place()
             predecessor.succeeded()
 
-    def _adopted(self, succession: Succession, descriptors: Sequence[int]) -> Sockets:
-        own = sockets.adopt(descriptors)
-        if (parse_address(succession.local), succession.port) == (self._parameters.local, self._parameters.port):
-            return own
-        udp = sockets.open_udp(self._parameters.local, self._parameters.port)
-        own.udp.close()
-        return Sockets(own.tun, udp, own.errors, own.udp_as_one)
+    def _another_socket(self, state: State) -> socket | None:
+        """Where the predecessor's does not do.  One that it has had before may still be held by its own predecessor, which is about to
+        end."""
+        local, port = self._parameters.local, self._parameters.port
+        if (parse_address(state.local), state.port) == (local, port):
+            return None
+        end = time.monotonic() + _ENDING_SECONDS
+        while True:
+            try:
+                return sockets.open_udp(local, port)
+            except ConfigError as e:
+                if not isinstance(e.__cause__, OSError) or e.__cause__.errno != errno.EADDRINUSE or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
 
     def _begin(self, own: Sockets) -> None:
         self._sockets = own

@@ -60,12 +60,15 @@ def open_all(device: str, local: Address, port: int) -> Sockets:
         return Sockets(own, udp, errors, udp_as_one)
 
 
-def adopt(descriptors: Sequence[int]) -> Sockets:
-    """In the order in which `descriptors` gives them."""
-    own, udp, *errors = descriptors
+def adopt(descriptors: Sequence[int], udp: socket.socket | None = None) -> Sockets:
+    """In the order in which `descriptors` gives them.  `udp`: in the place of theirs."""
+    own, theirs, *errors = descriptors
+    carrying = socket.socket(fileno=theirs)
+    if udp is not None:
+        carrying.close()
     raw = [socket.socket(fileno=fd) for fd in errors]
     families = {socket.AF_INET: 4, socket.AF_INET6: 6}
-    return Sockets(own, socket.socket(fileno=udp), {families[s.family]: s for s in raw}, tun.offload(own))
+    return Sockets(own, udp or carrying, {families[s.family]: s for s in raw}, tun.offload(own))
 
 
 def _attach(device: str) -> tuple[int, bool]:
