@@ -142,6 +142,15 @@ def test_a_stream_whose_large_segments_are_lost_stalls(two: Two, monkeypatch: py
     assert asked(two, lambda a: a.stream(THERE, TUNNEL)).failure is Failure.STALLED
 
 
+def test_what_carries_no_checksum_passes_where_those_that_have_one_are_spoilt(two: Two) -> None:
+    """As an interface does that computes them wrongly."""
+    chain = "type filter hook egress device tun0 priority 0; udp checksum != 0 drop;"
+    with netns.entered(two.a):
+        run("nft", f"table netdev fault {{ chain c {{ {chain} }}; }}")
+    assert asked(two, lambda a: a.ask(THERE, TUNNEL, SMALL, patience=FAST)).failure is Failure.SILENT
+    assert asked(two, lambda a: a.ask(THERE, TUNNEL, SMALL, checksum=False, patience=PATIENT))
+
+
 def test_an_answer_may_come_back_by_another_way(two: Two) -> None:
     """So who changes from one tunnel to another can ask by the new one, while the other side still sends by the old."""
     two.on_b("ip route replace 10.1.0.0/32 via 192.0.2.1 dev eth0")
