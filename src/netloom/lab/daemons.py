@@ -41,7 +41,7 @@ class Daemon:
         return f"{self.role} of {self.place}" if self.place else self.role
 
 
-def start(lab: str, daemons: Sequence[Daemon], timeout: float = 60.0) -> None:
+def start(lab: str, daemons: Sequence[Daemon], timeout: float = 120.0) -> None:
     """Returns when all are ready; raises NetloomError for the first that fails.  The others go on: `down` finds them."""
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         for daemon in daemons:
