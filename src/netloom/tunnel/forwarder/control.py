@@ -129,6 +129,7 @@ def _send(to: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
     to.settimeout(_ANSWER_SECONDS)
     try:
         sent = socket.send_fds(to, [data], list(descriptors)) if descriptors else 0
-        to.sendall(data[sent:])
+        if sent < len(data):  # even nothing cannot be sent to who has read everything and gone
+            to.sendall(data[sent:])
     finally:
         to.setblocking(False)
