@@ -73,6 +73,7 @@ class Helper(enum.IntEnum):
     REDIRECT = 23
     LOAD_BYTES = 26
     CSUM_DIFF = 28
+    CHANGE_PROTO = 31
     CHANGE_TAIL = 38
     PULL_DATA = 39
     XDP_ADJUST_HEAD = 44

@@ -77,7 +77,7 @@ def arriving(name: str, wire: Wire, *, recent: bool) -> Program:
     def kept(version: int) -> Iterator[Step]:
         """Congestion in r8, what the kernel is to be told on the stack."""
         same = wire.local.version == version
-        if same or recent:
+        if same or recent or version == 4:
             yield step("congestion that was met on the way", *_congestion(wire))
         else:
             yield step("congestion could not be written down: the kernel would look for the wrong header", mov(R8, 0))
@@ -120,16 +120,15 @@ def _congestion(wire: Wire) -> tuple[Instruction, ...]:
 
 
 def _unpacked(wire: Wire, recent: bool) -> Iterator[Step]:
-    if wire.local.version == 6 and not recent:
-        least = ETHERNET + wire.overhead + 40
-        yield step("long enough to be IPv6, which is what the kernel takes it for", load(R2, U32, R6, SKB_LENGTH),
-                   jump_if(R2, ">=", least, "long"), mov(R1, R6), mov(R2, least), mov(R3, 0), call(Helper.CHANGE_TAIL),
-                   jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
-        yield at("long", "what is put behind it is cut off as an Ethernet frame's padding is")
     yield step("packets that this one is", load(R1, U32, R6, SKB_GSO_SEGMENTS), jump_if(R1, "!=", 0, "many"), mov(R1, 1))
     yield at("many", "kept, for the kernel will forget", store(U64, FP, _SEGMENTS, R1))
-    yield step("the outer header goes", mov(R1, R6), mov(R2, -wire.overhead), mov(R3, _BEHIND_ETHERNET),
-               load(R4, U64, FP, _FLAGS), call(Helper.ADJUST_ROOM), jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
+    yield step("how much is before the inner packet", mov(R2, -wire.overhead))
+    if wire.local.version == 6 and not recent:
+        yield step("IPv4, which the kernel learns only thus: 20 bytes go", load(R1, U16, FP, _FRAME + ETHERTYPE),
+                   jump_if(R1, "!=", IPV4, "strip"), mov(R1, R6), mov(R2, IPV4), mov(R3, 0), call(Helper.CHANGE_PROTO),
+                   jump_if(R0, "!=", 0, "refuse"), mov(R2, 20 - wire.overhead))  # fmt: skip
+    yield at("strip", "it goes", mov(R1, R6), mov(R3, _BEHIND_ETHERNET), load(R4, U64, FP, _FLAGS), call(Helper.ADJUST_ROOM),
+             jump_if(R0, "!=", 0, "refuse"))  # fmt: skip
     yield step("no congestion", jump_if(R8, "!=", _CONGESTED, "count"))
     yield step("marked on the inner one; lost, if it cannot bear a mark (RFC 6040)",
                mov(R1, R6), call(Helper.ECN_SET_CE), jump_if(R0, "==", 0, "refuse"))  # fmt: skip
