@@ -17,7 +17,7 @@ from netloom.dataplane import tun
 from netloom.errors import ConfigError, DataplaneError
 from netloom.model.addresses import Address
 
-_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104  # linux/udp.h
+_SOL_UDP, _UDP_NO_CHECK6_RX, _UDP_SEGMENT, _UDP_GRO = 17, 102, 103, 104  # linux/udp.h
 _IP_MTU_DISCOVER, _IP_MTU, _IP_FREEBIND = 10, 14, 15  # linux/in.h
 _IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_FREEBIND = 23, 24, 78  # linux/in6.h
 _NEVER, _ALWAYS = 0, 2
@@ -100,6 +100,7 @@ def open_udp(local: Address, port: int) -> socket.socket:
         else:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            made.setsockopt(_SOL_UDP, _UDP_NO_CHECK6_RX, 1)  # programs in the kernel send no outer checksum (RFC 6935)
         fragment(made, allowed=False)
         for option, fallback in ((_RCVBUFFORCE, socket.SO_RCVBUF), (_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
