@@ -294,7 +294,8 @@ class IPBlock(Resource, frozen=True, kw_only=True, tag="IPBlock"):
 def block_name(slot: Prefix) -> str:
     """Name of the slot's record: `10-244-0-64-26`, and for IPv6 all eight groups, so that a name never starts with `-`.  A record
     under any other name is nobody's: two would speak of one slot."""
-    text = slot.network_address.exploded.replace(".", "-").replace(":", "-")
+    address = slot.network_address
+    text = str(address).replace(".", "-") if address.version == 4 else address.packed.hex("-", 2)
     return f"{text}-{slot.prefixlen}"
 
 
