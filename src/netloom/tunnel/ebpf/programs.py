@@ -200,7 +200,7 @@ class Programs:
         if have is not None and (have.wire, have.maps) == (wire, numbers):
             return have
         with ExitStack() as loaded:
-            out = loaded.enter_context(load(sending(device + _OUT, wire, recent=is_recent()), maps))
+            out = loaded.enter_context(load(sending(device + _OUT, wire), maps))
             into = loaded.enter_context(load(arriving(device + _IN, wire, recent=is_recent()), maps))
             first = loaded.enter_context(load(unpacking(device + _EARLY, wire), maps)) if wire.port else None
             loaded.pop_all()
@@ -221,6 +221,6 @@ def _are(found: list[ProgramInfo], program: Loaded) -> bool:
 
 @cache
 def is_recent() -> bool:
-    """BPF_F_ADJ_ROOM_DECAP_L3_* and BPF_FIB_LOOKUP_SKIP_NEIGH came with Linux 6.3."""
+    """BPF_F_ADJ_ROOM_DECAP_L3_* came with Linux 6.3."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int("".join(c for c in minor if c.isdigit()) or 0)) >= (6, 3)

@@ -79,8 +79,7 @@ _FIXED_GSO, _ENCAP_IPV4, _ENCAP_IPV6, _ENCAP_UDP, _NO_CSUM_RESET = 1 << 0, 1 << 
 
 _LOOPBACK = 1
 _AF_INET, _AF_INET6 = 2, 10
-_SKIP_NEIGH = 1 << 2  # BPF_FIB_LOOKUP_SKIP_NEIGH
-_NO_NEIGH = 7  # BPF_FIB_LKUP_RET_NO_NEIGH: there is a route, and who is at its end will be asked for
+_NO_NEIGH = 7  # BPF_FIB_LKUP_RET_NO_NEIGH: there is a route, and the MAC at its end is not known
 
 _WAY = -152
 """Where on the stack the kernel says which way leads to the peer: struct bpf_fib_lookup."""
@@ -90,12 +89,11 @@ _HOP = -176
 _HOP_SIZE = 20
 
 
-def sending(name: str, wire: Wire, *, recent: bool) -> Program:
-    """`recent`: Linux 6.3 or later, where a way can be asked for without the MAC at its end."""
+def sending(name: str, wire: Wire) -> Program:
     return Program(
         name,
         Kind.CLASSIFIER,
-        (*_inner(wire), *_counted(), *outer_header(wire), *_wrapped(wire), *_sent(wire, recent), *_ends()),
+        (*_inner(wire), *_counted(), *outer_header(wire), *_wrapped(wire), *_sent(wire), *_ends()),
     )
 
 
@@ -145,7 +143,7 @@ def _wrapped(wire: Wire) -> Iterator[Step]:
                mov(R4, wire.overhead), mov(R5, 0), call(Helper.STORE_BYTES), jump_if(R0, "!=", 0, "lost"))  # fmt: skip
 
 
-def _sent(wire: Wire, recent: bool) -> Iterator[Step]:
+def _sent(wire: Wire) -> Iterator[Step]:
     family, size = (_AF_INET, 4) if wire.local.version == 4 else (_AF_INET6, 16)
     yield step("the way to the peer: of the host's own packets", *zero(_WAY, _WAY_SIZE), store(U8, FP, _WAY_FAMILY, family),
                store(U32, FP, _WAY_INTERFACE, _LOOPBACK))  # fmt: skip
@@ -153,11 +151,13 @@ def _sent(wire: Wire, recent: bool) -> Iterator[Step]:
     yield step("to there", *copy(_WAY_TO, R9, 0, size))
     yield step("as long as this; what is yet to be cut has the right size", load(R1, U32, R6, SKB_GSO_SIZE),
                jump_if(R1, "!=", 0, "way"), add(R7, wire.overhead), store(U16, FP, _WAY_LENGTH, R7))  # fmt: skip
-    yield at("way", "asked", mov(R1, R6), mov(R2, FP), add(R2, _WAY), mov(R3, _WAY_SIZE),
-             mov(R4, _SKIP_NEIGH if recent else 0), call(Helper.FIB_LOOKUP))  # fmt: skip
-    yield step("found", jump_if(R0, "==", 0, "hop"), jump_if(R0, "!=", _NO_NEIGH, "lost"))
+    yield at("way", "asked", mov(R1, R6), mov(R2, FP), add(R2, _WAY), mov(R3, _WAY_SIZE), mov(R4, 0), call(Helper.FIB_LOOKUP))
+    yield step("found, and it is known who is next", jump_if(R0, "==", 0, "hop"))
+    yield step("there is none, or it is too narrow", jump_if(R0, "!=", _NO_NEIGH, "lost"))
+    yield step("to be asked for: the kernel keeps the packet so long, and finds it a route, for the one that it has leads to the device",
+               load(R1, U32, FP, _WAY_INTERFACE), mov(R2, 0), mov(R3, 0), mov(R4, 0), call(Helper.REDIRECT_NEIGH), leave())  # fmt: skip
     yield at("hop", "who is next on it", load(R1, U8, FP, _WAY_FAMILY), store(U32, FP, _HOP, R1), *copy(_HOP + 4, FP, _WAY_TO))
-    yield step("to them: the kernel finds their MAC", load(R1, U32, FP, _WAY_INTERFACE), mov(R2, FP), add(R2, _HOP),
+    yield step("to them", load(R1, U32, FP, _WAY_INTERFACE), mov(R2, FP), add(R2, _HOP),
                mov(R3, _HOP_SIZE), mov(R4, 0), call(Helper.REDIRECT_NEIGH), leave())  # fmt: skip
 
 

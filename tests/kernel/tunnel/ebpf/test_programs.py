@@ -99,7 +99,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             maps["peers"][outer] = b""
             for prefix in map(ipaddress.ip_network, prefixes):
                 maps[f"prefixes{prefix.version}"][prefix_key(prefix)] = outer
-        programs = [load(sending("out", wire, recent=is_recent()), maps), load(arriving("in", wire, recent=is_recent()), maps)]
+        programs = [load(sending("out", wire), maps), load(arriving("in", wire, recent=is_recent()), maps)]
         programs += [load(early("early", wire), maps)] if wire.port else []
         yield World(way, maps, programs[0], programs[1], programs[2] if wire.port else None)
     for opened in (*programs, *maps.values()):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netloom.dataplane import netns
+from netloom.dataplane.netlink import devices
+from netloom.model.addresses import mac_bytes
 from tests.kernel.tunnel.ebpf.nodes import WAYS, Agent, Way, agents, desired
 from tests.kernel.tunnel.forwarder.carrying import answered, carried, pings, send_segments, udp_pair
+from tests.tunnel_pair import PATIENCE
 
 SIZES = (0, 1, 56, 500, 1400, 4000)
 
@@ -66,6 +71,20 @@ def test_whoever_ends_a_packet_is_heard(world: World) -> None:
     _, a, b = world
     for address, node in zip(b.node.pod_addresses, b.node.tunnel_addresses, strict=True):
         assert f"From {node}" in pings(a.node, address, 56, "-t", "2")
+
+
+def test_a_packet_waits_until_it_is_known_who_is_next_on_the_way(world: World) -> None:
+    """It reaches the very host that was asked for, not just whoever listens on the cable."""
+    _, a, b = world
+    mac = next(link for link in devices(b.kernel) if link.name == "up0").mac
+    with netns.entered(b.node.netns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as cable:
+        cable.bind(("up0", 3))
+        cable.settimeout(PATIENCE)
+        a.run("ip neigh flush dev up0")
+        assert answered(a.node, b.node.pod_addresses[0], 999)
+        while len(frame := cable.recv(2000)) < 999:
+            continue
+    assert frame[:6] == mac_bytes(mac)
 
 
 def test_ip_route_shows_the_device(world: World) -> None:
