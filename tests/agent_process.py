@@ -202,7 +202,7 @@ def machine(pools: Mapping[str, IPPoolSpec] = POOLS, command: Sequence[str] = _A
             os.mkdir(f"{folder}/{below}", 0o700)
         made = Machine(folder, node, outside, settings, command)
         stack.callback(_remove_names, folder)
-        stack.callback(made.end, signal.SIGKILL)
+        stack.callback(_end_all, made)
         _join(node, outside)
         _configure(made)
         _declare(made, pools)
@@ -220,10 +220,16 @@ def neighbour(other: Machine, **settings: object) -> Iterator[Machine]:
         own = {"nodeName": "node-1", "nodeAddresses": [str(_shifted(address, 1)) for address in ADDRESSES]}
         made = Machine(folder, other.outside, other.netns, {**own, "datastore": other.datastore, **settings}, other.command)
         stack.callback(_remove_names, folder)
-        stack.callback(made.end, signal.SIGKILL)
+        stack.callback(_end_all, made)
         _configure(made)
         made.start()
         yield made
+
+
+def _end_all(made: Machine) -> None:
+    """The agent first: it would start a forwarder again that ends."""
+    made.end(signal.SIGKILL)
+    processes.end(made.lab, _GRACE, "forwarder", first=signal.SIGKILL)
 
 
 def _remove_names(folder: str) -> None:

@@ -54,8 +54,6 @@ def cluster(one: str, other: str, *command: Sequence[str]) -> Iterator[tuple[Pod
     with ExitStack() as stack:
         here = stack.enter_context(running_machine(POOLS, *command, tunnelEngine=one))
         there = stack.enter_context(neighbour(here, tunnelEngine=other))
-        for machine in (here, there):
-            stack.callback(end_forwarder, machine)
         pods = Pod(here, stack), Pod(there, stack)
         eventually(lambda: pods[0].reaches(pods[1]))
         yield pods
@@ -68,11 +66,6 @@ def forwarder(machine: Machine) -> int | None:
             return client.state().pid
     except DataplaneError:
         return None
-
-
-def end_forwarder(machine: Machine) -> None:
-    if (pid := forwarder(machine)) is not None:
-        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
