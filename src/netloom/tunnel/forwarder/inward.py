@@ -59,7 +59,7 @@ class Inward:
         while count < most:
             try:
                 into = [room[at:]] if waiting else self._first
-                length, ancillary, _, where = receive(into, _SIZE, socket.MSG_DONTWAIT)
+                length, ancillary, _, where = receive(into, _SIZE)
             except BlockingIOError:
                 break
             count += 1

@@ -23,9 +23,9 @@ _IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_FREEBIND = 23, 24, 78  # linux/in6.h
 _NEVER, _ALWAYS = 0, 2
 """DF on outer packets (IP_PMTUDISC_DONT, _DO)."""
 _SNDBUFFORCE, _RCVBUFFORCE = 32, 33  # asm-generic/socket.h
-_BUFFER = 8 << 20
-"""Bytes that wait to be read: a whole packet of 64 KiB arrives at once, and others' turns come first."""
-_SEND_SECONDS = 0.05  # that a full queue may hold everything up; then the packet is lost
+_RECEIVED, _SENT = 8 << 20, 4 << 20
+"""Bytes that wait to be read, since 64 KiB arrive at once and others' turns come first; and to be sent, which is a router's queue: what
+does not fit is lost."""
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # linux/icmp.h, linux/icmpv6.h
 
 
@@ -64,6 +64,7 @@ def adopt(descriptors: Sequence[int], udp: socket.socket | None = None) -> Socke
     """In the order in which `descriptors` gives them.  `udp`: in the place of theirs."""
     own, theirs, *errors = descriptors
     carrying = socket.socket(fileno=theirs)
+    carrying.setblocking(False)
     if udp is not None:
         carrying.close()
     raw = [socket.socket(fileno=fd) for fd in errors]
@@ -90,10 +91,9 @@ def _attach(device: str) -> tuple[int, bool]:
 
 
 def open_udp(local: Address, port: int) -> socket.socket:
-    """Bound to the node's own address, from which others expect it to send; also while no interface holds that.  It blocks: what is
-    sent may wait for a moment, and what is received is asked for without."""
+    """Bound to the node's own address, from which others expect it to send; also while no interface holds that."""
     family = socket.AF_INET if local.version == 4 else socket.AF_INET6
-    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    made = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         if local.version == 4:
             made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
@@ -102,12 +102,11 @@ def open_udp(local: Address, port: int) -> socket.socket:
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
             made.setsockopt(_SOL_UDP, _UDP_NO_CHECK6_RX, 1)  # programs in the kernel send no outer checksum (RFC 6935)
         fragment(made, allowed=False)
-        for option, fallback in ((_RCVBUFFORCE, socket.SO_RCVBUF), (_SNDBUFFORCE, socket.SO_SNDBUF)):
+        for option, fallback, size in ((_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVED), (_SNDBUFFORCE, socket.SO_SNDBUF, _SENT)):
             try:
-                made.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+                made.setsockopt(socket.SOL_SOCKET, option, size)
             except PermissionError:  # without CAP_NET_ADMIN as much as net.core.rmem_max allows
-                made.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, int(_SEND_SECONDS * 1e6)))
+                made.setsockopt(socket.SOL_SOCKET, fallback, size)
         made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
         made.bind((str(local), port))
     except OSError as e:
