@@ -26,7 +26,7 @@ may move the packet.  Programs that are to leave things alone end with NEXT rath
 
 from netloom.dataplane.bpf.hooks import Means, Way, attach, attach_early, attached, best, detach, detach_early, early
 from netloom.dataplane.bpf.maps import Map, Shape, prefix_key
-from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, Run, load, program_info, run
+from netloom.dataplane.bpf.programs import Loaded, ProgramInfo, Run, every, load, program_info, run
 from netloom.dataplane.bpf.system import BpfError
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "detach",
     "detach_early",
     "early",
+    "every",
     "load",
     "prefix_key",
     "program_info",

@@ -63,6 +63,17 @@ def pinned(folder: Path, name: str, shape: Shape) -> Map:
     return made
 
 
+def number(path: Path) -> int | None:
+    """The kernel's for a pinned map; None if it is gone."""
+    fd = _open(path)
+    if fd is None:
+        return None
+    try:
+        return map_info(fd, path.name)[0]
+    finally:
+        os.close(fd)
+
+
 def unpin(folder: Path) -> None:
     """All names of a folder, and the folder."""
     with suppress(FileNotFoundError):

@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from netloom.dataplane.bpf.assembler import Program
@@ -126,6 +126,23 @@ def info_of(number: int) -> ProgramInfo | None:
         return program_info(fd)
     finally:
         os.close(fd)
+
+
+def every() -> Iterator[ProgramInfo]:
+    """All programs of this kernel, whoever's they are."""
+    number = 0
+    while True:
+        asked = attributes("II", number, 0)
+        try:
+            call(Command.PROG_NEXT_ID, asked, what="programs")
+        except BpfError as e:
+            if e.errno == errno.ENOENT:
+                return
+            raise
+        (number,) = struct.unpack_from("=I", asked, 4)
+        found = info_of(number)
+        if found is not None:
+            yield found
 
 
 def _load(program: Program, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:

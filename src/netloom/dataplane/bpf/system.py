@@ -32,6 +32,7 @@ class Command(enum.IntEnum):
     PROG_ATTACH = 8
     PROG_DETACH = 9
     TEST_RUN = 10
+    PROG_NEXT_ID = 11
     PROG_FD_BY_ID = 13
     INFO = 15
     PROG_QUERY = 16

@@ -2,6 +2,9 @@
 
     /sys/fs/bpf/netloom/4026532345/loom:ipip/prefixes4      (the namespace's number: nodes of one machine share the file system)
 
+Nothing tells that a namespace is gone, but its programs go with it.  So whoever makes the first maps of a node takes those away that no
+program uses any more.
+
 Where no bpffs is and none can be mounted, maps live by the programs that use them.  The next agent then fills new ones, and puts
 programs that use those in the place of the old: no packet is lost, but counters begin anew.
 """
@@ -10,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 from netloom.dataplane import netns
-from netloom.dataplane.bpf import Map, pins
+from netloom.dataplane.bpf import Map, every, pins
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Address
 from netloom.tunnel.ebpf.wire import SHAPES, Counters, unpack
@@ -24,6 +28,7 @@ from netloom.tunnel.ebpf.wire import SHAPES, Counters, unpack
 log = logging.getLogger(__name__)
 
 BPFFS = Path("/sys/fs/bpf")
+_SETTING_UP = 60.0  # seconds
 
 
 class Store:
@@ -89,10 +94,21 @@ class Store:
     def _pinning(self) -> bool:
         try:
             pins.mount(self._root)
+            self._sweep()
         except (DataplaneError, OSError) as e:
             log.warning("%s; tunnels' counters begin anew when the agent starts again", e)
             return False
         return True
+
+    def _sweep(self) -> None:
+        """A node that is being set up has maps before it has programs, and is left alone."""
+        parent = self._root / "netloom"
+        folders = [path for path in parent.glob("[0-9]*") if path.name != self._node]
+        old = [path for path in folders if path.stat().st_mtime < time.time() - _SETTING_UP]
+        used = {number for info in every() for number in info.maps} if old else set()
+        for folder in old:
+            if not any(pins.number(path) in used for path in folder.glob("*/*")):
+                forget(int(folder.name), self._root)
 
 
 def forget(namespace: int, root: Path = BPFFS) -> None:

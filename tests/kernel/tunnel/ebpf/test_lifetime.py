@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from netloom.dataplane.netlink import devices
 from netloom.model.addresses import Mac, parse_address, parse_prefix
 from netloom.model.desired import Carrier, Link, SenderKey, TunnelKey
 from netloom.reconcile import Outcome
+from netloom.tunnel.ebpf.wire import SHAPES
 from tests.kernel.tunnel.ebpf.nodes import Agent, Way, agents, desired
 from tests.kernel.tunnel.forwarder.carrying import Numbers, answered, udp_pair
 
@@ -211,6 +213,19 @@ def test_another_engine_or_none_leaves_nothing_behind(two: Two, tmp_path: Path) 
     assert a.store.devices() == set()
     assert UDP.device not in a.run("ip link")
     assert a.make(nothing) == {}
+
+
+def test_what_a_node_that_is_gone_had_pinned_is_taken_away(two: Two, tmp_path: Path) -> None:
+    a, _ = two
+    gone, new = (a.root / "netloom" / number for number in ("7", "8"))
+    for folder in (gone, new):
+        pins.pinned(folder / "loom:udp", "peers", SHAPES["peers"]).close()
+    os.utime(gone, (0, 0))
+    before = {path.name for path in (a.root / "netloom").iterdir()}
+    a.make(replace(desired(UDP, a.node), links={}, addresses={}, sysctls={}, routes={}, tunnels={}, senders={}))
+    a.restart()
+    a.make(desired(UDP, a.node))
+    assert {path.name for path in (a.root / "netloom").iterdir()} == before - {"7"}
 
 
 def test_two_tunnels_stand_side_by_side(two: Two) -> None:
