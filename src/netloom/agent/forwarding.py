@@ -77,6 +77,8 @@ class Forwarding:
         self._run_dir, self._changed = run_dir, changed
         self._loop = asyncio.get_running_loop()
         self._forwarders: dict[str, _Forwarder] = {}
+        self._inherited: set[str] | None = None
+        """Devices whose forwarder an agent before this one has started; looked for once."""
         self._looking: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -164,8 +166,10 @@ class Forwarding:
 
     def running(self) -> set[str]:
         """Devices whose forwarder has a socket, or is about to."""
-        sockets = glob.glob(f"{glob.escape(self._run_dir)}/loom.*.sock")
-        return {os.path.basename(name).removesuffix(".sock") for name in sockets} | self._forwarders.keys()
+        if self._inherited is None:
+            sockets = glob.glob(f"{glob.escape(self._run_dir)}/loom.*.sock")
+            self._inherited = {os.path.basename(name).removesuffix(".sock") for name in sockets}
+        return self._inherited | self._forwarders.keys()
 
     def _is_right(self, forwarder: _Forwarder) -> bool:
         assert forwarder.client is not None
@@ -219,6 +223,8 @@ class Forwarding:
                 raise
         with suppress(FileNotFoundError):
             os.unlink(path(self._run_dir, device))
+        if self._inherited is not None:
+            self._inherited.discard(device)
         log.info("forwarder of %s: ended, for nobody wants it", device)
 
     def _bury(self, child: subprocess.Popen[bytes]) -> None:
