@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -221,3 +222,35 @@ def test_a_dead_agent_is_sent_what_it_receives_and_the_others_move(bring_up: Rai
         change.wait_until_all_send(form("IPIP"))
     assert "\n".join(sent.lost) == ""
     assert settled(lab)
+
+
+def test_a_form_that_does_not_come_through_is_not_sent_and_the_way_back_is_free(bring_up: Raise) -> None:
+    """Something between the nodes lets the new port not pass."""
+    lab = bring_up(one_switch(nodes=2, pods=2))
+    assert settled(lab)
+    with changing(lab) as change, streams(lab) as sent:
+        inside(lab, "node-1", "nft add table inet others")
+        inside(lab, "node-1", "nft add chain inet others early { type filter hook prerouting priority -400; }")
+        inside(lab, "node-1", "nft add rule inet others early udp dport 8472 drop")
+        change.numbers(vxlan_vni=1, vxlan_port=8472)
+        eventually(lambda: "does not come to node-1" in waits(lab, "node-0"), lambda: waits(lab, "node-0"))
+        assert set(ways(lab)) == {"loom.vxlan"}
+        change.numbers()
+        change.wait_until_all_send(CALICO)
+        change.numbers(vxlan_vni=1, vxlan_port=8472)
+        eventually(lambda: "does not come to node-1" in waits(lab, "node-0"), lambda: waits(lab, "node-0"))
+        inside(lab, "node-1", "nft delete table inet others")
+        change.wait_until_all_send(FLANNEL)
+    assert "\n".join(sent.lost) == ""
+
+
+def inside(lab: Lab, place: str, command: str) -> str:
+    with lab.namespace(place) as namespace, netns.entered(namespace):
+        return subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
+
+
+def waits(lab: Lab, node: str) -> str:
+    """Why its routes to other nodes are not as pools want them."""
+    command = [sys.executable, "-m", "netloom", "lab", "exec", "--lab", lab.name, node, "--", sys.executable, "-m", "netloom"]
+    shown = subprocess.run([*command, "get", "routes", "-o", "wide"], capture_output=True, text=True, check=False)
+    return shown.stdout + shown.stderr

@@ -45,6 +45,7 @@ from netloom.agent.reporting import Report, document
 from netloom.agent.resizing import Resizing
 from netloom.agent.state import encode
 from netloom.agent.troubles import Troubles
+from netloom.agent.trying import Trials
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
 from netloom.calc.forms import pod_mtu
@@ -112,6 +113,7 @@ class Agent:
         )
         self._registration.heard(self._snapshot)
         self._remover, self._home = LinkRemover(self._open_netlink), namespaces.own()
+        self._trials = Trials(self._sight, lambda: self._passes.request(AFTER_NEWS))
         self._resizing = Resizing(kernel, journal, self._home, settings.mtu, self._resized)
         self._passes = Passes(
             kernel, self._nft, self._hosting, journal, self._troubles, self._known, self._passed, settings.run_dir
@@ -166,6 +168,7 @@ class Agent:
             (f"{run_dir}/journal.lock", self._settings.cni_socket, self._settings.api_socket), (f"{run_dir}/journal",)
         )
         self._probing.start()
+        self._trials.prober = self._probing.prober if self._settings.probe_port else None
         self._loop.call_later(self._settings.resync_interval, self._resync)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -183,6 +186,7 @@ class Agent:
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stop()
+        self._trials.stop()
         self._probing.stop()
         self._passes.forwarding.close()
         self._watcher.stop()
@@ -259,7 +263,8 @@ class Agent:
 
     def _known(self) -> Known:
         tunnel_addresses = self._registration.tunnel_addresses
-        return Known(self._snapshot, self._allocator.claims.cidrs, tunnel_addresses, self._moving, self._resizing)
+        claimed = self._allocator.claims.cidrs
+        return Known(self._snapshot, claimed, tunnel_addresses, self._moving, self._resizing, self._trials)
 
     def _passed(self, done: Pass | None) -> None:
         """How a pass went; None: it ended with a fault of our own."""

@@ -21,6 +21,7 @@ from netloom.agent.moving import Moving
 from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.resizing import Resizing
 from netloom.agent.troubles import Troubles
+from netloom.agent.trying import Trials
 from netloom.calc import desired, remote
 from netloom.calc.networks import routed_blocks
 from netloom.calc.reasons import form_of
@@ -52,6 +53,7 @@ class Known:
     tunnel_addresses: tuple[Address, ...]
     moving: Moving
     resizing: Resizing
+    trials: Trials
 
 
 class Passes:
@@ -148,7 +150,9 @@ class Passes:
         host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
         host = known.moving.host(snapshot, self._with_tunnels(host), self._loop.time())
         largest = known.resizing.largest(snapshot, host, attachments)
-        host = self.host = replace(host, moving=replace(host.moving, pods=largest))
+        untried = known.trials.untried(snapshot, host, self.desired.uses)
+        moving = replace(host.moving, pods=largest, untried=untried, refused=known.trials.refused)
+        host = self.host = replace(host, moving=moving)
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
@@ -159,6 +163,7 @@ class Passes:
         self._troubles.report("kernel", *map(str, done.failures))
         if snapshot.complete:
             known.moving.passed(snapshot, host, self.desired, done.outcomes)
+            known.trials.begin(snapshot, host, self.desired.uses)
         self._close_later(known.moving.due(self._loop.time()))
         return done
 

@@ -126,15 +126,23 @@ def use(want: Form, host: Host, own: NodeSpec | None, peer: Node, reaches: Calla
     if own is None or not own.receives:  # it has told nobody anything yet, and has no pods
         form = want if want in theirs else theirs[0]
         return Use(form, form, "" if form == want else f"{peer.name} does not receive it yet")
-    mine, sends = parsed(own.receives), [form for form in parsed(own.sends) if form not in host.moving.leaving]
+    sends = [form for form in parsed(own.sends) if form not in host.moving.leaving]
+    mine = (*parsed(own.receives), *sends)
     obstacle = _obstacle(want, host, mine, peer.name, theirs, reaches)
-    if not obstacle and want in sends:
+    untried = {form for form in (want, *theirs) if (peer.name, form) in host.moving.untried}
+    if not obstacle and want in sends and want not in untried:
         return Use(want, want)
     possible = [] if obstacle else [want]
     possible += [f for f in theirs if f != want and not _obstacle(f, host, mine, peer.name, theirs, reaches)]
     possible = possible or [f for f in theirs if f in mine and reaches(f)]
-    now = _first(possible, sends) or _first(theirs, sends) or next(filter(reaches, sends), None)
-    return Use(now, possible[0] if possible else now, obstacle or "this node has not told yet that it sends it")
+    tried = [form for form in possible if form not in untried]
+    now = _first(tried, sends) or _first(theirs, sends) or next(filter(reaches, sends), None)
+    if not obstacle and now != want:
+        obstacle = (
+            f"it is tried whether it comes to {peer.name}" if want in sends else "this node has not told yet that it sends it"
+        )
+        obstacle = f"what is sent in it does not come to {peer.name}" if (peer.name, want) in host.moving.refused else obstacle
+    return Use(now, possible[0] if possible else now, "" if now == want else obstacle)
 
 
 def _first(forms: Iterable[Form], among: Sequence[Form]) -> Form | None:
@@ -153,10 +161,6 @@ def _obstacle(
         return f"it does not lead to {name}"
     if host.moving.pods > carries(form, host):
         return f"pods of this node have an MTU of {host.moving.pods}, and it carries {carries(form, host)}"
-    if (name, form) in host.moving.refused:
-        return f"what is sent in it does not come to {name}"
-    if (name, form) in host.moving.untried:
-        return f"it is tried whether it comes to {name}"
     return ""
 
 
@@ -193,7 +197,8 @@ def word(snapshot: Snapshot, host: Host, uses: Iterable[Use], stands: Iterable[F
     ready, receive = set(stands), to_receive(snapshot, host)
     receives = [form for form in receive if form in ready and form not in received]
     receives += [form for form in received if form in receive]
-    sending = dict.fromkeys(wanted_of_all(snapshot, host)) | dict.fromkeys(f for u in set(uses) for f in u[:2] if f is not None)
+    sending = dict.fromkeys(form for form in wanted_of_all(snapshot, host) if form in ready or form in sent)
+    sending |= dict.fromkeys(form for use in set(uses) for form in use[:2] if form is not None)
     sends = [form for form in sent if form in sending or not routed]
     sends += [form for form in sending if form not in sent]
     found = Word(tuple(map(str, receives)), tuple(map(str, sends)), own.generation if own else 0)

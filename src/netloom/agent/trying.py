@@ -1,0 +1,121 @@
+"""Trying: a node that is sent packets already is sent them in another form only after one of ours has come there in it and was answered.
+
+The answer may come back by any way.  Who answers neither in the new form nor in the one that is used now has no prober, or none that
+we reach: then nothing speaks against the new one.  What did not come through is tried again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+from netloom.agent.probing import SMALL, Peer, Prober, Sight
+from netloom.agent.probing.ways import Way, tunnel, underlay
+from netloom.calc.forms import DIRECT, carries, opened, own_word, parsed, wanted_of_all
+from netloom.model.forms import Form, Use
+from netloom.model.host import Host
+from netloom.model.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+_RETRY = 1.0, 30.0  # seconds: first, longest
+_QUICK = (0.3, 0.6, 0.9)  # seconds that each question waits
+
+Pair = tuple[str, Form]
+"""A node, and a form in which it is to be sent to."""
+
+
+class Trials:
+    """For the running loop.  `prober` None: nobody is asked, and everything counts as tried.  `changed` is called when something has
+    been found out."""
+
+    def __init__(self, sight: Callable[[], Sight | None], changed: Callable[[], None]) -> None:
+        self.prober: Prober | None = None
+        self._sight, self._changed = sight, changed
+        self._passed: set[Pair] = set()
+        self._under_way: dict[Pair, asyncio.Task[None]] = {}
+        self._basis: tuple[object, ...] = ()
+        self._untried: frozenset[Pair] = frozenset()
+        self.refused: frozenset[Pair] = frozenset()
+
+    def untried(self, snapshot: Snapshot, host: Host, uses: Mapping[tuple[str, str], Use]) -> frozenset[Pair]:
+        """`uses`: how others have been sent to until now."""
+        if self.prober is None:
+            return frozenset()
+        known = tuple(opened(snapshot, host))
+        basis = (uses, known, len(self._passed))
+        if not self._basis or basis[0] is not self._basis[0] or basis[1:] != self._basis[1:]:
+            used = {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
+            found = {(name, form) for name, _ in used for form in known} - used
+            self._basis, self._untried = basis, frozenset(found - self._passed)
+        return self._untried
+
+    def begin(self, snapshot: Snapshot, host: Host, uses: Mapping[tuple[str, str], Use]) -> None:
+        """What waits for nothing else is tried."""
+        own = own_word(snapshot, host)
+        if self.prober is None or own is None:
+            return
+        due = {
+            (name, use.next): use.form
+            for (name, _), use in uses.items()
+            if use.next is not None and use.form is not None and use.next != use.form
+        }
+        self._passed &= due.keys() | {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
+        self.refused &= {(name, form) for name in snapshot.nodes for form in opened(snapshot, host)}
+        waiting = [
+            (pair, now)
+            for pair, now in due.items()
+            if pair not in self._passed and pair not in self._under_way and pair[1] in parsed(own.sends)
+        ]
+        for pair, now in islice(waiting, max(0, _AT_ONCE - len(self._under_way))):
+            self._under_way[pair] = asyncio.get_running_loop().create_task(self._try(pair, now))
+
+    def stop(self) -> None:
+        for task in self._under_way.values():
+            task.cancel()
+
+    async def _try(self, pair: Pair, now: Form) -> None:
+        delay = _RETRY[0]
+        try:
+            while (comes := await self._comes(pair, now)) is False:
+                if pair not in self.refused:
+                    log.warning("node %s: packets in %s do not come there, in %s they do: it stays so", *pair, now)
+                    self.refused |= {pair}
+                    self._changed()
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _RETRY[1])
+            if comes:
+                self._passed.add(pair)
+            self.refused -= {pair}
+        except Exception:
+            log.exception("a fault of our own, while it was tried whether packets come to %s in %s", *pair)
+        finally:
+            del self._under_way[pair]
+            self._changed()
+
+    async def _comes(self, pair: Pair, now: Form) -> bool | None:
+        """None: it is not wanted any more."""
+        name, form = pair
+        sight = self._sight()
+        node = sight.snapshot.nodes.get(name) if sight else None
+        if sight is None or node is None or self.prober is None or form not in wanted_of_all(sight.snapshot, sight.host):
+            return None
+        peer, new, old = Peer(name, node.spec.id), self._way(sight, name, form), self._way(sight, name, now)
+        if new is None:
+            return True
+        size = min(carries(form, sight.host), sight.pods or carries(form, sight.host))
+        if await self.prober.ask(peer, new, max(size, SMALL), patience=_QUICK):
+            return True
+        if old is None or not await self.prober.ask(peer, old, SMALL, patience=_QUICK):
+            return True
+        return bool(await self.prober.ask(peer, new, max(size, SMALL), patience=_QUICK))  # its agent may have been away
+
+    def _way(self, sight: Sight, name: str, form: Form) -> Way | None:
+        spec = sight.snapshot.nodes[name].spec
+        if form == DIRECT:
+            return next(iter(underlay(sight.host, spec)), None)
+        device = opened(sight.snapshot, sight.host).get(form)
+        return tunnel(sight.host, spec, device) if device else None
