@@ -94,10 +94,11 @@ class Store:
     def _pinning(self) -> bool:
         try:
             pins.mount(self._root)
-            self._sweep()
         except (DataplaneError, OSError) as e:
             log.warning("%s; tunnels' counters begin anew when the agent starts again", e)
             return False
+        with suppress(DataplaneError, OSError):  # another node does the same, or somebody changed something: the next one does it
+            self._sweep()
         return True
 
     def _sweep(self) -> None:
