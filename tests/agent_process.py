@@ -36,6 +36,7 @@ from netloom.ipam.allocator import GRACE
 from netloom.lab import daemons, processes
 from netloom.model.addresses import Interface, Mac
 from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
+from netloom.tunnel.ebpf.store import forget
 from tests.waiting import eventually
 
 POOLS = {
@@ -202,6 +203,7 @@ def machine(pools: Mapping[str, IPPoolSpec] = POOLS, command: Sequence[str] = _A
             os.mkdir(f"{folder}/{below}", 0o700)
         made = Machine(folder, node, outside, settings, command)
         stack.callback(_remove_names, folder)
+        stack.callback(forget, netns.identify(made.netns).inode)
         stack.callback(_end_all, made)
         _join(node, outside)
         _configure(made)
@@ -220,6 +222,7 @@ def neighbour(other: Machine, **settings: object) -> Iterator[Machine]:
         own = {"nodeName": "node-1", "nodeAddresses": [str(_shifted(address, 1)) for address in ADDRESSES]}
         made = Machine(folder, other.outside, other.netns, {**own, "datastore": other.datastore, **settings}, other.command)
         stack.callback(_remove_names, folder)
+        stack.callback(forget, netns.identify(made.netns).inode)
         stack.callback(_end_all, made)
         _configure(made)
         made.start()
