@@ -66,18 +66,44 @@ def own_word(snapshot: Snapshot, host: Host) -> NodeSpec | None:
     return node.spec if node is not None and node.spec.id == host.node_id else None
 
 
+class _Same:
+    """Stands for this very mapping, which nobody changes."""
+
+    __slots__ = ("nodes",)
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self.nodes = nodes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.nodes is self.nodes
+
+    def __hash__(self) -> int:
+        return id(self.nodes)
+
+
+@functools.lru_cache(2)
+def _senders(same: _Same) -> Mapping[Form, frozenset[str]]:
+    """Forms that nodes send in, and one or two that do.  Asked several times in each pass, and there may be thousands."""
+    found: dict[Form, frozenset[str]] = {}
+    for node in same.nodes.values():
+        for form in parsed(node.spec.sends):
+            names = found.get(form, frozenset())
+            if len(names) < 2:
+                found[form] = names | {node.name}
+    return found
+
+
 def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     """What others may send, now or soon."""
     found = dict.fromkeys(wanted_of_all(snapshot, host))
-    sent = {texts for node in snapshot.nodes.values() if node.name != host.node and (texts := node.spec.sends)}
-    others = sorted({form for texts in sent for form in parsed(texts)} - found.keys(), key=str)
+    sent = _senders(_Same(snapshot.nodes))
+    others = sorted((form for form, names in sent.items() if form not in found and names != {host.node}), key=str)
     return (*found, *others[:_MOST])
 
 
 def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
     """Forms that no pool wants any more, and somebody sends in all the same."""
-    sent = {texts for node in snapshot.nodes.values() if (texts := node.spec.sends)}
-    return frozenset(form for texts in sent for form in parsed(texts)).difference(wanted_of_all(snapshot, host))
+    return frozenset(_senders(_Same(snapshot.nodes))).difference(wanted_of_all(snapshot, host))
 
 
 def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
