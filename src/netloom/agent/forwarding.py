@@ -18,6 +18,7 @@ import errno
 import glob
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,7 @@ _LOOK = 0.05  # seconds between two looks whether one that was started answers
 _PATIENCE = 30.0  # seconds that a start may take
 _AGAIN = 1.0, 30.0  # seconds until one that has ended at once is started again: first, longest
 _SECONDS = 1.0  # that a forwarder may take to answer, while the loop waits
+_SILENCES = 3  # times that it may take longer
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 _MARK = "NETLOOM_LAB"  # of a lab's processes: lab, role, place
 
@@ -56,7 +58,8 @@ class _Known:
 
 @dataclass(slots=True)
 class _Forwarder:
-    """`child`: one that was started and does not answer yet.  `patience`: until the next start, when this one fails."""
+    """`child`: one that was started and does not answer yet.  `patience`: until the next start, when this one fails.  `process`: a
+    descriptor of the one that has the socket; `silent`: how often in a row it has not."""
 
     device: str
     wanted: Tunnel
@@ -67,6 +70,8 @@ class _Forwarder:
     not_before: float = 0.0
     patience: float = _AGAIN[0]
     failure: str = ""
+    process: int | None = None
+    silent: int = 0
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
 
@@ -85,6 +90,7 @@ class Forwarding:
         """Forwarders stay."""
         for each in self._forwarders.values():
             self._part(each)
+            self._forget(each)
         if self._looking:
             self._looking.cancel()
 
@@ -175,12 +181,22 @@ class Forwarding:
         assert forwarder.client is not None
         try:
             state = forwarder.client.state()
-        except DataplaneError:
+        except DataplaneError as e:
             self._part(forwarder)
+            self._not_answered(forwarder, e)
             return False
+        forwarder.silent = 0
         known, wanted = self._read(forwarder), forwarder.wanted
         ours = netloom.__version__, str(wanted.local), wanted.port, wanted.mtu
         return known is not None and (state.version, state.local, state.port, known.mtu) == ours
+
+    def _not_answered(self, forwarder: _Forwarder, error: DataplaneError) -> None:
+        """One that hangs carries nothing, and holds what another one needs."""
+        forwarder.silent += error.errno == errno.ETIMEDOUT
+        if forwarder.silent >= _SILENCES and forwarder.process is not None:
+            log.warning("%s: it is ended", error)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(forwarder.process, signal.SIGKILL)
 
     def _find(self, forwarder: _Forwarder) -> None:
         try:
@@ -192,13 +208,29 @@ class Forwarding:
         forwarder.client, forwarder.known = client, None
         forwarder.failure, forwarder.patience = "", _AGAIN[0]
         self._loop.add_reader(client.fileno(), self._ended, forwarder)
-        state = client.state()
-        log.info("forwarder of %s: process %d, by %s", forwarder.device, state.pid, state.bulk)
+        self._forget(forwarder)
+        try:
+            forwarder.process = os.pidfd_open(client.pid)
+            state = client.state()
+        except ProcessLookupError:
+            self._part(forwarder)
+        except DataplaneError as e:
+            self._part(forwarder)
+            self._not_answered(forwarder, e)
+        else:
+            forwarder.silent = 0
+            log.info("forwarder of %s: process %d, by %s", forwarder.device, state.pid, state.bulk)
 
     def _ended(self, forwarder: _Forwarder) -> None:
         if forwarder.client is not None and forwarder.client.ended:
             self._part(forwarder)
             self._changed()
+
+    @staticmethod
+    def _forget(forwarder: _Forwarder) -> None:
+        if forwarder.process is not None:
+            os.close(forwarder.process)
+        forwarder.process = None
 
     def _part(self, forwarder: _Forwarder) -> None:
         """The connection is of no more use."""
@@ -209,9 +241,12 @@ class Forwarding:
 
     def stop(self, device: str) -> None:
         """Also one that an agent before this one has started."""
+        if self._inherited is not None:
+            self._inherited.add(device)  # until it has ended
         forwarder = self._forwarders.pop(device, None)
         if forwarder is not None:
             self._part(forwarder)
+            self._forget(forwarder)
             for child in forwarder.children:
                 child.terminate()
                 self._bury(child)

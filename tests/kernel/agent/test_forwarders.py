@@ -111,6 +111,17 @@ def test_one_that_was_killed_is_started_again(pods: tuple[Pod, Pod]) -> None:
     eventually(lambda: a.machine.state().problems == ())
 
 
+@pytest.mark.long
+def test_one_that_hangs_is_ended_and_another_started(pods: tuple[Pod, Pod]) -> None:
+    a, b = pods
+    pid = forwarder(a.machine)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    a.machine.restart(signal.SIGKILL)  # whoever comes next has to find out
+    eventually(lambda: a.reaches(b), 60)
+    assert forwarder(a.machine) not in (None, pid)
+
+
 def test_a_device_that_was_taken_away_is_made_again_and_the_forwarder_with_it(pods: tuple[Pod, Pod]) -> None:
     a, b = pods
     with netns.entered(a.machine.netns):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -29,6 +31,7 @@ from netloom.tunnel.forwarder.messages import (
 
 A = TypeVar("A", bound=Answer)
 _SECONDS = 2.0
+CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _DESCRIPTORS = 8
 _CHUNK = 256 << 10
 
@@ -60,6 +63,12 @@ class Client:
     def fileno(self) -> int:
         """Readable when the forwarder has ended: it says nothing unasked."""
         return self._socket.fileno()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that listens, whether it answers or not."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        return int(CREDENTIALS.unpack(credentials)[0])
 
     @property
     def ended(self) -> bool:
@@ -128,14 +137,15 @@ class Client:
         except (OSError, ValueError) as e:
             _close(descriptors)
             reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e) or type(e).__name__
-            raise self._error(reason, e.errno or 0 if isinstance(e, OSError) else 0) from e
+            code = errno.ETIMEDOUT if isinstance(e, TimeoutError) else e.errno if isinstance(e, OSError) else 0
+            raise self._error(reason, code or 0) from e
         if isinstance(answer, expected):
             return answer, descriptors
         _close(descriptors)
         raise self._error(answer.reason if isinstance(answer, Refused) else f"answered {type(answer).__name__}")
 
-    def _error(self, reason: str, errno: int = 0) -> DataplaneError:
-        return DataplaneError("forwarder", self._device, reason, errno=errno)
+    def _error(self, reason: str, code: int = 0) -> DataplaneError:
+        return DataplaneError("forwarder", self._device, reason, errno=code)
 
 
 def _close(descriptors: Iterable[int]) -> None:
