@@ -76,7 +76,7 @@ def test_a_link_that_takes_less_is_found_and_over_when_it_takes_more(lab: Lab) -
     )  # it takes a VLAN tag more, cuts nothing, and says nothing
     text = said(lab, "node-0", lambda text: "through loom.vxlan" in text and "over the underlay" in text)
     assert "packets of 1450 bytes do not come to node-1 through loom.vxlan, 1354 do" in text
-    assert "the path's MTU is smaller than that of eth0; set mtu: 1354 on every node" in text
+    assert "the path's MTU is smaller than that of eth0; set mtu: 1354 in FelixConfiguration default" in text
     assert "packets of 1500 bytes do not come to node-1 over the underlay, 1404 do" in text
     assert "come to node-2" not in text
     run_at(lab, "switch", "ip", "link", "set", "node-1", "mtu", "1500")

@@ -131,5 +131,5 @@ def _uplink(host: Host, way: Way) -> str:
 
 def _smaller(host: Host, one: Measured) -> str:
     if one.way.device:
-        return f"set mtu: {one.largest} on every node, and make the pods anew"
+        return f"set mtu: {one.largest} in FelixConfiguration default, for all nodes"
     return f"what tunnels send is cut in two on its way, or lost: ip link set {_uplink(host, one.way)} mtu {one.largest}"

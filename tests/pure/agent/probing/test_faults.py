@@ -41,7 +41,7 @@ def test_a_path_that_takes_less_is_said_with_what_to_set() -> None:
     assert kind is Kind.SIZE
     assert words == (
         "packets of 1450 bytes do not come to b through loom.vxlan, 1400 do: the path's MTU is smaller than that of eth0; "
-        "set mtu: 1400 on every node, and make the pods anew"
+        "set mtu: 1400 in FelixConfiguration default, for all nodes"
     )
     [(_, words)] = found(replace(well(UNDERLAY, 1500), largest=1452), well(TUNNEL))
     assert words.endswith("what tunnels send is cut in two on its way, or lost: ip link set eth0 mtu 1452")
