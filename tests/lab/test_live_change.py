@@ -244,6 +244,21 @@ def test_a_form_that_does_not_come_through_is_not_sent_and_the_way_back_is_free(
     assert "\n".join(sent.lost) == ""
 
 
+def test_another_udp_port_is_another_device_whose_name_outlives_the_agent(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=2, pods=2, encapsulation=Encapsulation.UDP))
+    assert settled(lab)
+    with changing(lab) as change, streams(lab) as sent:
+        change.wait_until_all_send(form("UDP"))
+        lab.stop_agent("node-1", signal.SIGKILL)
+        change.numbers(udp_port=9000)
+        eventually(lambda: "loom.udp2" in inside(lab, "node-0", "ip -br link"), lambda: inside(lab, "node-0", "ip -br link"))
+        lab.stop_agent("node-0", signal.SIGKILL)
+        lab.start_agents(lab.topology.nodes)
+        change.wait_until_all_send(Form(Method.UDP, port=9000))
+        assert set(ways(lab)) == {"loom.udp2"}
+    assert "\n".join(sent.lost) == ""
+
+
 def inside(lab: Lab, place: str, command: str) -> str:
     with lab.namespace(place) as namespace, netns.entered(namespace):
         return subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 
 from netloom.dataplane.netlink import Netlink, NetlinkError, devices, get_addresses, parse_address
 from netloom.dataplane.netlink.links import get_links, parse_link
 from netloom.dataplane.netlink.tables import SeenRoute, is_passing, look_up, see_route
 from netloom.model.addresses import Address, Interface
 from netloom.model.attachments import PREFIX
-from netloom.model.forms import Form, Method
+from netloom.model.forms import Form, Method, parse_form
 from netloom.model.host import Uplink
 
 _LOOPBACK = "lo"
@@ -39,6 +40,16 @@ def read_tunnels(kernel: Netlink) -> dict[str, Form]:
     for link in map(parse_link, kernel.dump(get_links("vxlan"))):
         if link.vxlan is not None and link.name.startswith(PREFIX):
             found[link.name] = Form(Method.VXLAN, link.vxlan.vni, link.vxlan.port)
+    return found
+
+
+def read_labelled_tunnels(kernel: Netlink) -> dict[str, Form]:
+    """Those that do not show what they carry, by their aliases; for a start, since all links have to be asked."""
+    found = {}
+    for link in devices(kernel):
+        if link.name.startswith(PREFIX) and link.alias.startswith("UDP:"):
+            with suppress(ValueError):  # somebody else's words
+                found[link.name] = parse_form(link.alias)
     return found
 
 

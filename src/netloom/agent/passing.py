@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from netloom.agent.facts import read_tunnels
+from netloom.agent.facts import read_labelled_tunnels, read_tunnels
 from netloom.agent.forwarding import Forwarding
 from netloom.agent.hosting import Hosting
 from netloom.agent.moving import Moving
@@ -174,7 +174,10 @@ class Passes:
 
     def _with_tunnels(self, host: Host) -> Host:
         """What the kernel has of them."""
-        devices = {name: form_of(link) for name, link in self.desired.links.items() if isinstance(link, Tunnel)}
+        if self.last is None:
+            devices = read_labelled_tunnels(self._kernel)
+        else:
+            devices = {name: form_of(link) for name, link in self.desired.links.items() if isinstance(link, Tunnel)}
         return replace(host, moving=replace(host.moving, devices=devices | read_tunnels(self._kernel)))
 
     def _try_again(self) -> None:

@@ -120,7 +120,7 @@ class Links:
         """Only what differs is set: setting a MAC, even the same one, makes the kernel forget the link's neighbours."""
         if have.generates:
             yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
-        alias = link.alias if isinstance(link, Veth | Ifb) else have.alias
+        alias = link.alias if isinstance(link, Veth | Ifb | Tunnel) else have.alias
         master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
         mac = have.mac if isinstance(link, Tunnel) else link.mac
         if have.resolves and isinstance(link, Tunnel):

@@ -84,6 +84,11 @@ class Tunnel:
     port: int = 0
     uplinks: tuple[str, ...] = ()
 
+    @property
+    def alias(self) -> str:
+        """What tells, after a restart, which of two devices carries which port; the form's name (model.forms)."""
+        return f"{self.carrier.value.upper()}:{self.port}" if self.port else self.carrier.value.upper()
+
 
 Link = Vxlan | Bridge | Veth | Ifb | Tunnel
 
