@@ -328,7 +328,7 @@ def by_hand_or_not(tools: Tools) -> bool:
             kept &= seen.compare((mine.name, guarded.name), *map(met, (mine, guarded)))
             workloads = [tools.streaming(), tools.carrying("pingpong")]
             take_turns([mine, theirs, guarded], workloads, tools.rounds)
-            pairs = [(mine, guarded, 0.92), (mine, theirs, None), (guarded, theirs, None)]
+            pairs = [(mine, theirs, 0.92), (mine, guarded, 0.92), (guarded, theirs, None)]
             comparisons = [
                 Comparison(each.name, one.name, other.name, least, surely=True)
                 for one, other, least in pairs
