@@ -3,7 +3,7 @@
 assembler   a program as a table of steps, each with its reason; labels, no counted jumps
 maps        what a program looks up: prefixes (longest match), exact keys, counters
 programs    load, with the verifier's words at the step that they are about; run on a crafted packet
-hooks       attach to an interface, for what arrives or leaves; by TCX, else clsact
+hooks       attach to an interface, for what arrives or leaves, by TCX, else clsact; or in its driver (XDP)
 pins        maps that outlive the agent
 
     PORTS = Shape(maps.Kind.HASH, key=4, value=1, room=1024)

@@ -97,7 +97,9 @@ class Store:
         except (DataplaneError, OSError) as e:
             log.warning("%s; tunnels' counters begin anew when the agent starts again", e)
             return False
-        with suppress(DataplaneError, OSError):  # another node does the same, or somebody changed something: the next one does it
+        with suppress(
+            DataplaneError, OSError
+        ):  # another node does the same, or somebody changed something: the next one does it
             self._sweep()
         return True
 
