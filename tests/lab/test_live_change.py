@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -24,7 +24,7 @@ from tests.lab.conftest import Raise, settled
 from tests.lab.streams import Streams
 from tests.pure.ipam.making import LONG
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 CALICO, FLANNEL = Form(Method.VXLAN, 4096, 4789), Form(Method.VXLAN, 1, 8472)
 DIRECT = Form(Method.NONE)
 
@@ -49,6 +49,9 @@ class Change:
             self._datastore.create(resource)
         else:
             self._datastore.update(resource, stored.revision)
+
+    def delete(self, node: str) -> None:
+        self._datastore.delete("Node", node)
 
     def nodes(self) -> list[Node]:
         return [stored.resource for stored in self._datastore.list("Node").items if isinstance(stored.resource, Node)]
@@ -80,11 +83,11 @@ def changing(lab: Lab) -> Iterator[Change]:
 
 
 @contextmanager
-def streams(lab: Lab, *, rate: int = 1000, flows: int = 10) -> Iterator[Streams]:
-    """Round the pods: each sends to the next one."""
+def streams(lab: Lab, *, rate: int = 1000, flows: int = 10, pods: Collection[str] = ()) -> Iterator[Streams]:
+    """Round the pods, or some of them: each sends to the next one."""
     with lab.places() as places:
-        pods = [place for place in places if place.name.startswith("pod")]
-        with Streams(list(zip(pods, [*pods[1:], pods[0]], strict=True)), rate=rate, flows=flows) as found:
+        chosen = [place for place in places if place.name in (pods or {pod.name for pod in lab.topology.pods})]
+        with Streams(list(zip(chosen, [*chosen[1:], chosen[0]], strict=True)), rate=rate, flows=flows) as found:
             yield found
 
 
@@ -220,6 +223,25 @@ def test_a_dead_agent_is_sent_what_it_receives_and_the_others_move(bring_up: Rai
         eventually(lambda: sorted(ways(lab)) == [*["loom.ipip"] * 2, *["loom.vxlan"] * 2], lambda: str(ways(lab)))
         lab.start_agents((dead,))
         change.wait_until_all_send(form("IPIP"))
+    assert "\n".join(sent.lost) == ""
+    assert settled(lab)
+
+
+def test_nodes_go_and_come_while_the_others_move(bring_up: Raise) -> None:
+    """What a dead node may send is received until people delete it; one that joins half way sends what it finds."""
+    lab = bring_up(one_switch(nodes=3, pods=3))
+    assert settled(lab)
+    gone = lab.topology.nodes[2]
+    with changing(lab) as change, streams(lab, pods=("pod-0", "pod-1")) as sent:
+        lab.stop_agent(gone.name, signal.SIGKILL)
+        change.encapsulation(Encapsulation.IPIP)
+        eventually(lambda: "loom.ipip" in ways(lab), lambda: str(ways(lab)))
+        change.delete(gone.name)
+        change.wait_until_all_send(form("IPIP"))
+        change.encapsulation(Encapsulation.UDP)
+        lab.start_agents((gone,))
+        eventually(lambda: len(change.nodes()) == 3, lambda: str(change.nodes()))
+        change.wait_until_all_send(form("UDP"))
     assert "\n".join(sent.lost) == ""
     assert settled(lab)
 
