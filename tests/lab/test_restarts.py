@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from netloom.lab import probes
+from netloom.lab import probes, processes
 from netloom.lab.cluster import Lab
 from netloom.lab.probes import Place, Probe, Protocol
 from netloom.lab.topology import one_switch
@@ -89,4 +89,17 @@ def test_pods_are_served_at_once_after_a_restart(bring_up: Raise) -> None:
             break
     else:
         raise AssertionError("never within a second")
+    assert settled(lab)
+
+
+def test_a_pod_that_an_agent_made_after_its_caller_had_given_up_is_made_again(bring_up: Raise) -> None:
+    lab = bring_up(one_switch(nodes=1, pods=1))
+    lab.detach(lab.topology.pods)
+    with processes.found(lab.name, "agent") as [agent]:
+        agent.signal(signal.SIGSTOP)
+        attaching = threading.Thread(target=lab.attach, args=(lab.topology.pods,))
+        attaching.start()
+        time.sleep(3)  # a caller waits for two seconds
+        agent.signal(signal.SIGCONT)
+    attaching.join()
     assert settled(lab)

@@ -29,6 +29,7 @@ from netloom.model.resources import dec_hook
 
 INTERFACE = "eth0"
 _TRY_AGAIN = 11  # SPEC 1.1.0, "Error": the runtime should repeat the call later
+_ATTACHED = 100  # the agent's own: that container has that interface already
 _PATIENCE = 15.0
 _CALL_TIMEOUT = 90.0
 
@@ -67,16 +68,23 @@ def configuration(pod: Pod, wiring: Wiring) -> dict[str, object]:
 
 
 def add(lab: str, pod: Pod, container_id: str, wiring: Wiring) -> tuple[Interface, ...]:
-    """ADD; the pod's addresses.  Raises CniError with the plugin's code; "try again later" is tried again for a while."""
+    """ADD; the pod's addresses.  Raises CniError with the plugin's code; "try again later" is tried again for a while.
+
+    An agent that was only slow carries out what was given up: then DEL comes before the next try, as runtimes have it."""
     deadline = time.monotonic() + _PATIENCE
+    given_up = False
     while True:
         try:
             output = _call("ADD", lab, pod, container_id, wiring)
             return tuple(ip.address for ip in _decode(output, _Result).ips)
         except CniError as e:
-            if e.code != _TRY_AGAIN or time.monotonic() > deadline:
+            late = given_up and e.code == _ATTACHED
+            if not (late or e.code == _TRY_AGAIN) or time.monotonic() > deadline:
                 raise
-            time.sleep(0.2)
+        if late:
+            delete(lab, pod, container_id, wiring)
+        given_up = True
+        time.sleep(0.2)
 
 
 def delete(lab: str, pod: Pod, container_id: str, wiring: Wiring) -> None:
