@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from netloom.lab import probes, processes
+from netloom.lab import probes, sandboxes
 from netloom.lab.cluster import Lab
 from netloom.lab.probes import Place, Probe, Protocol
 from netloom.lab.topology import one_switch
@@ -92,14 +94,26 @@ def test_pods_are_served_at_once_after_a_restart(bring_up: Raise) -> None:
     assert settled(lab)
 
 
-def test_a_pod_that_an_agent_made_after_its_caller_had_given_up_is_made_again(bring_up: Raise) -> None:
+IMPATIENT = """
+import os, subprocess, sys
+done = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE)
+if os.environ["CNI_COMMAND"] == "ADD" and not os.path.exists(sys.argv[1]):
+    open(sys.argv[1], "w").close()
+    print('{"code": 11, "msg": "no answer within 2 s"}')
+    sys.exit(1)
+sys.stdout.buffer.write(done.stdout)
+sys.exit(done.returncode)
+"""
+"""A plugin whose first ADD is carried out, while its caller is told to come again."""
+
+
+def test_a_pod_that_an_agent_made_after_its_caller_had_given_up_is_made_again(
+    bring_up: Raise, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     lab = bring_up(one_switch(nodes=1, pods=1))
     lab.detach(lab.topology.pods)
-    with processes.found(lab.name, "agent") as [agent]:
-        agent.signal(signal.SIGSTOP)
-        attaching = threading.Thread(target=lab.attach, args=(lab.topology.pods,))
-        attaching.start()
-        time.sleep(3)  # a caller waits for two seconds
-        agent.signal(signal.SIGCONT)
-    attaching.join()
+    impatient = [sys.executable, "-c", IMPATIENT, str(tmp_path / "given-up"), *sandboxes.plugin()]
+    monkeypatch.setattr(sandboxes, "plugin", lambda: impatient)
+    lab.attach(lab.topology.pods)
+    assert (tmp_path / "given-up").exists()
     assert settled(lab)
