@@ -112,7 +112,10 @@ class Node:
 
     def tell(self) -> None:
         peer = parse_address(self.other.address)
-        tunnels = {parse_prefix(text): peer for text in self.other.prefixes}
+        own = parse_address(self.address)
+        tunnels = {parse_prefix(text): peer for text in self.other.prefixes} | {
+            parse_prefix(text): own for text in self.prefixes
+        }
         with Client(self.control) as client:
             client.replace(tunnels, [peer], self.mtu)
 

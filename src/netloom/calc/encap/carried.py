@@ -34,7 +34,11 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
         return Tables(problems=[f"no interface holds this node's address {address.ip}: {form.method.value} cannot send"])
     mtu = room(host, overhead)
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default))
-    tables = Tables(links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)})
+    own = (*host.blocks, *(host_prefix(a.ip) for a in host.addresses))
+    tables = Tables(
+        links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)},
+        tunnels={TunnelKey(device, prefix): address.ip for prefix in own},  # nobody else sends in our name
+    )
     tables.add(own_side(host, device, mtu))
     if engine is Engine.EBPF:  # its program looks the way to a peer up as if it came from there, which needs forwarding
         tables.sysctls[f"net/ipv{address.version}/conf/lo/forwarding"] = "1"
@@ -42,7 +46,8 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
 
 
 def known(host: Host, peer: Peer, device: str) -> Tables:
-    """A packet from one of its prefixes, or from its own address, has to come from this node, whatever pool it goes to."""
+    """A packet from one of its prefixes, or from its own address, has to come from this node, whatever pool it goes to.  What is
+    nobody's comes from outside the cluster, which any node may pass on."""
     destination = peer.address(host.outer.version) if host.outer else None
     if destination is None:
         return Tables()

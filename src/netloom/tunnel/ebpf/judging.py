@@ -4,7 +4,7 @@
     whole, without options                                      fragments and the like go on, and end in the stack
     from a peer                                                 else it goes on: somebody may have a tunnel of their own here
     inner length plus headers = outer length                    from here on what is wrong is refused, and counted: `refuse`
-    inner source: a prefix of that very peer                    no node sends in another's name
+    inner source: no prefix of another node                     no node sends in another's name; outsiders' packets are passed on
 
 Peers set Don't Fragment on what they send (`header`), so fragments come only from others, or from a path that cuts in spite of it.
 Nobody puts them together: the stack would, and then find that no socket or device here wants them.
@@ -148,6 +148,7 @@ def of_its_own(wire: Wire, kept: Kept) -> Iterator[Step]:
 
 def _peers(version: int) -> Iterator[Step]:
     yield step("the longest prefix counts", map_into(R1, PREFIXES[version]), mov(R2, FP), add(R2, KEY), call(Helper.MAP_LOOKUP))
-    yield step("nobody's", jump_if(R0, "==", 0, "refuse"))
+    yield step("nobody's: from outside the cluster, and passed on", jump_if(R0, "==", 0, f"passed{version}"))
     for half in (0, 8):
         yield step("the peer's", load(R1, U64, R0, half), load(R2, U64, FP, PEER + half), jump_if(R1, "!=", R2, "refuse"))
+    yield at(f"passed{version}", "no other node's")

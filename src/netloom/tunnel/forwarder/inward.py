@@ -6,7 +6,7 @@
 A plain peer's datagrams come one by one, and so do those without an outer checksum, which the kernel does not put together: those that
 wait are read back to back, and merged like the others.
 
-A node may send packets from its own prefixes and addresses only: a node that was broken into cannot speak for pods of others.
+A node may not send from another node's prefixes and addresses: one that was broken into cannot speak for pods of others.
 
 What comes from a node of the same machine, over a veth, may have an unfinished checksum, for no network card has finished it: a
 program in the peer's kernel put the outer header around what its pod gave.  Such a packet, told by its checksum's being the sum of
@@ -103,7 +103,7 @@ class Inward:
         if not own:
             self._lost.malformed += 1
             return
-        if self._find(bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])) is not sender:
+        if self._find(bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])) not in (sender, None):
             self._lost.liars += 1
             return
         sender.received += 1
@@ -120,7 +120,7 @@ class Inward:
             own = whole(packet)
             if not own:
                 self._lost.malformed += 1
-            elif self._find(source(packet)) is not sender:
+            elif self._find(source(packet)) not in (sender, None):
                 self._lost.liars += 1
             else:
                 self._write(head, packet[:own])

@@ -1,7 +1,7 @@
 """Who is where: prefix → peer for what goes out, outer source → peer for what comes in.
 
 The two belong together.  A datagram is believed if a known node has sent it; the packet in it, if its source is in one of that node's
-own prefixes.  A peer is one object in both, so that is one comparison.
+own prefixes, or nobody's: from outside the cluster, passed on.  A peer is one object in both, so that is one comparison.
 """
 
 from __future__ import annotations

@@ -32,7 +32,11 @@ MAC, UPLINK_MAC, NEXT_MAC = Mac("66:00:00:00:00:01"), "0a:00:00:00:00:01", "0a:0
 TYPES = {4: f.IPV4, 6: f.IPV6}
 OWN, PEER, THIRD, STRANGER = ({4: f"192.0.2.{n}", 6: f"2001:db8::{n}"} for n in (1, 2, 3, 66))
 POD, FAR_POD, THIRD_POD, NO_POD = ({4: f"10.244.{n}.2", 6: f"fd00:{n}::2"} for n in (1, 2, 3, 9))
-BEHIND = ((PEER, ("10.244.2.0/24", "fd00:2::/64")), (THIRD, ("10.244.3.0/24", "fd00:3::/64")))
+BEHIND = (
+    (OWN, ("10.244.1.0/24", "fd00:1::/64")),
+    (PEER, ("10.244.2.0/24", "fd00:2::/64")),
+    (THIRD, ("10.244.3.0/24", "fd00:3::/64")),
+)
 MARK = f.udp(9, b"netloom-tunnel-test-mark")
 ECT, CONGESTED = 2, 3
 
@@ -96,7 +100,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         maps = {name: Map.create(name, shape) for name, shape in SHAPES.items()}
         for peer, prefixes in BEHIND:
             outer = pack(ipaddress.ip_address(peer[way.version]))
-            maps["peers"][outer] = b""
+            if peer is not OWN:
+                maps["peers"][outer] = b""
             for prefix in map(ipaddress.ip_network, prefixes):
                 maps[f"prefixes{prefix.version}"][prefix_key(prefix)] = outer
         programs = [load(sending("out", wire), maps), load(arriving("in", wire, recent=is_recent()), maps)]
@@ -273,9 +278,17 @@ def test_what_a_peer_should_not_send_is_refused_and_counted(world: World, versio
 
 
 @FAMILIES
-@pytest.mark.parametrize(
-    "source", [POD, NO_POD, STRANGER, THIRD_POD], ids=["our pod", "nobody's pod", "a stranger", "third's pod"]
-)
+@pytest.mark.parametrize("source", [NO_POD, STRANGER], ids=["nobody's pod", "a stranger"])
+def test_a_node_passes_on_what_comes_from_outside_the_cluster(world: World, version: int, source: dict[int, str]) -> None:
+    before = world.counters()
+    packet = inner(version, source, POD)
+    got = world.gets(world.wrapped(packet))
+    assert (got.verdict, got.packet[14:].rstrip(b"\0")) == (REDIRECT, packet.rstrip(b"\0"))
+    assert world.counted(before) == {"received": 1, "received_bytes": len(packet)}
+
+
+@FAMILIES
+@pytest.mark.parametrize("source", [POD, THIRD_POD], ids=["our pod", "third's pod"])
 def test_no_node_sends_in_anothers_name(world: World, version: int, source: dict[int, str]) -> None:
     before = world.counters()
     assert world.gets(world.wrapped(inner(version, source, POD))).verdict == DROP
@@ -340,7 +353,7 @@ def test_a_driver_refuses_what_a_peer_should_not_send(world: World, version: int
 
 
 def test_noise_never_arrives(world: World) -> None:
-    """Whatever bytes stand where, what is let in is a whole packet of a peer's own pod."""
+    """Whatever bytes stand where, what is let in is a whole packet, and from no prefix of another node."""
     noise = random.Random(4)
     honest = [world.wrapped(inner(version, FAR_POD, POD)) for version in (4, 6)]
     header = 20 if world.way.version == 4 else 40
@@ -354,6 +367,7 @@ def test_noise_never_arrives(world: World) -> None:
             version = got.packet[14] >> 4
             where = slice(26, 30) if version == 4 else slice(22, 38)
             source = ipaddress.ip_address(got.packet[where])
-            assert source in ipaddress.ip_network(BEHIND[0][1][0 if version == 4 else 1])
+            others = [prefixes[version == 6] for peer, prefixes in BEHIND if peer is not PEER]
+            assert not any(source in ipaddress.ip_network(prefix) for prefix in others)
         else:
             assert got.verdict in (DROP, NEXT)

@@ -160,11 +160,13 @@ def test_only_nodes_are_believed_and_each_only_for_its_own(forwarders: Pair, whi
         strangers, liars = lost(b, "strangers"), lost(b, "liars")
         send("192.0.2.99", packet(a.pod_addresses[which], b"stranger"))
         wait(lambda: lost(b, "strangers") > strangers, "the stranger was not counted")
-        for name in (b.pod_addresses[which], ("198.51.100.7", "2001:db8:9::7")[which], ("127.0.0.1", "::1")[which]):
-            send(a.address, packet(name, b"liar"))
-        wait(lambda: lost(b, "liars") == liars + 3, "the liars were not counted")
+        send(a.address, packet(b.pod_addresses[which], b"liar"))
+        wait(lambda: lost(b, "liars") == liars + 1, "the liar was not counted")
+        send(a.address, packet(("198.51.100.7", "2001:db8:9::7")[which], b"from outside"))
         send(a.address, packet(a.pod_addresses[which], b"honest"))
-        assert receiver.recv(2000) == b"honest"
+        while (data := receiver.recv(2000)) != b"honest":
+            assert data == b"from outside"  # IPv4's kernel drops it, for it has no way back
+        assert lost(b, "liars") == liars + 1
 
 
 def test_whatever_is_sent_to_its_port_does_no_harm(forwarders: Pair) -> None:
