@@ -6,12 +6,9 @@ import os
 
 import click
 
-from netloom.agent.light import without_openssl
 from netloom.cli.context import Context, connection
+from netloom.config import Settings
 from netloom.errors import ConfigError
-
-with without_openssl():
-    from netloom.config import Settings
 
 _SETTINGS = "\n".join(line.strip() for line in (Settings.__doc__ or "").strip().splitlines())
 
@@ -26,8 +23,7 @@ def agent(context: Context) -> None:
     netloom agent
     NETLOOM_NODE_NAME=a netloom agent --config agent.yaml
     """
-    with without_openssl():
-        from netloom.agent.main import run
+    from netloom.agent.main import run
 
     settings = context.settings
     if os.geteuid() != 0:

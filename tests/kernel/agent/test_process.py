@@ -262,12 +262,6 @@ def test_a_failure_that_stands_is_told_once_and_so_is_its_end() -> None:
         eventually(lambda: made.state().problems == ())
 
 
-def test_it_does_without_openssl(place: Place) -> None:
-    """Which would be a twentieth of its memory, and which whatever it imports may bring along (agent/light.py)."""
-    with open(f"/proc/{place.machine.pid}/maps", encoding="utf-8") as file:
-        assert "libcrypto" not in file.read()
-
-
 # Asked
 
 
