@@ -273,8 +273,8 @@ def test_probes_and_metrics_are_answered(place: Place) -> None:
     for line in (
         'netloom_cni_requests_total{cmd="ADD",code="0"}',
         "netloom_pass_duration_seconds_count",
-        "netloom_datastore_connected 1\n",
-        "netloom_dataplane_in_sync 1\n",
+        "netloom_datastore_connected 1.0\n",
+        "netloom_dataplane_in_sync 1.0\n",
         "netloom_build_info",
     ):
         assert line in metrics
