@@ -32,6 +32,12 @@ def published(place: Place, *, tunnel: bool) -> NodeSpec | None:
     return found.resource.spec if found.resource.spec.tunnel_address(4) or not tunnel else None
 
 
+def added(place: Place) -> str | None:
+    """A pod of ours, once the agent knows of the pool.  Each try is a sandbox of its own."""
+    name = f"ours{len(place.pods)}"
+    return name if place.add(name).ok else None
+
+
 @pytest.mark.parametrize(
     ("backend", "engine"), CASES, ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values()))
 )
@@ -50,9 +56,9 @@ def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object
             capture_output=True,
         )
         assert applied.returncode == 0, applied.stderr
-        eventually(lambda: place.add("ours").ok)
+        name = eventually(lambda: added(place))
         eventually(lambda: str(SUBNET) in place.run("ip route show"))
-        address = place.addresses["ours"][0]
+        address = place.addresses[name][0]
         node = eventually(lambda: published(place, tunnel=kind != "host-gw"))
         block = next(
             b.resource.spec.cidr for b in place.store.list("IPBlock").items if b.resource.spec.claims[0].node == "node-0"
@@ -60,10 +66,10 @@ def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object
         theirs.learn("192.168.77.1", block, node.tunnel_address(4), Mac(node.vtep_mac or ""))
         ours = ipaddress.ip_address(address)
         ping(theirs.pod, ours)
-        ping(place.pods["ours"].netns, theirs.address)
+        ping(place.pods[name].netns, theirs.address)
         for source, target, to in (
-            (theirs.pod, place.pods["ours"].netns, ours),
-            (place.pods["ours"].netns, theirs.pod, theirs.address),
+            (theirs.pod, place.pods[name].netns, ours),
+            (place.pods[name].netns, theirs.pod, theirs.address),
         ):
             sent, received = digests(source, target, to, size=8 << 20)
             assert sent == received
