@@ -242,7 +242,7 @@ class Forwarder:
                 received=peer.received,
                 received_bytes=peer.received_bytes,
             )
-            for peer in self._table.peers
+            for peer in self._table.by_sender.values()  # this node itself has prefixes, and is no peer
         ]
 
     def _whole(self) -> Whole:

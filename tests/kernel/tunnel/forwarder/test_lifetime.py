@@ -125,12 +125,12 @@ def test_it_is_told_changes_and_says_what_it_knows(forwarders: Pair) -> None:
     with Client(a.control) as client:
         number = client.state().number
         assert client.change(put=more, believe=set(more.values())) == number + 1
-        assert (client.state().tunnels, client.state().senders) == (1002, 1001)
+        assert (client.state().tunnels, client.state().senders) == (1004, 1001)
         read = client.read()
         assert read.tunnels["10.3.7.0/24"] == "198.18.3.7"
         assert answered(a, b.pod_addresses[0], 56)
         client.change(delete=more.keys(), disbelieve=set(more.values()))
-        assert (client.state().tunnels, client.state().senders) == (2, 1)
+        assert (client.state().tunnels, client.state().senders) == (4, 1)
 
 
 @pytest.mark.parametrize(
