@@ -149,7 +149,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with netns.entered(node):
         ip("link", "set", "lo", "up")
         nft = Nft()
-        nft.reconcile(Filter(pools=POOLS, outers=frozenset({Outer(17, 4789)}), bridges=frozenset({"loom.br0"})))
+        nft.reconcile(
+            Filter(pools=POOLS, outers=frozenset({Outer(17, 4789)}), carried=frozenset({9000}), bridges=frozenset({"loom.br0"}))
+        )
         quiet_pod(pod_a, PORT_A, MAC_A)
         quiet_pod(pod_b, PORT_B, MAC_B)
         pods = {PORT_A: (MAC_A, A4, A6), PORT_B: (MAC_B, B4, B6)}
@@ -266,6 +268,7 @@ TUNNELS = [
     dropped4("tunnels", "VXLAN", v4(A4, NODE4, payload=f.udp(4789, vxlan(4096)))),
     dropped4("tunnels", "VXLAN of Flannel", v4(A4, NODE4, payload=f.udp(8472, vxlan(1)))),
     dropped4("tunnels", "Flannel's udp", v4(A4, NODE4, payload=f.udp(8285, inner4()))),
+    dropped4("tunnels", "a tunnel of the cluster's own port", v4(A4, NODE4, payload=f.udp(9000, inner4()))),
     dropped4("tunnels", "VXLAN to another pod", v4(A4, B4, payload=f.udp(4789, vxlan(4096)))),
     dropped4("tunnels", "VXLAN in a first fragment", v4(A4, NODE4, payload=f.udp(4789, vxlan(4096)), fragment=0x2000)),
     dropped4("tunnels", "IPIP", v4(A4, NODE4, f.IPIP, inner4())),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from netloom.model.addresses import Address
 from netloom.model.host import Host
@@ -11,7 +11,20 @@ from netloom.model.snapshot import Snapshot
 _NAMED = 3  # nodes
 
 
-def shared_addresses(snapshot: Snapshot, host: Host) -> Iterator[str]:
+def disputed(snapshot: Snapshot, host: Host) -> Mapping[Address, str]:
+    """Addresses that a node says to have and that may be another's, each with a sentence about it."""
+    found = dict(_shared(snapshot, host))
+    cidrs = [pool.spec.cidr for pool in snapshot.pools.values()]
+    for name, node in snapshot.nodes.items():
+        for address in node.spec.addresses:
+            if any(address.ip in cidr for cidr in cidrs):
+                found.setdefault(
+                    address.ip, f"node {name} says that {address.ip} is its own, an address of pods: it is not believed"
+                )
+    return found
+
+
+def _shared(snapshot: Snapshot, host: Host) -> Iterator[tuple[Address, str]]:
     """Underlay addresses that more than one node shows, this one included.  Of machines whose first interface is the same private
     network everywhere, all may."""
     first: dict[Address, str] = {address.ip: host.node for address in host.addresses}
@@ -22,7 +35,5 @@ def shared_addresses(snapshot: Snapshot, host: Host) -> Iterator[str]:
                 shared.setdefault(address.ip, [other]).append(name)
     for ip, names in shared.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield (
-            f"nodes {', '.join(names[:_NAMED])}{more} have the same address {ip}: what is sent to one of them comes to another; "
-            "set nodeAddresses or ipAutodetectionMethod there (docs/underlay.md)"
-        )
+        words = f"nodes {', '.join(names[:_NAMED])}{more} have the same address {ip}: what is sent to one of them comes to another; "
+        yield ip, words + "set nodeAddresses or ipAutodetectionMethod there (docs/underlay.md)"

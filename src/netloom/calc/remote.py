@@ -4,7 +4,8 @@ A block counts for the node that its record names, and only while a Node of that
 blackholed with the highest metric: a packet to an address that no pod holds ends here, and does not travel in circles.
 
 What one node says of itself draws no traffic of another's: blocks stand under their own names and are a slot of their pool, so that
-two cannot overlap; a tunnel address lies in its node's own blocks; a VTEP MAC that two nodes show leads to neither.
+two cannot overlap; a tunnel address lies in its node's own blocks; a VTEP MAC that two nodes show leads to neither; an address of the
+underlay that two show, or that is a pod's, is nobody's source.
 
 While the cluster goes from one form to another, several stand side by side, and each node is sent what it receives (`forms`).
 """
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from netloom.calc import forms, metrics
-from netloom.calc.conflicts import shared_addresses
+from netloom.calc.conflicts import disputed
 from netloom.calc.encap import ENCAPS, direct
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
@@ -35,13 +36,16 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
         tables.add(ENCAPS[form.method].local(host, form, device))
     claims = _claims(snapshot, host, tables.problems)
     shared = _shared_macs(snapshot, host, tables.problems)
-    tables.problems += shared_addresses(snapshot, host)
+    doubts = disputed(snapshot, host)
+    tables.problems += doubts.values()
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes
     for form, device in devices.items():
         for name, prefixes in held.items():
-            tables.add(ENCAPS[form.method].known(host, device, _peer(snapshot.nodes[name], tuple(prefixes), prefixes, shared)))
+            peer = _peer(snapshot.nodes[name], tuple(prefixes), prefixes, shared)
+            own = tuple(address for address in peer.addresses if address not in doubts)
+            tables.add(ENCAPS[form.method].known(host, device, peer, own))
     for (name, pool_name), prefixes in claims.items():
         peer = _peer(snapshot.nodes[name], tuple(prefixes), held[name], shared)
         want = forms.wanted(snapshot, host, snapshot.pools[pool_name])

@@ -26,7 +26,8 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     """`tunnels`: the devices that lead to other nodes."""
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
-    outers = frozenset(outer for form in opened(snapshot, host) if (outer := _outer(form, host)))
+    forms = opened(snapshot, host)
+    outers = frozenset(outer for form in forms if (outer := _outer(form, host)))
     among = outers or (host.probe_port and len(snapshot.nodes) > 1)
     kept_apart = apart(pools, attachments)
     by_itself = alone(pools, attachments, kept_apart)
@@ -37,6 +38,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
         vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if among else frozenset(),
         outers=outers,
+        carried=frozenset(form.port for form in forms if form.port),
         tunnels=tunnels,
         probe_port=host.probe_port if len(snapshot.nodes) > 1 else 0,
         bridges=frozenset(a.bridge for a in attachments if a.bridge),

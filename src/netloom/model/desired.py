@@ -209,7 +209,8 @@ class Filter:
     masquerade: pools whose traffic to elsewhere takes the node's address
     blocks:     this node's own: no packet out of a tunnel comes from there
     vteps:      underlay addresses that may send us what `outers` says
-    outers:     what tunnels bring to this node itself: from pods it is dropped
+    outers:     what tunnels bring to this node itself
+    carried:    UDP ports of tunnels, whoever takes their packets in: from pods they are dropped
     tunnels:    our devices that lead to other nodes
     probe_port: UDP port by which nodes ask each other what comes through, 0 for none: taken in from nodes and out of tunnels, and
                 a few from elsewhere
@@ -226,6 +227,7 @@ class Filter:
     blocks: frozenset[Prefix] = frozenset()
     vteps: frozenset[Address] = frozenset()
     outers: frozenset[Outer] = frozenset()
+    carried: frozenset[int] = frozenset()
     tunnels: frozenset[str] = frozenset()
     probe_port: int = 0
     bridges: frozenset[str] = frozenset()

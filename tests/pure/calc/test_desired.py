@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from netloom.calc import desired, metrics
-from netloom.model.addresses import Mac, Prefix
+from netloom.model.addresses import Mac, Prefix, host_prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
-from netloom.model.desired import Carrier, Desired, Engine, Link, Outer, Route, RouteKey, RouteKind, Source, Vxlan
+from netloom.model.desired import Carrier, Desired, Engine, Link, Outer, Route, RouteKey, RouteKind, Source, TunnelKey, Vxlan
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
     Encapsulation,
@@ -184,6 +184,28 @@ def test_across_subnets_neighbours_get_plain_routes_and_others_the_tunnel(encaps
     devices = {str(key.prefix): route.device for key, route in result.routes.items()}
     assert devices["10.244.2.0/26"] == "eth0"
     assert devices["10.244.3.0/26"] == f"loom.{encapsulation.method.value.lower()}"
+
+
+def test_pods_may_not_send_to_a_tunnels_port_whoever_takes_its_packets_in() -> None:
+    numbers = FelixConfiguration(metadata=Metadata(name="default"), spec=FelixConfigurationSpec(udp_port=9000))
+    for engine in (Engine.EBPF, Engine.FORWARDER):
+        host = replace(HOST, engines=dict.fromkeys(Carrier, engine))
+        result = desired(Snapshot.of(1, [pool(Encapsulation.UDP), node(1), node(2), numbers]), [], host).filter
+        assert result.carried == {9000}
+        assert bool(result.outers) is (engine is Engine.FORWARDER)
+
+
+@pytest.mark.parametrize("lie", ["fd00:244::105/64", "192.0.2.12/24", "192.0.2.11/24", "10.244.2.5/24"])
+def test_a_node_that_says_to_have_anothers_address_draws_none_of_its_packets(lie: str) -> None:
+    """Its own outer address, if it shows another one beside."""
+    honest, v6 = node(2), pool(Encapsulation.IPIP, "fd00:244::/48")
+    addresses = tuple({interface(a).version: interface(a) for a in ("192.0.2.13/24", lie)}.values())
+    liar = msgspec.structs.replace(node(3), spec=msgspec.structs.replace(node(3).spec, addresses=addresses))
+    blocks = (block(2), block(3), block(2, "fd00:244::100/122"))
+    result = desired(Snapshot.of(1, [pool(Encapsulation.IPIP), v6, node(1), honest, liar, *blocks]), [], HOST)
+    told = result.tunnels.get(TunnelKey("loom.ipip", host_prefix(interface(lie).ip)))
+    assert told in (None, address("192.0.2.11"))
+    assert any(str(interface(lie).ip) in problem for problem in result.problems)
 
 
 def test_the_clusters_numbers_go_before_a_nodes_own() -> None:

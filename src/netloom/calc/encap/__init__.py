@@ -6,12 +6,13 @@ To add one: a Method, a file, a line in ENCAPS, a golden test, a paragraph in do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from netloom.calc.encap import direct, ipip, udp, vxlan
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
+from netloom.model.addresses import Address
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host
 
@@ -24,8 +25,9 @@ class Encap(Protocol):
     def local(self, host: Host, form: Form, device: str) -> Tables:
         """What this node itself needs, whoever its peers are: a device, its address."""
 
-    def known(self, host: Host, device: str, peer: Peer) -> Tables:
-        """What it takes to let in what a node sends; `peer.prefixes`: all of its claims, in whatever pool and family."""
+    def known(self, host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
+        """What it takes to let in what a node sends; `peer.prefixes`: all of its claims, in whatever pool and family; `own`: those of its
+        addresses that are nobody else's."""
 
     def peer(self, host: Host, device: str, peer: Peer) -> Tables:
         """What it takes to reach one peer's prefixes."""

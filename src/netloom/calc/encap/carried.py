@@ -11,6 +11,8 @@ no neighbours.  Outer packets are of one family per cluster node: IPv4 where the
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
@@ -45,13 +47,13 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     return tables
 
 
-def known(host: Host, peer: Peer, device: str) -> Tables:
+def known(host: Host, peer: Peer, device: str, own: Collection[Address]) -> Tables:
     """A packet from one of its prefixes, or from its own address, has to come from this node, whatever pool it goes to.  What is
     nobody's comes from outside the cluster, which any node may pass on."""
     destination = peer.address(host.outer.version) if host.outer else None
     if destination is None:
         return Tables()
-    prefixes = (*peer.prefixes, *map(host_prefix, peer.addresses))
+    prefixes = (*peer.prefixes, *map(host_prefix, own))
     tunnels = {TunnelKey(device, prefix): destination for prefix in prefixes}
     return Tables(tunnels=tunnels, senders={SenderKey(device, destination): None})
 

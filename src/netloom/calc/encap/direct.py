@@ -8,8 +8,11 @@ of the prefix's own family.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
+from netloom.model.addresses import Address
 from netloom.model.desired import Route, RouteKey
 from netloom.model.forms import Form
 from netloom.model.host import Host
@@ -31,7 +34,7 @@ def is_neighbour(host: Host, peer: Peer) -> bool:
     return gateway is not None and peer.name not in host.far and host.uplink_towards(gateway) is not None
 
 
-def known(host: Host, device: str, peer: Peer) -> Tables:
+def known(host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
     return Tables()
 
 

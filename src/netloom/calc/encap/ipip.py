@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from netloom.calc.encap import carried
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
+from netloom.model.addresses import Address
 from netloom.model.desired import Carrier
 from netloom.model.forms import Form
 from netloom.model.host import Host
@@ -20,8 +23,8 @@ def local(host: Host, form: Form, device: str) -> Tables:
     return carried.local(host, form, Carrier.IPIP, device, overhead(host))
 
 
-def known(host: Host, device: str, peer: Peer) -> Tables:
-    return carried.known(host, peer, device)
+def known(host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
+    return carried.known(host, peer, device, own)
 
 
 def peer(host: Host, device: str, peer: Peer) -> Tables:

@@ -11,6 +11,8 @@ reboot, so peers' entries never go stale by one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
@@ -52,7 +54,7 @@ def local(host: Host, form: Form, device: str) -> Tables:
     return tables
 
 
-def known(host: Host, device: str, peer: Peer) -> Tables:
+def known(host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
     return Tables()
 
 

@@ -123,7 +123,7 @@ def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     ports = frozenset(_port(outer.port) for outer in want.outers if outer.port)
     found = {definition: frozenset[bytes]() for definition in SETS} | source_keys(want.sources)
     found |= own_link_keys((*want.tunnels, *want.bridges))
-    found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, _TUNNEL_PORTS)) | ports)
+    found |= dict.fromkeys(TUNNEL_PORTS.values(), frozenset(map(_port, {*_TUNNEL_PORTS, *want.carried})) | ports)
     found |= dict.fromkeys(TUNNEL_PROTOCOLS.values(), frozenset(bytes((number,)) for number in _TUNNEL_PROTOCOLS))
     found[DISCOVERY[INET_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT)
     found[DISCOVERY[BRIDGE_TABLE]] = _types(ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, ADVERTISEMENT, REDIRECT)
