@@ -96,6 +96,7 @@ class Hosting:
             port=settings.vxlan_port,
             udp_port=settings.udp_port,
             probe_port=settings.probe_port,
+            ways=tuple(sorted(self._ways)),
             far=self.far,
             ipv6=speaks_ipv6(),
             engines=engines.chosen(self.engines),

@@ -50,7 +50,8 @@ class Moving:
 class Host:
     """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
     not the datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster
-    has none of its own.  `far`: nodes that are no neighbours whatever their addresses say, and why.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here."""
+    has none of its own.  `ways`: interfaces by which other nodes are reached.  `far`: nodes that are no neighbours whatever their
+    addresses say, and why.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here."""
 
     node: str
     node_id: str
@@ -64,6 +65,7 @@ class Host:
     port: int = 4789
     udp_port: int = 8285
     probe_port: int = 0
+    ways: tuple[str, ...] = ()
     far: Mapping[str, str] = field(default_factory=dict)
     ipv6: bool = True
     engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))

@@ -12,7 +12,20 @@ import pytest
 from netloom.calc import desired, metrics
 from netloom.model.addresses import Mac, Prefix, host_prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
-from netloom.model.desired import Carrier, Desired, Engine, Link, Outer, Route, RouteKey, RouteKind, Source, TunnelKey, Vxlan
+from netloom.model.desired import (
+    Carrier,
+    Desired,
+    Engine,
+    Link,
+    Outer,
+    Route,
+    RouteKey,
+    RouteKind,
+    Source,
+    Tunnel,
+    TunnelKey,
+    Vxlan,
+)
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
     Encapsulation,
@@ -167,6 +180,16 @@ def test_the_kernels_own_ipip_carries_ipv4_alone() -> None:
     result = desired(Snapshot.of(1, [v6, node(1), node(2), block(2, "fd00::/122")]), [], host)
     assert not [key for key in result.routes if key.prefix.version == 6]
     assert result.problems == ("the kernel's IPIP carries IPv4 in IPv4 alone: no IPv6 pods of node node2",)
+
+
+def test_a_tunnels_packets_may_come_by_every_way_to_other_nodes() -> None:
+    """The address may be on a loopback's likeness, and the fabric reached by several interfaces."""
+    names = ("eth0", "eth1", "eth2", "eth3")
+    uplinks = {name: replace(HOST.uplinks["eth0"], name=name, addresses=(), default=name == "eth1") for name in names}
+    host = replace(HOST, uplinks={**uplinks, "dummy0": replace(HOST.uplinks["eth0"], name="dummy0")}, ways=("eth2",))
+    device = desired(Snapshot.of(1, [pool(Encapsulation.IPIP), node(1)]), [], host).links["loom.ipip"]
+    assert isinstance(device, Tunnel)
+    assert device.uplinks == ("dummy0", "eth1", "eth2")
 
 
 def test_a_node_that_cannot_carry_a_form_says_so_once() -> None:

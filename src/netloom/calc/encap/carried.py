@@ -35,7 +35,7 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     if uplink is None:
         return Tables(problems=[f"no interface holds this node's address {address.ip}: {form.method.value} cannot send"])
     mtu = room(host, overhead)
-    uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default))
+    uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default or u.name in host.ways))
     own = (*host.blocks, *(host_prefix(a.ip) for a in host.addresses))
     tables = Tables(
         links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)},
