@@ -212,8 +212,8 @@ class Filter:
     outers:     what tunnels bring to this node itself
     carried:    UDP ports of tunnels, whoever takes their packets in: from pods they are dropped
     tunnels:    our devices that lead to other nodes
-    probe_port: UDP port by which nodes ask each other what comes through, 0 for none: taken in from nodes and out of tunnels, and
-                a few from elsewhere
+    probe_port: UDP and TCP port by which nodes ask each other what comes through, 0 for none: taken in from nodes and out of
+                tunnels, and a few datagrams from elsewhere
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods

@@ -286,16 +286,19 @@ def _outer() -> Iterator[Rule]:
 
 
 def _probes() -> Iterator[Rule]:
-    """From nodes, and out of tunnels; never from pods of this node.  From others some: a node that comes with another address has to be
-    found out, and the agent can tell it from a stranger."""
-    port = e.protocol(_UDP) + e.load(*_DESTINATION_PORT) + e.in_set(PROBE_PORTS.name)
+    """From nodes, and out of tunnels; never from pods of this node.  From others some datagrams: a node that comes with another address
+    has to be found out, and the agent can tell it from a stranger.  No connections: each would take one of those that nodes need."""
+    for protocol in (_UDP, _TCP):
+        port = e.protocol(protocol) + e.load(*_DESTINATION_PORT) + e.in_set(PROBE_PORTS.name)
+        yield Rule("input", port + e.goto("probes"), "what nodes ask each other")
+    outside = e.from_interface(PREFIX, invert=True)
     for version, vteps in VTEPS.items():
-        node = e.from_interface(PREFIX, invert=True) + e.ip_version(version, bridge=False) + e.source(version)
-        yield Rule("input", node + e.in_set(vteps.name) + port + e.accept(), "a probe from a node")
-    yield Rule("input", e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + port + e.accept(), "a probe out of a tunnel")
-    others = e.from_interface(PREFIX, invert=True) + port + e.limited(*_STRANGE_PROBES)
-    yield Rule("input", others + e.accept(), "a node with another address, or a stranger")
-    yield Rule("input", port + _dropped("probes"), "a probe from a pod, or too many")
+        node = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(vteps.name)
+        yield Rule("probes", outside + node + e.accept(), "a probe from a node")
+    yield Rule("probes", e.load_meta(Meta.IIFNAME) + e.in_set(TUNNELS.name) + e.accept(), "a probe out of a tunnel")
+    others = outside + e.protocol(_UDP) + e.limited(*_STRANGE_PROBES)
+    yield Rule("probes", others + e.accept(), "a node with another address, or a stranger")
+    yield Rule("probes", _dropped("probes"), "a probe from a pod or a stranger, or too many")
 
 
 def _masquerade() -> Iterator[Rule]:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from netloom.dataplane.nft import Nft
 from netloom.model.addresses import Mac
 from netloom.model.desired import Filter, Outer, Source
 from tests.kernel.arriving import received
+from tests.waiting import eventually
 
 MAC = Mac("0a:58:0a:f4:00:02")
 POD = {4: "10.244.0.2", 6: "fd00:10:244::2"}
@@ -94,9 +96,9 @@ def wait_for_addresses(space: int) -> None:
             time.sleep(0.01)
 
 
-def bound(space: int, address: str, port: int) -> socket.socket:
+def bound(space: int, address: str, port: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
     with netns.entered(space):
-        sock = socket.socket(FAMILY[ipaddress.ip_address(address).version], socket.SOCK_DGRAM)
+        sock = socket.socket(FAMILY[ipaddress.ip_address(address).version], kind)
     sock.bind((address, port))
     sock.settimeout(10)
     return sock
@@ -178,6 +180,32 @@ def test_probes_are_taken_from_nodes_never_from_pods_and_few_from_strangers(
         assert b"from a pod of this node" not in seen
         assert 1 < len(seen) < 1000
         assert driver.drops()["inet probes"].packets == 1002 - len(seen)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_connection_for_probes_is_taken_from_nodes_and_from_nobody_else(
+    driver: Nft, node: int, away: int, pod: int, version: int
+) -> None:
+    """Who connects takes one of the few places that nodes need, and says no more."""
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    vteps = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
+    driver.reconcile(Filter(sources=sources, pools=POOLS, vteps=vteps, probe_port=PROBE))
+    with ExitStack() as stack:
+        listener = stack.enter_context(bound(node, UPLINK[version], PROBE, socket.SOCK_STREAM))
+        listener.listen()
+        for space, address in ((away, STRANGER[version]), (pod, POD[version])):
+            stranger = stack.enter_context(bound(space, address, 0, socket.SOCK_STREAM))
+            before = driver.drops()["inet probes"].packets
+            stranger.setblocking(False)
+            with suppress(BlockingIOError):
+                stranger.connect((UPLINK[version], PROBE))
+            eventually(lambda before=before: driver.drops()["inet probes"].packets > before)
+        with bound(away, AWAY[version], 0, socket.SOCK_STREAM) as member:
+            member.connect((UPLINK[version], PROBE))
+            assert listener.accept()[1][0] == AWAY[version]
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: int) -> None:
