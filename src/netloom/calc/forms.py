@@ -150,7 +150,7 @@ def use(want: Form, host: Host, own: NodeSpec | None, peer: Node, reaches: Calla
     stand to each other."""
     theirs = parsed(peer.spec.receives) or (want,)
     if own is None or not own.receives:  # it has told nobody anything yet, and has no pods
-        form = want if want in theirs else theirs[0]
+        form = want if want in theirs else next(filter(reaches, theirs), theirs[0])
         return Use(form, form, "" if form == want else f"{peer.name} does not receive it yet")
     sends = [form for form in parsed(own.sends) if form not in host.moving.leaving]
     mine = (*parsed(own.receives), *sends)
@@ -162,7 +162,12 @@ def use(want: Form, host: Host, own: NodeSpec | None, peer: Node, reaches: Calla
     possible += [f for f in theirs if f != want and not _obstacle(f, host, mine, peer.name, theirs, reaches)]
     possible = possible or [f for f in theirs if f in mine and reaches(f)]
     tried = [form for form in possible if form not in untried]
-    now = _first(tried, sends) or _first(theirs, sends) or next(filter(reaches, sends), None)
+    now = (
+        _first(tried, sends)
+        or _first(possible, sends)
+        or _first(filter(reaches, (*theirs, *sends)), sends)
+        or _first(theirs, sends)
+    )
     if not obstacle and now != want:
         obstacle = (
             f"it is tried whether it comes to {peer.name}" if want in sends else "this node has not told yet that it sends it"

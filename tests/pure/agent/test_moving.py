@@ -2,7 +2,8 @@
 agents that die and start again, new nodes, and people who change their minds.  No time passes: that nothing is lost is a matter of order
 alone.
 
-Whatever a node sends to another one, it sends in a form that the other's kernel takes in at that very moment.
+Whatever a node sends to another one, it sends in a form that the other's kernel takes in at that very moment; and as long as such a
+form leads there, there is a route.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -18,9 +19,9 @@ import pytest
 from netloom.agent.moving import Moving
 from netloom.calc import desired, forms
 from netloom.calc.forms import Word
-from netloom.model.addresses import Mac
+from netloom.model.addresses import Mac, Prefix
 from netloom.model.desired import Tunnel, Vxlan
-from netloom.model.forms import Form, Method
+from netloom.model.forms import Form, Method, Use
 from netloom.model.host import Host, Uplink
 from netloom.model.host import Moving as Facts
 from netloom.model.resources import (
@@ -74,7 +75,8 @@ def host(number: int) -> Host:
 @dataclass
 class Machine:
     """A node.  `devices` and `ways` are its kernel's, which outlive its agent.  `seen`: how much of the log its agent has read;
-    `remembered`: how much of it the next agent will begin with."""
+    `remembered`: how much of it the next agent will begin with.  `far`: nodes that plain routes do not lead to.  `uses` and `passed`:
+    how its agent sends, and what its probes have come through in.  `cut`: nodes that its last pass left no route to, for nothing."""
 
     number: int
     agent: Moving | None = None
@@ -87,6 +89,10 @@ class Machine:
     published: bool = False
     reached: set[str] = field(default_factory=set)
     now: Host | None = None
+    far: dict[str, str] = field(default_factory=dict)
+    uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
+    passed: set[tuple[str, Form]] = field(default_factory=set)
+    cut: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -122,14 +128,20 @@ class Cluster:
         """`killed`: after the devices, before anything is sent another way."""
         assert machine.agent is not None
         snapshot = self.snapshot(machine)
-        here = machine.agent.host(snapshot, replace(host(machine.number), moving=Facts(dict(machine.devices))), 0.0)
+        here = replace(host(machine.number), moving=Facts(dict(machine.devices)), far=dict(machine.far))
+        here = machine.agent.host(snapshot, here, 0.0)
+        here = replace(here, moving=replace(here.moving, untried=_untried(machine, snapshot, here)))
         wanted = desired(snapshot, [], here)
         tunnels = {name: _form(link) for name, link in wanted.links.items() if isinstance(link, Vxlan | Tunnel)}
         machine.devices = tunnels if machine.complete else machine.devices | tunnels
         if killed:
             self.kill(machine)
             return
-        ways = {name: use.form for (name, _), use in wanted.uses.items() if use.form is not None}
+        routed = {key.prefix for key in wanted.routes}
+        uses = {name: use.form for (name, _), use in wanted.uses.items() if use.form is not None}
+        ways = {name: form for name, form in uses.items() if _slot(name) in routed}
+        machine.passed &= {(name, form) for (name, _), use in wanted.uses.items() for form in use[:2]}
+        machine.uses, machine.cut = wanted.uses, [name for name in _led_to(snapshot, here) if name not in ways]
         machine.ways = ways if machine.complete else ways | machine.ways
         if machine.complete:
             machine.agent.passed(snapshot, here, wanted, {})
@@ -150,10 +162,22 @@ class Cluster:
             machine.published = True
         machine.writing = None
 
+    def probe(self, machine: Machine) -> None:
+        """Packets in the next form come to whoever takes it in."""
+        if machine.agent is not None:
+            living = {other.name: other for other in self.machines if other.agent is not None}
+            following = {(name, use.next) for (name, _), use in machine.uses.items() if use.next is not None}
+            machine.passed |= {(name, form) for name, form in following if name in living and living[name].takes_in(form)}
+
+    def move(self, machine: Machine, name: str) -> None:
+        """A router comes between, or goes."""
+        if machine.far.pop(name, None) is None:
+            machine.far[name] = "a router stands between"
+
     def kill(self, machine: Machine) -> None:
         """What it was writing was written, or never will be."""
         self.land(machine)
-        machine.agent, machine.now = None, None
+        machine.agent, machine.now, machine.uses, machine.passed = None, None, {}, set()
 
     def start(self, machine: Machine) -> None:
         machine.agent, machine.seen, machine.complete = Moving(grace=0.0), machine.remembered, False
@@ -170,6 +194,7 @@ class Cluster:
         self.make_pass(machine)
         self.begin_write(machine)
         self.land(machine)
+        self.probe(machine)
 
     def round(self) -> None:
         """Everybody who lives does everything."""
@@ -185,6 +210,7 @@ class Cluster:
         told = {machine.name: machine for machine in self.machines if machine.published}
         found = []
         for machine in told.values():
+            found += [f"{machine.name} has no route to {name}" for name in machine.cut if name in told]
             for name, form in machine.ways.items():
                 if name in told and told[name].takes_in(form):
                     machine.reached.add(name)
@@ -198,6 +224,27 @@ def _form(link: Vxlan | Tunnel) -> Form:
     if isinstance(link, Vxlan):
         return Form(Method.VXLAN, link.vni, link.port)
     return Form(Method(link.carrier.value.upper()), port=link.port)
+
+
+def _slot(name: str) -> Prefix:
+    return ipaddress.ip_network(f"10.244.{name.removeprefix('node')}.0/26")
+
+
+def _untried(machine: Machine, snapshot: Snapshot, here: Host) -> frozenset[tuple[str, Form]]:
+    """As the agent's trials have it."""
+    used = {(name, use.form) for (name, _), use in machine.uses.items() if use.form is not None}
+    return frozenset({(name, form) for name, _ in used for form in forms.opened(snapshot, here)} - used - machine.passed)
+
+
+def _led_to(snapshot: Snapshot, here: Host) -> Iterator[str]:
+    """Nodes to which a form leads that both ends have told of."""
+    own = forms.own_word(snapshot, here)
+    sends = {*forms.parsed(own.sends)} - here.moving.leaving if own else set()
+    for name, node in snapshot.nodes.items():
+        if name != here.node and any(
+            f in sends and (f != forms.DIRECT or name not in here.far) for f in forms.parsed(node.spec.receives)
+        ):
+            yield name
 
 
 def _node(number: int, word: Word) -> Node:
@@ -243,9 +290,15 @@ def walk(chance: random.Random, steps: int) -> Iterator[Cluster]:
             cluster.turn(machine)
         elif dice < 0.97:
             machine.remembered = machine.seen if machine.complete else machine.remembered
+        elif dice < 0.975:
+            cluster.probe(machine)
         elif dice < 0.985:
+            cluster.move(machine, chance.choice(cluster.machines).name)
+        elif dice < 0.99:
             cluster.make_pass(machine, killed=True) if chance.random() < 0.5 else cluster.kill(machine)
         yield cluster
+    for machine in cluster.machines:
+        machine.far = {} if cluster.wanted() == {forms.DIRECT} else machine.far
     for _ in range(12):
         cluster.round()
         yield cluster
@@ -263,3 +316,18 @@ def test_nothing_is_lost_whatever_happens_and_in_the_end_the_living_send_what_is
             assert {form for name, form in machine.ways.items() if name in living} <= wanted, f"seed {seed}"
             if len(living) == len(cluster.machines):
                 assert set(machine.devices.values()) == wanted - {forms.DIRECT}, f"seed {seed}"
+
+
+def test_a_node_that_is_no_neighbour_any_more_is_tunnelled_to_before_a_probe_has_come_back() -> None:
+    cluster = Cluster(2)
+    cluster.apply(pool(Encapsulation.VXLAN_CROSS_SUBNET))
+    for _ in range(6):
+        cluster.round()
+    machine, tunnel = cluster.machines[0], Form(Method.VXLAN, 4096, 4789)
+    assert machine.ways == {"node2": forms.DIRECT}
+    cluster.move(machine, "node2")
+    cluster.make_pass(machine)
+    assert machine.now is not None
+    assert ("node2", tunnel) in machine.now.moving.untried
+    assert machine.ways == {"node2": tunnel}
+    assert cluster.lost() == []
