@@ -207,6 +207,74 @@ def test_strangers_get_no_answer(two: Two) -> None:
     assert asked(two, guess) is None
 
 
+async def _idle_on_a(two: Two, stack: ExitStack, *sources: str) -> list[socket.socket]:
+    """Connections to b, one from each of these addresses, that say nothing."""
+    found = []
+    for source in sources:
+        with netns.entered(two.a):
+            sock = stack.enter_context(socket.socket())
+        sock.setblocking(False)
+        sock.bind((source, 0))
+        await asyncio.get_running_loop().sock_connect(sock, ("192.0.2.2", PORT))
+        found.append(sock)
+    return found
+
+
+def test_who_connects_and_says_nothing_is_sent_away_after_a_while(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prober, "_ASKED_SECONDS", 0.2)
+
+    async def idle(a: Prober) -> Echo:
+        with ExitStack() as stack:
+            [stranger] = await _idle_on_a(two, stack, "192.0.2.1")
+            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(stranger, 10), 30) == b""
+            monkeypatch.setattr(prober, "_ASKED_SECONDS", 60.0)
+            return await a.stream(THERE, UNDERLAY4)
+
+    assert asked(two, idle)
+
+
+def test_idle_connections_from_elsewhere_take_nobodys_place(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as come from one address are one."""
+    monkeypatch.setattr(prober, "_CONNECTIONS", 2)
+    monkeypatch.setattr(prober, "_ASKED_SECONDS", 60.0)
+    two.on_a("ip address replace 192.0.2.66/24 dev eth0")
+
+    async def idle(a: Prober) -> Echo:
+        with ExitStack() as stack:
+            await _idle_on_a(two, stack, *["192.0.2.66"] * 20)
+            return await a.stream(THERE, UNDERLAY4)
+
+    assert asked(two, idle)
+
+
+def test_a_place_that_somebody_else_holds_is_no_fault_of_the_way(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod whose node's address it takes looks like that node."""
+    monkeypatch.setattr(prober, "_ASKED_SECONDS", 60.0)
+
+    async def idle(a: Prober) -> Echo:
+        with ExitStack() as stack:
+            await _idle_on_a(two, stack, "192.0.2.1")
+            return await a.stream(THERE, UNDERLAY4)
+
+    assert asked(two, idle).failure is Failure.CLOSED
+
+
+def test_who_takes_all_and_never_answers_is_no_fault_of_the_way(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prober, "_STREAM_SECONDS", 0.5)
+
+    async def inside() -> Echo:
+        with ExitStack() as stack:
+            with netns.entered(two.b):
+                listener = stack.enter_context(socket.create_server(("192.0.2.2", PORT)))
+            with netns.entered(two.a):
+                a = Prober(HERE.name, HERE.node_id, PORT, KNOWN.get)
+                echo = await a.stream(THERE, UNDERLAY4)
+            listener.accept()[0].close()
+            return echo
+
+    assert asyncio.run(inside()).failure is Failure.CLOSED
+
+
 def test_a_flood_is_left_alone_and_questions_are_answered_after_it(two: Two) -> None:
     async def flood(a: Prober) -> Echo:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:

@@ -12,7 +12,9 @@ The tricky thing is what answers whom.  Answers are sent from the address that w
 answers, and which address it sees: where that is another one, a translator stands between, or two nodes have one address.
 
 Strangers get no answer, answers are no larger than questions, and when more comes than nodes could ask the socket is not read
-for a while: a flood fills its buffer, and costs the agent nothing.
+for a while: a flood fills its buffer, and costs the agent nothing.  A connection is for one question: each sender has one, and two
+seconds to ask.  What is behind a node's own address need not be its agent (its pods, translated), so the asker takes a lack of
+answers for a fault of the way only if the kernel at the other end has not acknowledged what it was sent.
 """
 
 from __future__ import annotations
@@ -44,8 +46,10 @@ _STREAM = 1 << 16  # bytes by TCP: a first burst, and the windows that follow
 _STREAM_CONNECT, _STREAM_SECONDS = 3.0, 6.0
 _AT_ONCE = 64  # datagrams that are read in one go
 _REST = 0.05  # seconds that the socket is left alone after that many
-_CONNECTIONS = 8  # served at a time
-_SERVED_SECONDS = 10.0
+_CONNECTIONS = 32  # served at a time, one for each sender
+_BACKLOG = 128  # who waits behind more than this sends again, and a stream looks stalled
+_ASKED_SECONDS, _SERVED_SECONDS = 2.0, 10.0  # until a connection's question is known, and until it is answered
+_TURNED_AWAY = 0.001  # seconds of rest after each connection that is one too many
 _MOST_RESENT = 8  # segments of a stream, of some 46; congestion costs one or two, and ends
 _HOPS = 64  # time to live of what is sent
 _HEADERS = {4: 28, 6: 48}  # IP and UDP
@@ -55,12 +59,13 @@ _IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTTL, _IP_TTL = 8, 10, 12, 2
 _IPV6_MTU_DISCOVER, _IPV6_DONTFRAG, _PMTUDISC_PROBE = 23, 62, 3
 _SO_NO_CHECK, _UDP_NO_CHECK6_TX, _UDP_NO_CHECK6_RX = 11, 101, 102
 _PKTINFO4, _PKTINFO6, _NUMBER = struct.Struct("=i4s4s"), struct.Struct("=16si"), struct.Struct("=i")
+_RESET = struct.pack("=ii", 1, 0)  # struct linger: closed by a reset, and nothing is sent again
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Failure(enum.Enum):
     """Why there is no answer.  UNSENT: this kernel did not send it, and `reason` says why.  CLOSED: nobody took the connection.
-    STALLED: it was taken, and then little or nothing came through."""
+    STALLED: it was taken, and then little or nothing came through.  CLOSED also: all came through, and nobody answered it."""
 
     UNSENT = "cannot be sent"
     SILENT = "no answer"
@@ -100,7 +105,7 @@ class Prober:
         self._listeners: list[socket.socket] = []
         self._waiting: dict[bytes, asyncio.Future[Echo]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._served = asyncio.Semaphore(_CONNECTIONS)
+        self._served: set[Address] = set()
         self._buffer = bytearray(1 << 16)
 
     def open(self, versions: Iterable[int]) -> None:
@@ -158,7 +163,7 @@ class Prober:
         with socket.socket(_FAMILY[way.destination.version], socket.SOCK_STREAM) as sock:
             sock.setblocking(False)
             # what was not delivered when we give up is not tried again for minutes
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             try:
                 if way.device:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.device.encode())
@@ -172,9 +177,12 @@ class Prober:
                     await self._loop.sock_sendall(sock, asked)
                     told = await self._loop.sock_recv(sock, frames.LONGEST)
             except (OSError, TimeoutError):
-                return Echo(Failure.STALLED)
-            if _resent(sock) > _MOST_RESENT:
-                return Echo(Failure.STALLED)  # it came through a segment at a time, after a pause each
+                told = b""
+            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            if _resent(state) > (_MOST_RESENT if told or not _on_their_way(state) else 0):
+                return Echo(Failure.STALLED)  # also if it came through, a segment at a time, after a pause each
+        if not told:
+            return Echo(Failure.CLOSED, "taken, and not answered")
         return self._echo(frames.answer(told, self._known)) or Echo(Failure.CLOSED, "taken by somebody else")
 
     def _send(self, way: Way, data: bytes, *, checksum: bool) -> None:
@@ -239,15 +247,19 @@ class Prober:
 
     async def _serve(self, listener: socket.socket) -> None:
         while True:
-            await self._served.acquire()
             try:
-                connection, (sender, *_) = await self._loop.sock_accept(listener)
+                connection, (name, *_) = await self._loop.sock_accept(listener)
             except OSError as e:
                 log.debug("a probe's connection was not taken: %s", e)
-                self._served.release()
                 await asyncio.sleep(_REST)
                 continue
-            self._keep(self._serve_one(connection, ipaddress.ip_address(sender.partition("%")[0])))
+            sender = ipaddress.ip_address(name.partition("%")[0])
+            if sender in self._served or len(self._served) == _CONNECTIONS:
+                _reset(connection)
+                await asyncio.sleep(_TURNED_AWAY)
+                continue
+            self._served.add(sender)
+            self._keep(self._serve_one(connection, sender))
 
     async def _serve_one(self, connection: socket.socket, sender: Address) -> None:
         try:
@@ -256,13 +268,14 @@ class Prober:
                 async with asyncio.timeout(_SERVED_SECONDS):
                     await self._answer_stream(connection, sender)
         finally:
-            self._served.release()
+            self._served.discard(sender)
 
     async def _answer_stream(self, connection: socket.socket, sender: Address) -> None:
         """Whoever asks by TCP sends more than the longest frame."""
         data = bytearray()
-        while len(data) < frames.LONGEST and (more := await self._loop.sock_recv(connection, frames.LONGEST - len(data))):
-            data += more
+        async with asyncio.timeout(_ASKED_SECONDS):
+            while len(data) < frames.LONGEST and (more := await self._loop.sock_recv(connection, frames.LONGEST - len(data))):
+                data += more
         asked = frames.question(bytes(data), self._known)
         missing = asked.size - len(data) if asked else 0
         while missing > 0 and (more := await self._loop.sock_recv(connection, min(missing, 1 << 16))):
@@ -300,9 +313,20 @@ class _Ancillary:
         return cls(asked, link, hops)
 
 
-def _resent(sock: socket.socket) -> int:
+def _reset(connection: socket.socket) -> None:
+    """Who asked knows at once that nobody took it."""
+    with connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def _resent(state: bytes) -> int:
     """tcpi_total_retrans of struct tcp_info (linux/tcp.h)."""
-    return int(_NUMBER.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0])
+    return int(_NUMBER.unpack_from(state, 100)[0])
+
+
+def _on_their_way(state: bytes) -> int:
+    """tcpi_unacked: segments that the other kernel has not acknowledged; none once it ended the connection."""
+    return int(_NUMBER.unpack_from(state, 24)[0])
 
 
 def _from(source: Address, index: int) -> tuple[int, int, bytes]:
@@ -352,7 +376,7 @@ def _listener(version: int, port: int) -> socket.socket:
         if version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((_ANY[version], port))
-        sock.listen(_CONNECTIONS)
+        sock.listen(_BACKLOG)
     except OSError:
         sock.close()
         raise
