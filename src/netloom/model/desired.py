@@ -185,19 +185,25 @@ class Published(NamedTuple):
     beside: Prefix
 
 
-IPIP, UDP = 4, 17
+IPIP, TCP, UDP = 4, 6, 17
 """Protocols of IP."""
+_WITH_PORTS = {TCP: "tcp", UDP: "udp"}
 
 
 class Outer(NamedTuple):
-    """Outer packets that the kernel's own tunnels or a process take in: UDP to a port, or another protocol of IP, port 0.  Those
-    of our programs are no longer there when rules are asked."""
+    """Outer packets that the kernel's own tunnels or a process take in: UDP or TCP to a port, or another protocol of IP, port 0.
+    Those of our programs are no longer there when rules are asked."""
 
     protocol: int
     port: int = 0
 
+    @property
+    def transport(self) -> str:
+        """As firewalls call it; empty where there is no port."""
+        return _WITH_PORTS[self.protocol] if self.port else ""
+
     def __str__(self) -> str:
-        return f"UDP port {self.port}" if self.port else f"protocol {self.protocol}"
+        return f"{self.transport.upper()} port {self.port}" if self.port else f"protocol {self.protocol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +245,7 @@ class Filter:
     @property
     def taken_in(self) -> frozenset[Outer]:
         """What other nodes send to this one itself."""
-        return self.outers | ({Outer(UDP, self.probe_port)} if self.probe_port else frozenset())
+        return self.outers | {Outer(protocol, self.probe_port) for protocol in _WITH_PORTS if self.probe_port}
 
 
 @dataclass(frozen=True, slots=True)

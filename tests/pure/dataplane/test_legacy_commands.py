@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from netloom.dataplane.foreign.legacy import commands
-from netloom.model.desired import IPIP, UDP, Outer
+from netloom.model.desired import IPIP, TCP, UDP, Outer
 
 POOL = ipaddress.ip_network("10.244.0.0/16")
 OTHER = ipaddress.ip_network("10.245.0.0/16")
@@ -81,6 +81,16 @@ def test_a_firewall_that_lets_nobody_in_gets_one_jump_to_a_chain_that_accepts_vx
         ["-A", "NETLOOM-INPUT", "-p", "udp", "-m", "udp", "--dport", "4789", "-j", "ACCEPT"],
         ["-I", "INPUT", "1", "-j", "NETLOOM-INPUT"],
     ]
+
+
+def test_what_nodes_ask_each_other_passes_by_tcp_too() -> None:
+    asked = [Outer(TCP, 9478), Outer(UDP, 9478)]
+    only_tcp = (*NOBODY_IN, "-A INPUT -p tcp -m tcp --dport 9478 -j ACCEPT")
+    accepts = [["-A", "NETLOOM-INPUT", "-p", name, "-m", name, "--dport", "9478", "-j", "ACCEPT"] for name in ("tcp", "udp")]
+    for listing in (NOBODY_IN, only_tcp):
+        assert list(commands(listing, [], asked))[1:3] == accepts
+    assert list(commands((*only_tcp, "-A INPUT -p udp -m udp --dport 9478 -j ACCEPT"), [], asked)) == []
+    assert [str(one) for one in asked] == ["TCP port 9478", "UDP port 9478"]
 
 
 @pytest.mark.parametrize("name", ["ipencap", "4"])

@@ -13,8 +13,8 @@ on its way into the node (by its policy, or by a rule: see `fates`)
     ip filter, ip6 filter       INPUT (iptables, ufw)
     inet firewalld              filter_INPUT
 
-there is one jump to NETLOOM-INPUT, which accepts UDP to the tunnel's port.  A flush or a reload takes passages away; the next pass
-puts them back.  Where a jump stands among other rules is not argued about: two programs that both insist on the first place
+there is one jump to NETLOOM-INPUT, which accepts the tunnels' packets and probes.  A flush or a reload takes passages away; the next
+pass puts them back.  Where a jump stands among other rules is not argued about: two programs that both insist on the first place
 fight for ever.
 
 The nft variant of iptables keeps its rules in nftables, in a form that can be written like any other, so both it and firewalld are

@@ -72,7 +72,9 @@ def commands(listing: Collection[str], pools: list[Prefix], outers: Collection[O
 
 def _condition(outer: Outer) -> list[str]:
     """As `-S` shows it."""
-    return ["-p", "udp", "-m", "udp", "--dport", str(outer.port)] if outer.port else ["-p", str(outer.protocol)]
+    if not outer.port:
+        return ["-p", str(outer.protocol)]
+    return ["-p", outer.transport, "-m", outer.transport, "--dport", str(outer.port)]
 
 
 def _input_gate(listing: Collection[str], chains: Collection[str], outers: Collection[Outer]) -> str | None:

@@ -20,7 +20,7 @@ _VERDICTS: Final = {
 }
 _PLAIN: Final = frozenset(("udp", "tcp", "comment", "multiport", "conntrack", "state"))
 """Matches that ask nothing by themselves."""
-_PROTOCOLS: Final = {4: ("ipencap",), 17: ("udp",)}
+_PROTOCOLS: Final = {4: ("ipencap",), 6: ("tcp",), 17: ("udp",)}
 """As /etc/protocols may call them."""
 _LOOPBACK: Final = ("127.0.0.0/8", "127.0.0.1/32", "::1/128")
 

@@ -40,7 +40,7 @@ def find(want: Filter) -> Iterator[str]:
 
 
 def _in_words(chain: str, outer: Outer) -> str:
-    match = f"udp dport {outer.port}" if outer.port else f"meta l4proto {outer.protocol}"
+    match = f"{outer.transport} dport {outer.port}" if outer.port else f"meta l4proto {outer.protocol}"
     return (
         f"{chain} drops what other nodes' tunnels send ({outer}), and no accept elsewhere can help: "
         f"nft insert rule {chain} {match} accept; and the same where that table is written down"

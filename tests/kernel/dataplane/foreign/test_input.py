@@ -238,4 +238,6 @@ def test_probes_pass_with_the_tunnels_and_also_where_there_is_none(
     for want in (replace(WANT, probe_port=9478), replace(WANT, outers=frozenset(), probe_port=9478)):
         assert not reconcile(firewalls, want).failures
         assert takes_in(4, 9478) and takes_in(6, 9478)
+        for version in (4, 6):
+            assert "-A NETLOOM-INPUT -p tcp -m tcp --dport 9478 -j ACCEPT" in iptables.listing(version)
         assert str(reconcile(firewalls, want)) == "same"
