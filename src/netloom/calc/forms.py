@@ -34,6 +34,8 @@ from netloom.model.snapshot import Snapshot
 DIRECT = Form(Method.NONE)
 _MOST = 8
 """Forms of others that are taken in at once: what one node says does not open any number of ports here."""
+_PRIVILEGED = 1024
+"""Below it are ports of services, DNS among them, and a tunnel takes all datagrams that other nodes send to its port."""
 
 
 def wanted(snapshot: Snapshot, host: Host, pool: IPPool) -> Form:
@@ -81,36 +83,64 @@ class _Same:
         return id(self.nodes)
 
 
+class _Senders(NamedTuple):
+    """Nodes that send in a form.  `place`: where it stands in what they say, at best; who says many things says most of them late.
+    `first`: one of the nodes, by name."""
+
+    nodes: int
+    place: int
+    first: str
+
+
 @functools.lru_cache(2)
-def _senders(same: _Same) -> Mapping[Form, frozenset[str]]:
-    """Forms that nodes send in, and one or two that do.  Asked several times in each pass, and there may be thousands."""
-    found: dict[Form, frozenset[str]] = {}
+def _senders(same: _Same) -> Mapping[Form, _Senders]:
+    """Asked several times in each pass, and there may be thousands of nodes."""
+    found: dict[Form, _Senders] = {}
     for node in same.nodes.values():
-        for form in parsed(node.spec.sends):
-            names = found.get(form, frozenset())
-            if len(names) < 2:
-                found[form] = names | {node.name}
+        for place, form in enumerate(dict.fromkeys(parsed(node.spec.sends))):
+            known = found.get(form)
+            if known is None:
+                found[form] = _Senders(1, place, node.name)
+            else:
+                found[form] = _Senders(known.nodes + 1, min(known.place, place), min(known.first, node.name))
     return found
 
 
 def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
-    """What others may send, now or soon."""
-    found = dict.fromkeys(wanted_of_all(snapshot, host))
+    """What others may send, now or soon.  If that is too much, what most of them send: the others follow the pools as this node does."""
+    found, refused = dict.fromkeys(wanted_of_all(snapshot, host)), privileged(snapshot, host)
     sent = _senders(_Same(snapshot.nodes))
-    others = sorted((form for form, names in sent.items() if form not in found and names != {host.node}), key=str)
+    others = [f for f, by in sent.items() if f not in found and f not in refused and by[::2] != (1, host.node)]
+    others.sort(key=lambda form: (-sent[form].nodes, sent[form].place, str(form)))
     return (*found, *others[:_MOST])
+
+
+def privileged(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
+    """Forms that are not taken in, with a node that sends in each: no pool wants them, this node never had them, and their ports are
+    those of services."""
+    sent = _senders(_Same(snapshot.nodes))
+    if not any(0 < form.port < _PRIVILEGED for form in sent):
+        return {}
+    had = {*wanted_of_all(snapshot, host), *_said(snapshot, host), *host.moving.devices.values()}
+    return {form: sent[form].first for form in sorted(sent.keys() - had, key=str) if 0 < form.port < _PRIVILEGED}
 
 
 def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
     """Forms that no pool wants any more, and somebody sends in all the same."""
-    return frozenset(_senders(_Same(snapshot.nodes))).difference(wanted_of_all(snapshot, host))
+    sent = _senders(_Same(snapshot.nodes))
+    return frozenset(sent).difference(wanted_of_all(snapshot, host), privileged(snapshot, host))
+
+
+def _said(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
+    """What this node has told that it receives or sends."""
+    word = own_word(snapshot, host)
+    return (*parsed(word.receives), *parsed(word.sends)) if word else ()
 
 
 def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """All that stands here, with the device of each: what is to be received, what this node has said that it receives or sends, and
     what it may not close yet."""
-    word = own_word(snapshot, host)
-    said = (*parsed(word.receives), *parsed(word.sends)) if word else ()
+    said = _said(snapshot, host)
     return _named(dict.fromkeys((*to_receive(snapshot, host), *said, *sorted(host.moving.held, key=str))), host.moving.devices)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
 from netloom.calc import forms, metrics
 from netloom.calc.conflicts import disputed
@@ -28,6 +29,9 @@ from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node, block_name
 from netloom.model.snapshot import Snapshot
 
+_MOST = 8
+"""Problems of one kind that are told."""
+
 
 def remote(snapshot: Snapshot, host: Host) -> Tables:
     tables = Tables()
@@ -38,6 +42,10 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
     shared = _shared_macs(snapshot, host, tables.problems)
     doubts = disputed(snapshot, host)
     tables.problems += doubts.values()
+    tables.problems += [
+        f"node {name} says that it sends {form}, which no pool wants: ports below 1024 are not opened for that; see what its Node says"
+        for form, name in islice(forms.privileged(snapshot, host).items(), _MOST)
+    ]
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes

@@ -42,7 +42,7 @@ from netloom.model.resources import (
 from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import LONG
 
-NUMBERS = (FelixConfigurationSpec(), FelixConfigurationSpec(vxlan_vni=1, vxlan_port=8472, udp_port=9000))
+NUMBERS = (FelixConfigurationSpec(), FelixConfigurationSpec(vxlan_vni=1, vxlan_port=8472, udp_port=900))
 MOST = 4  # nodes
 
 
@@ -76,7 +76,8 @@ def host(number: int) -> Host:
 class Machine:
     """A node.  `devices` and `ways` are its kernel's, which outlive its agent.  `seen`: how much of the log its agent has read;
     `remembered`: how much of it the next agent will begin with.  `far`: nodes that plain routes do not lead to.  `uses` and `passed`:
-    how its agent sends, and what its probes have come through in.  `cut`: nodes that its last pass left no route to, for nothing."""
+    how its agent sends, and what its probes have come through in.  `cut`: nodes that its last pass left no route to, for nothing.  `begun`: it has seen
+    what it told."""
 
     number: int
     agent: Moving | None = None
@@ -93,6 +94,7 @@ class Machine:
     uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
     passed: set[tuple[str, Form]] = field(default_factory=set)
     cut: list[str] = field(default_factory=list)
+    begun: bool = False
 
     @property
     def name(self) -> str:
@@ -143,6 +145,7 @@ class Cluster:
         machine.passed &= {(name, form) for (name, _), use in wanted.uses.items() for form in use[:2]}
         machine.uses, machine.cut = wanted.uses, [name for name in _led_to(snapshot, here) if name not in ways]
         machine.ways = ways if machine.complete else ways | machine.ways
+        machine.begun = machine.begun or forms.own_word(snapshot, here) is not None
         if machine.complete:
             machine.agent.passed(snapshot, here, wanted, {})
             machine.now = here
@@ -206,10 +209,11 @@ class Cluster:
         return frozenset(forms.wanted_of_all(Snapshot.of(1, self.log), host(1)))
 
     def lost(self) -> list[str]:
-        """Who has reached another node, and sends what it does not take in.  Who has never told anything has no pods yet."""
+        """Who has reached another node, and sends what it does not take in.  Who has never told anything, or does not know yet that
+        it has, has no pods yet."""
         told = {machine.name: machine for machine in self.machines if machine.published}
         found = []
-        for machine in told.values():
+        for machine in filter(lambda machine: machine.begun, told.values()):
             found += [f"{machine.name} has no route to {name}" for name in machine.cut if name in told]
             for name, form in machine.ways.items():
                 if name in told and told[name].takes_in(form):

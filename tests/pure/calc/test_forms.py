@@ -1,0 +1,50 @@
+"""What a node takes in when others say that they send it: what honest nodes need, whatever one of them says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netloom.calc import desired, forms
+from netloom.model.desired import Tunnel, Vxlan
+from netloom.model.forms import parse_form
+from netloom.model.resources import Encapsulation, Node
+from netloom.model.snapshot import Snapshot
+from tests.pure.calc.test_desired import HOST, node, pool
+
+OLD = "VXLAN:4096:4789"
+
+
+def says(number: int, *, receives: str = "", sends: str = "") -> Node:
+    made = node(number)
+    return msgspec.structs.replace(
+        made, spec=msgspec.structs.replace(made.spec, receives=tuple(receives.split()), sends=tuple(sends.split()))
+    )
+
+
+def ports(snapshot: Snapshot) -> set[int]:
+    return {link.port for link in desired(snapshot, [], HOST).links.values() if isinstance(link, Vxlan | Tunnel)}
+
+
+def test_a_node_that_says_many_things_closes_nothing_that_others_send() -> None:
+    noise = " ".join(f"UDP:{port}" for port in range(10000, 10009))
+    for honest in ((2,), (2, 3)):
+        nodes = [says(number, sends=f"{OLD} IPIP") for number in honest]
+        snapshot = Snapshot.of(1, [pool(Encapsulation.IPIP), says(1), *nodes, says(9, sends=noise)])
+        found = forms.to_receive(snapshot, HOST)
+        assert parse_form(OLD) in found
+        assert len(found) == 9, "the wanted one, and eight others"
+
+
+def test_a_port_of_a_service_is_opened_for_nobody_who_just_says_so() -> None:
+    snapshot = Snapshot.of(1, [pool(), says(1), says(2, sends=f"{OLD} UDP:53 VXLAN:1:123 UDP:1024")])
+    assert ports(snapshot) == {4789, 1024}
+    assert desired(snapshot, [], HOST).problems == tuple(
+        f"node node2 says that it sends {form}, which no pool wants: ports below 1024 are not opened for that; see what its Node says"
+        for form in ("UDP:53", "VXLAN:1:123")
+    )
+    assert forms.leftover(snapshot, HOST) == {parse_form("UDP:1024")}
+
+
+def test_a_port_of_a_service_that_this_node_has_told_of_stays_until_nobody_sends_to_it() -> None:
+    others = says(2, sends=f"UDP:900 {OLD}")
+    assert ports(Snapshot.of(1, [pool(), says(1, receives=f"{OLD} UDP:900"), others])) == {4789, 900}
