@@ -108,6 +108,11 @@ def _senders(same: _Same) -> Mapping[Form, _Senders]:
 
 def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     """What others may send, now or soon.  If that is too much, what most of them send: the others follow the pools as this node does."""
+    refused = clashes(snapshot, host)
+    return tuple(form for form in _heard(snapshot, host) if form not in refused)
+
+
+def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     found, refused = dict.fromkeys(wanted_of_all(snapshot, host)), privileged(snapshot, host)
     sent = _senders(_Same(snapshot.nodes))
     others = [f for f, by in sent.items() if f not in found and f not in refused and by[::2] != (1, host.node)]
@@ -125,6 +130,29 @@ def privileged(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     return {form: sent[form].first for form in sorted(sent.keys() - had, key=str) if 0 < form.port < _PRIVILEGED}
 
 
+def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
+    """Forms that are not opened, as one of another method has their UDP port: each with that one, which stands here, or was told of, or
+    is what more nodes send.  A kernel gives a datagram to one of two tunnels."""
+    candidates = _candidates(snapshot, host)
+    methods = {(form.port, form.method) for form in candidates if form.port}
+    if len(methods) == len({port for port, _ in methods}):
+        return {}
+    sent, said, standing = _senders(_Same(snapshot.nodes)), _said(snapshot, host), host.moving.devices.values()
+    wants = wanted_of_all(snapshot, host)
+
+    def age(form: Form) -> tuple[object, ...]:
+        nodes = sent[form].nodes if form in sent else 0
+        return form not in standing, form not in said, -max(nodes, form in wants), form not in wants, str(form)
+
+    holders: dict[int, Form] = {}
+    found: dict[Form, Form] = {}
+    for form in sorted(filter(lambda form: form.port, candidates), key=age):
+        holder = holders.setdefault(form.port, form)
+        if holder.method is not form.method:
+            found[form] = holder
+    return found
+
+
 def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
     """Forms that no pool wants any more, and somebody sends in all the same."""
     sent = _senders(_Same(snapshot.nodes))
@@ -140,8 +168,13 @@ def _said(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
 def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """All that stands here, with the device of each: what is to be received, what this node has said that it receives or sends, and
     what it may not close yet."""
-    said = _said(snapshot, host)
-    return _named(dict.fromkeys((*to_receive(snapshot, host), *said, *sorted(host.moving.held, key=str))), host.moving.devices)
+    refused = clashes(snapshot, host)
+    return _named([form for form in _candidates(snapshot, host) if form not in refused], host.moving.devices)
+
+
+def _candidates(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
+    held = sorted(host.moving.held, key=str)
+    return tuple(dict.fromkeys((*_heard(snapshot, host), *_said(snapshot, host), *held)))
 
 
 def tunnel_pools(snapshot: Snapshot, host: Host) -> tuple[IPPool, ...]:

@@ -46,6 +46,11 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
         f"node {name} says that it sends {form}, which no pool wants: ports below 1024 are not opened for that; see what its Node says"
         for form, name in islice(forms.privileged(snapshot, host).items(), _MOST)
     ]
+    tables.problems += [
+        f"{form} is not opened: {holder} has its UDP port; give one of them another port in the FelixConfiguration, or change in two steps: "
+        f"first to a form with another port, and to {form} when nobody sends {holder} any more"
+        for form, holder in islice(forms.clashes(snapshot, host).items(), _MOST)
+    ]
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes

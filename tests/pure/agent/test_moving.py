@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import itertools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -43,12 +44,18 @@ from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import LONG
 
 NUMBERS = (FelixConfigurationSpec(), FelixConfigurationSpec(vxlan_vni=1, vxlan_port=8472, udp_port=900))
+CLASHING = (FelixConfigurationSpec(udp_port=4789), FelixConfigurationSpec(udp_port=8472))
+"""Ports that VXLAN has, or had."""
 MOST = 4  # nodes
 
 
 def pool(encapsulation: Encapsulation) -> IPPool:
     spec = IPPoolSpec(cidr=ipaddress.ip_network("10.244.0.0/16"), encapsulation=encapsulation)
     return IPPool(metadata=Metadata(name="default"), spec=spec)
+
+
+def numbers(spec: FelixConfigurationSpec) -> FelixConfiguration:
+    return FelixConfiguration(metadata=Metadata(name="default"), spec=spec)
 
 
 def block(number: int) -> IPBlock:
@@ -136,6 +143,8 @@ class Cluster:
         wanted = desired(snapshot, [], here)
         tunnels = {name: _form(link) for name, link in wanted.links.items() if isinstance(link, Vxlan | Tunnel)}
         machine.devices = tunnels if machine.complete else machine.devices | tunnels
+        for one, other in itertools.combinations(machine.devices.values(), 2):
+            assert one.method is other.method or one.port != other.port, "a kernel gives a datagram to one of two tunnels"
         if killed:
             self.kill(machine)
             return
@@ -276,7 +285,7 @@ def walk(chance: random.Random, steps: int) -> Iterator[Cluster]:
         if dice < 0.06:
             cluster.apply(pool(chance.choice(liked)))
         elif dice < 0.07:
-            cluster.apply(FelixConfiguration(metadata=Metadata(name="default"), spec=chance.choice(NUMBERS)))
+            cluster.apply(numbers(chance.choice((*NUMBERS, *CLASHING))))
         elif dice < 0.075 and len(cluster.machines) < MOST:
             cluster.join()
         elif machine.agent is None:
@@ -301,6 +310,8 @@ def walk(chance: random.Random, steps: int) -> Iterator[Cluster]:
         elif dice < 0.99:
             cluster.make_pass(machine, killed=True) if chance.random() < 0.5 else cluster.kill(machine)
         yield cluster
+    if numbers(CLASHING[0]) in cluster.log or numbers(CLASHING[1]) in cluster.log:
+        cluster.apply(numbers(NUMBERS[0]))
     for machine in cluster.machines:
         machine.far = {} if cluster.wanted() == {forms.DIRECT} else machine.far
     for _ in range(12):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
+import pytest
 
 from netloom.calc import desired, forms
 from netloom.model.desired import Tunnel, Vxlan
 from netloom.model.forms import parse_form
-from netloom.model.resources import Encapsulation, Node
+from netloom.model.host import Moving
+from netloom.model.resources import Encapsulation, FelixConfiguration, FelixConfigurationSpec, Metadata, Node
 from netloom.model.snapshot import Snapshot
 from tests.pure.calc.test_desired import HOST, node, pool
 
@@ -48,3 +52,41 @@ def test_a_port_of_a_service_is_opened_for_nobody_who_just_says_so() -> None:
 def test_a_port_of_a_service_that_this_node_has_told_of_stays_until_nobody_sends_to_it() -> None:
     others = says(2, sends=f"UDP:900 {OLD}")
     assert ports(Snapshot.of(1, [pool(), says(1, receives=f"{OLD} UDP:900"), others])) == {4789, 900}
+
+
+def numbers(**spec: int) -> FelixConfiguration:
+    return FelixConfiguration(metadata=Metadata(name="default"), spec=FelixConfigurationSpec(**spec))
+
+
+@pytest.mark.parametrize(("old", "configuration"), [("VXLAN:1:8472", numbers(udp_port=8472)), (OLD, numbers(udp_port=4789))])
+@pytest.mark.parametrize("known", ["it stands here", "this node told of it", "most send it"])
+def test_of_two_forms_with_one_port_the_older_one_stays_and_what_to_do_is_said(
+    old: str, configuration: FelixConfiguration, known: str
+) -> None:
+    """The second one is VXLAN's port by the settings of the node, which the resource cannot know."""
+    own = says(1, receives=old, sends=old) if known == "this node told of it" else says(1)
+    here = replace(HOST, moving=Moving({"loom.vxlan": parse_form(old)})) if known == "it stands here" else HOST
+    snapshot = Snapshot.of(1, [pool(Encapsulation.UDP), configuration, own, says(2, sends=old), says(3, sends=old)])
+    found = desired(snapshot, [], here)
+    assert [type(link) for link in found.links.values()] == [Vxlan]
+    new = f"UDP:{configuration.spec.udp_port}"
+    [problem] = found.problems
+    assert problem.startswith(f"{new} is not opened: {old} has its UDP port; give one of them another port")
+    assert parse_form(new) not in forms.to_receive(snapshot, here), "nobody is told that it is received"
+
+
+def test_a_port_is_free_for_the_new_form_when_nobody_sends_the_old_one_any_more() -> None:
+    snapshot = Snapshot.of(1, [pool(Encapsulation.UDP), numbers(udp_port=8472), says(1), says(2, sends="IPIP")])
+    assert ports(snapshot) == {8472, 0}
+    assert desired(snapshot, [], HOST).problems == ()
+
+
+def test_two_vxlans_share_a_port() -> None:
+    snapshot = Snapshot.of(1, [pool(), says(1), says(2, sends="VXLAN:7:4789")])
+    assert len(desired(snapshot, [], HOST).links) == 2
+    assert forms.clashes(snapshot, HOST) == {}
+
+
+def test_a_node_that_names_the_wanted_port_with_another_method_closes_nothing() -> None:
+    snapshot = Snapshot.of(1, [pool(), says(2, sends="UDP:4789")])
+    assert [type(link) for link in desired(snapshot, [], HOST).links.values()] == [Vxlan]
