@@ -22,7 +22,7 @@ A Node without `receives` is of an agent that does not say: it is sent what is w
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from netloom.calc.encap import ENCAPS
@@ -169,7 +169,8 @@ def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """All that stands here, with the device of each: what is to be received, what this node has said that it receives or sends, and
     what it may not close yet."""
     refused = clashes(snapshot, host)
-    return _named([form for form in _candidates(snapshot, host) if form not in refused], host.moving.devices)
+    kept = () if snapshot.complete else host.moving.devices.keys()
+    return _named([form for form in _candidates(snapshot, host) if form not in refused], host.moving.devices, kept)
 
 
 def _candidates(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
@@ -191,8 +192,9 @@ def tunnel_pools(snapshot: Snapshot, host: Host) -> tuple[IPPool, ...]:
     return tuple(filter(needs, pools))
 
 
-def _named(forms: Iterable[Form], devices: Mapping[str, Form]) -> dict[Form, str]:
-    """A form keeps the device that the kernel has for it, whatever else comes or goes; the next one gets the next name."""
+def _named(forms: Iterable[Form], devices: Mapping[str, Form], kept: Collection[str]) -> dict[Form, str]:
+    """A form keeps the device that the kernel has for it, whatever else comes or goes; the next one gets the next name.  `kept`: names
+    that are taken although nobody is known to need them, as what an agent remembers may be older than what it told."""
     at = {form: name for name, form in devices.items()}
     found: dict[Form, str] = {}
     missing = []
@@ -202,7 +204,7 @@ def _named(forms: Iterable[Form], devices: Mapping[str, Form]) -> dict[Form, str
         else:
             missing.append(form)
     for form in missing:
-        base, taken = ENCAPS[form.method].DEVICE, set(found.values())
+        base, taken = ENCAPS[form.method].DEVICE, {*found.values(), *kept}
         names = (base if number == 1 else f"{base}{number}" for number in range(1, len(taken) + 2))
         found[form] = next(name for name in names if name not in taken)
     return found

@@ -90,3 +90,11 @@ def test_two_vxlans_share_a_port() -> None:
 def test_a_node_that_names_the_wanted_port_with_another_method_closes_nothing() -> None:
     snapshot = Snapshot.of(1, [pool(), says(2, sends="UDP:4789")])
     assert [type(link) for link in desired(snapshot, [], HOST).links.values()] == [Vxlan]
+
+
+def test_what_is_remembered_takes_no_device_from_a_form_that_stands_here() -> None:
+    """An agent that starts knows of an older cluster: others may send in what is there."""
+    here = replace(HOST, moving=Moving({"loom.vxlan": parse_form("VXLAN:1:8472")}))
+    snapshot = Snapshot.of(1, [pool(), says(1)])
+    assert [*desired(replace(snapshot, complete=False), [], here).links] == ["loom.vxlan2"]
+    assert [*desired(replace(snapshot, complete=True), [], here).links] == ["loom.vxlan"]
