@@ -227,12 +227,7 @@ def use(want: Form, host: Host, own: NodeSpec | None, peer: Node, reaches: Calla
     possible += [f for f in theirs if f != want and not _obstacle(f, host, mine, peer.name, theirs, reaches)]
     possible = possible or [f for f in theirs if f in mine and reaches(f)]
     tried = [form for form in possible if form not in untried]
-    now = (
-        _first(tried, sends)
-        or _first(possible, sends)
-        or _first(filter(reaches, (*theirs, *sends)), sends)
-        or _first(theirs, sends)
-    )
+    now = _first(tried, sends) or _first(possible, sends) or _first(filter(reaches, theirs), sends) or _first(theirs, sends)
     if not obstacle and now != want:
         obstacle = (
             f"it is tried whether it comes to {peer.name}" if want in sends else "this node has not told yet that it sends it"
