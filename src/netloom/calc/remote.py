@@ -54,13 +54,11 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
     held: dict[str, list[Prefix]] = defaultdict(list)
     for (name, _), prefixes in claims.items():
         held[name] += prefixes
+    others = {name: _peer(snapshot.nodes[name], prefixes, shared) for name, prefixes in held.items()}
     for form, device in devices.items():
-        for name, prefixes in held.items():
-            peer = _peer(snapshot.nodes[name], tuple(prefixes), prefixes, shared)
-            own = tuple(address for address in peer.addresses if address not in doubts)
-            tables.add(ENCAPS[form.method].known(host, device, peer, own))
+        tables.add(ENCAPS[form.method].known(host, device, others.values(), doubts))
     for (name, pool_name), prefixes in claims.items():
-        peer = _peer(snapshot.nodes[name], tuple(prefixes), held[name], shared)
+        peer = replace(others[name], prefixes=tuple(prefixes))
         want = forms.wanted(snapshot, host, snapshot.pools[pool_name])
         if snapshot.pools[pool_name].spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
             want = forms.DIRECT
@@ -125,12 +123,12 @@ def _shared_macs(snapshot: Snapshot, host: Host, problems: list[str]) -> set[Mac
     return shared
 
 
-def _peer(node: Node, prefixes: tuple[Prefix, ...], held: list[Prefix], shared: set[Mac]) -> Peer:
-    """`held`: all that it claims, in any pool."""
+def _peer(node: Node, held: list[Prefix], shared: set[Mac]) -> Peer:
+    """With all that it claims, in any pool."""
     return Peer(
         name=node.name,
         addresses=tuple(a.ip for a in node.spec.addresses),
-        prefixes=prefixes,
+        prefixes=tuple(held),
         metric=metrics.node_metric(node.name),
         vtep_mac=node.spec.vtep_mac if node.spec.vtep_mac not in shared else None,
         tunnel_addresses=tuple(a for a in node.spec.tunnel_addresses if any(a in prefix for prefix in held)),

@@ -6,7 +6,7 @@ To add one: a Method, a file, a line in ENCAPS, a golden test, a paragraph in do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Protocol
 
 from netloom.calc.encap import direct, ipip, udp, vxlan
@@ -25,9 +25,9 @@ class Encap(Protocol):
     def local(self, host: Host, form: Form, device: str) -> Tables:
         """What this node itself needs, whoever its peers are: a device, its address."""
 
-    def known(self, host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
-        """What it takes to let in what a node sends; `peer.prefixes`: all of its claims, in whatever pool and family; `own`: those of its
-        addresses that are nobody else's."""
+    def known(self, host: Host, device: str, peers: Iterable[Peer], doubts: Container[Address]) -> Tables:
+        """What it takes to let in what nodes send; each with all of its prefixes, in whatever pool and family.  `doubts`: addresses of
+        theirs that may be somebody else's."""
 
     def peer(self, host: Host, device: str, peer: Peer) -> Tables:
         """What it takes to reach one peer's prefixes."""

@@ -11,7 +11,7 @@ no neighbours.  Outer packets are of one family per cluster node: IPv4 where the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container, Iterable
 
 from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
@@ -47,15 +47,17 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     return tables
 
 
-def known(host: Host, peer: Peer, device: str, own: Collection[Address]) -> Tables:
-    """A packet from one of its prefixes, or from its own address, has to come from this node, whatever pool it goes to.  What is
+def known(host: Host, peers: Iterable[Peer], device: str, doubts: Container[Address]) -> Tables:
+    """A packet from one of a node's prefixes, or from its own address, has to come from that node, whatever pool it goes to.  What is
     nobody's comes from outside the cluster, which any node may pass on."""
-    destination = peer.address(host.outer.version) if host.outer else None
-    if destination is None:
-        return Tables()
-    prefixes = (*peer.prefixes, *map(host_prefix, own))
-    tunnels = {TunnelKey(device, prefix): destination for prefix in prefixes}
-    return Tables(tunnels=tunnels, senders={SenderKey(device, destination): None})
+    tables, own = Tables(), host.outer
+    for peer in peers:
+        destination = peer.address(own.version) if own else None
+        if destination is not None:
+            addresses = (host_prefix(address) for address in peer.addresses if address not in doubts)
+            tables.tunnels |= {TunnelKey(device, prefix): destination for prefix in (*peer.prefixes, *addresses)}
+            tables.senders[SenderKey(device, destination)] = None
+    return tables
 
 
 def peer(host: Host, peer: Peer, carrier: Carrier, device: str) -> Tables:

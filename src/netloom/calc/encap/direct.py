@@ -8,7 +8,7 @@ of the prefix's own family.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container, Iterable
 
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
@@ -34,7 +34,7 @@ def is_neighbour(host: Host, peer: Peer) -> bool:
     return gateway is not None and peer.name not in host.far and host.uplink_towards(gateway) is not None
 
 
-def known(host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
+def known(host: Host, device: str, peers: Iterable[Peer], doubts: Container[Address]) -> Tables:
     return Tables()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container, Iterable
 
 from netloom.calc.encap import carried
 from netloom.calc.encap.peer import Peer
@@ -23,8 +23,8 @@ def local(host: Host, form: Form, device: str) -> Tables:
     return carried.local(host, form, Carrier.IPIP, device, overhead(host))
 
 
-def known(host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
-    return carried.known(host, peer, device, own)
+def known(host: Host, device: str, peers: Iterable[Peer], doubts: Container[Address]) -> Tables:
+    return carried.known(host, peers, device, doubts)
 
 
 def peer(host: Host, device: str, peer: Peer) -> Tables:

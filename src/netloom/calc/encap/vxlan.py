@@ -11,7 +11,7 @@ reboot, so peers' entries never go stale by one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container, Iterable
 
 from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
@@ -54,7 +54,7 @@ def local(host: Host, form: Form, device: str) -> Tables:
     return tables
 
 
-def known(host: Host, device: str, peer: Peer, own: Collection[Address]) -> Tables:
+def known(host: Host, device: str, peers: Iterable[Peer], doubts: Container[Address]) -> Tables:
     return Tables()
 
 
