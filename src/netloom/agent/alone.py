@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-import struct
 
+from netloom import unix_sockets
 from netloom.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 _NAME = "\0netloom-agent"
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 def hold_namespace() -> socket.socket:
@@ -26,11 +25,12 @@ def hold_namespace() -> socket.socket:
         holder = _holder()
         if holder is None:
             continue  # it has just gone
-        pid, uid = holder
-        if uid == 0:
+        if holder.is_root:
             sock.close()
-            raise ConfigError(f"process {pid} is the agent of this network namespace", hint=f"end it first: kill {pid}")
-        log.warning("process %d of user %d has taken the name that agents know each other by", pid, uid)
+            raise ConfigError(
+                f"process {holder.pid} is the agent of this network namespace", hint=f"end it first: kill {holder.pid}"
+            )
+        log.warning("process %d of user %d has taken the name that agents know each other by", *holder)
         break
     return sock
 
@@ -46,15 +46,14 @@ def _bound(sock: socket.socket) -> bool:
     return True
 
 
-def _holder() -> tuple[int, int] | None:
+def _holder() -> unix_sockets.Other | None:
     """Process and user that listen under the name; process 0 of nobody where that cannot be found out."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
         sock.setblocking(False)
         try:
             sock.connect(_NAME)
-            pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+            return unix_sockets.other_end(sock)
         except ConnectionRefusedError:
             return None
         except OSError:
-            return 0, -1
-    return pid, uid
+            return unix_sockets.Other(0, -1)

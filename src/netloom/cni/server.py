@@ -13,19 +13,17 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from netloom import unix_sockets
 from netloom.cni.protocol import ACCEPTED, REQUEST_LIMIT, SOCKET, Call, pack_answer, request_size, unpack_request
-from netloom.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Call, int | None, Callable[[], bool]], Awaitable[tuple[int, bytes]]]
 """(call, descriptor of CNI_NETNS, has the client gone) → exit code and what it prints.  Never raises; does not close the descriptor."""
 
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _REQUEST_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
 _BREATH = 0.5  # seconds without accepting, where it failed
@@ -38,7 +36,9 @@ class Server:
         self._path, self._handler = f"{run_dir}/{SOCKET}", handler
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._socket = _listen(self._path)
+        self._socket = unix_sockets.listen(
+            self._path, _BACKLOG
+        )  # who holds the journal's lock is the one agent: an old one is stale
         self._inode = os.lstat(self._path).st_ino
         self._listen()
 
@@ -75,7 +75,9 @@ class Server:
     async def _serve(self, connection: socket.socket) -> None:
         descriptors: list[int] = []
         try:
-            if not _is_root(connection):
+            other = unix_sockets.other_end(connection)
+            if not other.is_root:
+                log.warning("process %d of user %d may not use the CNI socket", other.pid, other.uid)
                 return
             call = unpack_request(await _receive(self._loop, connection, descriptors))
             owed = bytearray(ACCEPTED)  # said when the loop turns; mostly the answer is there before, and both go together
@@ -90,31 +92,6 @@ class Server:
             for fd in descriptors:
                 os.close(fd)
             connection.close()
-
-
-def _listen(path: str) -> socket.socket:
-    """A socket that only root can connect to.  Whoever holds the journal's lock is the one agent, so an old socket is stale."""
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        mask = os.umask(0o177)
-        try:
-            server.bind(path)
-        finally:
-            os.umask(mask)
-        server.listen(_BACKLOG)
-    except OSError as e:
-        server.close()
-        raise ConfigError(f"cannot listen on {path}: {e}", path="runDir") from e
-    return server
-
-
-def _is_root(connection: socket.socket) -> bool:
-    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    if uid != 0:
-        log.warning("process %d of user %d may not use the CNI socket", pid, uid)
-    return bool(uid == 0)
 
 
 async def _receive(loop: asyncio.AbstractEventLoop, connection: socket.socket, descriptors: list[int]) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from netloom import unix_sockets
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Address, Prefix
 from netloom.tunnel.forwarder import messages
@@ -31,7 +31,6 @@ from netloom.tunnel.forwarder.messages import (
 
 A = TypeVar("A", bound=Answer)
 _SECONDS = 2.0
-CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _DESCRIPTORS = 8
 _CHUNK = 256 << 10
 
@@ -67,8 +66,7 @@ class Client:
     @property
     def pid(self) -> int:
         """Of the process that listens, whether it answers or not."""
-        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        return int(CREDENTIALS.unpack(credentials)[0])
+        return unix_sockets.other_end(self._socket).pid
 
     @property
     def ended(self) -> bool:

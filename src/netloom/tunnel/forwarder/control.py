@@ -9,18 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from netloom.errors import ConfigError
+from netloom import unix_sockets
 from netloom.tunnel.forwarder import messages
 from netloom.tunnel.forwarder.messages import Answer, Refused, Request
 
 log = logging.getLogger(__name__)
 
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _CHUNK = 256 << 10
 _MOST = 16  # connections
 _ANSWER_SECONDS = 2.0
@@ -44,7 +42,7 @@ class Control:
         self._path, self._carry, self._changed, self._gone = path, carry, changed, gone
         self._connections: dict[int, Connection] = {}
         self._own = f"{path}.{os.getpid()}"
-        self._listener = _listen(self._own)
+        self._listener = unix_sockets.listen(self._own, _MOST)
         changed(self._listener.fileno(), True)
 
     def take_place(self) -> None:
@@ -77,9 +75,9 @@ class Control:
         except OSError as e:
             log.warning("a connection cannot be accepted: %s", e)
             return
-        pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if uid != 0 or len(self._connections) >= _MOST:
-            log.warning("process %d of user %d may not use the forwarder's socket, or there are too many", pid, uid)
+        other = unix_sockets.other_end(connection)
+        if not other.is_root or len(self._connections) >= _MOST:
+            log.warning("process %d of user %d may not use the forwarder's socket, or there are too many", other.pid, other.uid)
             connection.close()
             return
         connection.setblocking(False)
@@ -105,23 +103,6 @@ class Control:
         self._changed(connection.socket.fileno(), False)
         connection.socket.close()
         self._gone(connection)
-
-
-def _listen(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        mask = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(mask)
-        listener.listen(_MOST)
-    except OSError as e:
-        listener.close()
-        raise ConfigError(f"cannot listen: {e.strerror}", where=path) from e
-    return listener
 
 
 def _send(to: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
