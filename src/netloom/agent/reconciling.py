@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from netloom.agent.forwarding import Believed, Forwarded, Forwarders, Forwarding
+from netloom.agent.forwarded import Believed, Forwarded, Forwarders
+from netloom.agent.forwarding import Forwarding
 from netloom.dataplane.addresses import Addresses
 from netloom.dataplane.batch import describe
 from netloom.dataplane.fdb import Fdb
