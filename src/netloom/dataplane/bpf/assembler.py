@@ -88,7 +88,7 @@ class Helper(enum.IntEnum):
 _ALU = {"add": 0x00, "sub": 0x10, "mul": 0x20, "or": 0x40, "and": 0x50, "lsh": 0x60, "rsh": 0x70, "xor": 0xA0, "mov": 0xB0}
 _JUMPS = {"==": 0x10, ">": 0x20, ">=": 0x30, "&": 0x40, "!=": 0x50, "<": 0xA0, "<=": 0xB0}
 _ALU64, _ALU32, _JMP64, _JMP32, _FROM_REGISTER = 0x07, 0x04, 0x05, 0x06, 0x08
-_LDX, _ST, _STX, _SWAP, _ATOMIC = 0x61, 0x62, 0x63, 0xDC, 0xC3
+_LDX, _ST, _STX, _SWAP = 0x61, 0x62, 0x63, 0xDC
 _JUMP, _CALL, _EXIT, _WIDE, _MAP = 0x05, 0x85, 0x95, 0x18, 1
 _INSTRUCTION = struct.Struct("=BBhi")
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,15}")
@@ -186,10 +186,6 @@ def store(width: Width, base: Register, offset: int, value: Register | int) -> I
     if isinstance(value, Register):
         return Instruction(_STX | width, base.value, value.value, offset)
     return Instruction(_ST | width, base.value, offset=offset, number=value)
-
-
-def atomic_add(width: Width, base: Register, offset: int, value: Register) -> Instruction:
-    return Instruction(_ATOMIC | width, base.value, value.value, offset)
 
 
 def jump(label: str) -> Instruction:

@@ -7,8 +7,8 @@ the accept has to stand in *their* chain.  Where one of these stands in the way 
     inet firewalld              always: its last rule rejects
 
 there is one jump to a chain of our own, NETLOOM-FORWARD, that accepts from and to the pools: in DOCKER-USER, which Docker
-leaves alone, else first in FORWARD, or in firewalld's filter_FORWARD.  And where VXLAN is used, and one of these may drop it
-on its way into the node (by its policy, or by a rule: see `fates`)
+leaves alone, else first in FORWARD, or in firewalld's filter_FORWARD.  And where there is a tunnel, and one of these may drop its
+outer packets on their way into the node (by its policy, or by a rule: see `fates`)
 
     ip filter, ip6 filter       INPUT (iptables, ufw)
     inet firewalld              filter_INPUT

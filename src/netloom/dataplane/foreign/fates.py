@@ -1,4 +1,4 @@
-"""What becomes of VXLAN from another node in somebody else's chains, as far as it can be told.
+"""What becomes of a tunnel's outer packets in somebody else's chains, as far as it can be told.
 
 Of that packet it is known that it is UDP to the tunnel's port (or what else an `Outer` says), that no connection was there before it (answers come to the same
 port, so there never is one), and that it does not come in by `lo`.  So of a rule's conditions some hold, some do not, and

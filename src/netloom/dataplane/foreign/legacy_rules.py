@@ -1,4 +1,4 @@
-"""Rules of iptables' legacy variant, as `iptables -S` prints them, read as far as it takes to tell what becomes of VXLAN from
+"""Rules of iptables' legacy variant, as `iptables -S` prints them, read as far as it takes to tell what becomes of a tunnel's packets from
 another node (`fates`).  What is not understood makes a rule one that may apply."""
 
 from __future__ import annotations

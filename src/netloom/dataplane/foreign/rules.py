@@ -1,4 +1,4 @@
-"""Somebody else's rules in nftables, read as far as it takes to tell what becomes of VXLAN from another node (`fates`).
+"""Somebody else's rules in nftables, read as far as it takes to tell what becomes of a tunnel's packets from another node (`fates`).
 
 A rule is run on a packet of which little is known, in the kernel's own register machine (see `nft.expressions`): a register
 holds bytes, or it holds anything but certain bytes, or nobody knows.  What is not understood makes a rule one that may apply;
@@ -19,7 +19,6 @@ from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.dataplane.nft.objects import Set, TableId, get_elements, get_rules, get_sets
 from netloom.model.desired import Outer
 
-_UDP: Final = b"\x11"
 _NFPROTO: Final = {4: b"\x02", 6: b"\x0a"}
 _PROTOCOL_OFFSET: Final = {4: 9, 6: 6}
 _ADDRESS_OFFSETS: Final = {4: (12, 16), 6: (8, 24)}

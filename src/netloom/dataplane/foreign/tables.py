@@ -43,7 +43,6 @@ TABLES: Final = frozenset(_VERSIONS)
 FAMILIES: Final = {INET: (4, 6), AF_INET: (4,), AF_INET6: (6,)}
 _DROP = 0
 _INPUT = 1  # NF_INET_LOCAL_IN
-_UDP = 17
 _PORT_OFFSET = 2
 _JUMP_COMMENTS: Final = {OWN_CHAIN: "netloom: traffic of pods", OWN_INPUT: "netloom: tunnels of nodes"}
 
