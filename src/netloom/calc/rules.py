@@ -27,7 +27,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
     forms = opened(snapshot, host)
-    outers = frozenset(outer for form in forms if (outer := _outer(form, host)))
+    outers = frozenset(outer for form in forms if (outer := outer_of(form, host)))
     among = outers or (host.probe_port and len(snapshot.nodes) > 1)
     kept_apart = apart(pools, attachments)
     by_itself = alone(pools, attachments, kept_apart)
@@ -49,7 +49,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     )
 
 
-def _outer(form: Form, host: Host) -> Outer | None:
+def outer_of(form: Form, host: Host) -> Outer | None:
     """What of it has to pass the rules."""
     match form.method:
         case Method.VXLAN:

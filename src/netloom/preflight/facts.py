@@ -13,6 +13,7 @@ from netloom.dataplane.nft.objects import TableId
 from netloom.footprint.runtimes import Runtime
 from netloom.ipam.audit import Records
 from netloom.model.addresses import Address
+from netloom.model.desired import Outer
 from netloom.model.host import Uplink
 
 T = TypeVar("T")
@@ -38,15 +39,15 @@ def known(fact: Known[T]) -> T:
 
 class Chain(NamedTuple):
     """A chain of nftables.  `hook`: empty, or where it hooks in.  Of one for forwarding, `drops`: by its policy, or by a last rule
-    without a condition; `ours`: a rule in it names our interfaces.  Of one for input, `closed`: the families in which VXLAN from
-    other nodes is dropped for certain."""
+    without a condition; `ours`: a rule in it names our interfaces.  Of one for input, `closed`: which outer packets of
+    other nodes' tunnels are dropped for certain, with their family."""
 
     table: TableId
     name: str
     hook: str = ""
     drops: bool = False
     ours: bool = False
-    closed: tuple[int, ...] = ()
+    closed: frozenset[tuple[int, Outer]] = frozenset()
 
 
 class Network(NamedTuple):

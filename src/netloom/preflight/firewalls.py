@@ -17,10 +17,10 @@ from netloom.dataplane.nft.driver import TABLES as OWN
 from netloom.findings import Finding, Level
 from netloom.model.addresses import Prefix
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import UDP, Outer
-from netloom.preflight.addresses import outer
+from netloom.model.desired import Outer
+from netloom.preflight.addresses import outer as outer_address
+from netloom.preflight.crossing import outers
 from netloom.preflight.facts import Chain, Facts, known
-from netloom.preflight.pools import tunnels_wanted
 
 _ANY: tuple[Prefix, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 _FORWARDED = "drops what this host forwards"
@@ -39,31 +39,29 @@ def forward(facts: Facts) -> Iterator[Finding]:
 
 def inbound(facts: Facts) -> Iterator[Finding]:
     """Packets of tunnels come to the host itself.  What is dropped only from some is somebody's own affair."""
-    address = outer(facts)
+    address = outer_address(facts)
     alone = facts.cluster and len(facts.cluster.cluster.nodes) == 1
-    if address is None or alone or not tunnels_wanted(facts):
+    if address is None or alone:
         return
-    port = facts.settings.vxlan_port
-    for chain in known(facts.chains):
-        if address.version in chain.closed and chain.table not in OWN:
-            where = f"{chain.table} {chain.name}"
-            if chain.table in PASSABLE:
-                yield _unpassed(facts, where, _tunneled(port))
-            else:
-                message = f"{_tunneled(port)} (repair it also where that table is written down)"
-                yield Finding(Level.PROBLEM, message, f"nft insert rule {where} udp dport {port} accept", where)
-    for version, lines in known(facts.legacy).items():
+    for outer, form in outers(facts.settings, facts.cluster, facts.agent).items():
+        dropped = f"drops what other nodes send through {form.method.value}, {outer}"
+        for chain in known(facts.chains):
+            if (address.version, outer) in chain.closed and chain.table not in OWN:
+                where = f"{chain.table} {chain.name}"
+                if chain.table in PASSABLE:
+                    yield _unpassed(facts, where, dropped)
+                else:
+                    message = f"{dropped} (repair it also where that table is written down)"
+                    yield Finding(Level.PROBLEM, message, f"nft insert rule {where} {_match(outer)} accept", where)
+        lines = known(facts.legacy).get(address.version)
         drops = f"-P {INPUT} DROP" in (lines or ())
-        if (
-            lines
-            and version == address.version
-            and legacy_rules.fate(lines, INPUT, Outer(UDP, port), drops=drops) is Fate.DROPPED
-        ):
-            yield _unpassed(facts, f"{_LEGACY[version]} {INPUT}", _tunneled(port))
+        if lines and legacy_rules.fate(lines, INPUT, outer, drops=drops) is Fate.DROPPED:
+            yield _unpassed(facts, f"{_LEGACY[address.version]} {INPUT}", dropped)
 
 
-def _tunneled(port: int) -> str:
-    return f"drops what other nodes send through VXLAN, UDP port {port}"
+def _match(outer: Outer) -> str:
+    """In nft's words."""
+    return f"{outer.transport} dport {outer.port}" if outer.port else f"meta l4proto {outer.protocol}"
 
 
 def bridged(facts: Facts) -> Iterator[Finding]:

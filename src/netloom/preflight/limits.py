@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netloom.calc.encap import vxlan
+from netloom.calc.encap import ENCAPS
 from netloom.findings import Finding, Level
 from netloom.model.addresses import IPV6_MTU
 from netloom.model.attachments import Wiring
 from netloom.preflight.addresses import outer
+from netloom.preflight.crossing import overhead, tunnels
 from netloom.preflight.facts import Facts, known
-from netloom.preflight.pools import tunnels_wanted
 
-_OVERHEAD = {4: 50, 6: 70}  # as calc.encap.vxlan
 _LEAST_MTU = 576  # of a pod's interface
 _SCARCE, _NONE = 16 << 20, 1 << 20  # bytes
 _FEW_FILES, _NO_FILES = 1000, 16
@@ -23,17 +22,19 @@ _SKEW = 5.0  # seconds
 
 def mtu(facts: Facts) -> Iterator[Finding]:
     address = outer(facts)
-    if address is None or not tunnels_wanted(facts):
+    crossing = tunnels(facts)
+    if address is None or not crossing:
         return
     uplink = next((u for u in known(facts.uplinks).values() if address.ip in {a.ip for a in u.addresses}), None)
     if uplink is None:
         return
-    room = uplink.mtu - _OVERHEAD[address.version]
+    around = max(overhead(form, address) for form in crossing)
+    room = uplink.mtu - around
     wanted = facts.settings.mtu
     if wanted > room:
         message = f"mtu is {wanted}, and {uplink.name} leaves {room} bytes in a tunnel: larger packets of pods are lost"
         yield Finding(
-            Level.PROBLEM, message, f"mtu: 0 in /etc/netloom/agent.yaml; or ip link set {uplink.name} mtu {wanted + 50}"
+            Level.PROBLEM, message, f"mtu: 0 in /etc/netloom/agent.yaml; or ip link set {uplink.name} mtu {wanted + around}"
         )
     hint = f"ip link set {uplink.name} mtu 1500"
     if room < _LEAST_MTU:
@@ -43,10 +44,11 @@ def mtu(facts: Facts) -> Iterator[Finding]:
     elif room < IPV6_MTU:
         message = f"has an MTU of {uplink.mtu}: a tunnel leaves {room} bytes, and IPv6 needs {IPV6_MTU}"
         yield Finding(Level.WARNING, message, hint, uplink.name)
+    rooms = {ENCAPS[form.method].DEVICE: uplink.mtu - overhead(form, address) for form in crossing}
     for link in known(facts.links):
-        if link.name == vxlan.DEVICE and link.mtu > room:
-            message = f"has an MTU of {link.mtu}, and {uplink.name} leaves {room}"
-            yield Finding(Level.PROBLEM, message, f"ip link set {link.name} mtu {room}", link.name)
+        if link.mtu > rooms.get(link.name, link.mtu):
+            message = f"has an MTU of {link.mtu}, and {uplink.name} leaves {rooms[link.name]}"
+            yield Finding(Level.PROBLEM, message, f"ip link set {link.name} mtu {rooms[link.name]}", link.name)
 
 
 def connections(facts: Facts) -> Iterator[Finding]:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from netloom.calc.encap import ENCAPS
 from netloom.calc.pods import BRIDGE_MAC
 from netloom.findings import Finding, Level
 from netloom.footprint.files import CONFLIST, PLUGIN
 from netloom.model.attachments import PREFIX
+from netloom.preflight import crossing
 from netloom.preflight.facts import Facts, known
-from netloom.preflight.pools import tunnels_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +74,23 @@ def leftovers(facts: Facts) -> Iterator[Finding]:
 
 
 def tunnels(facts: Facts) -> Iterator[Finding]:
-    """The port of our VXLAN is ours alone: our rules drop what comes to it from others than nodes."""
-    if not tunnels_wanted(facts):
-        return
-    port = facts.settings.vxlan_port
-    other = "set vxlanPort to another number in /etc/netloom/agent.yaml on every node; or ip link delete {}"
-    for link in known(facts.links):
-        if link.vxlan and link.vxlan.port == port and not link.name.startswith(PREFIX):
-            message = f"speaks VXLAN on UDP port {port}, as our tunnels do: its packets would be dropped"
-            yield Finding(Level.PROBLEM, message, other.format(link.name), link.name)
-    devices = any(link.vxlan and link.vxlan.port == port for link in known(facts.links))
-    if port in known(facts.udp) and not devices:  # a device's own socket looks like a process's
-        message = f"a process listens on UDP port {port}, and our tunnels need it"
-        yield Finding(Level.PROBLEM, message, f"see who it is: ss -ulpn sport = {port}; or set vxlanPort on every node")
+    """The UDP ports of our tunnels are ours alone: our rules drop what comes to them from others than nodes."""
+    links = known(facts.links)
+    for form in crossing.tunnels(facts):
+        if not form.port:
+            continue
+        name, other_port = form.method.value, f"give {form.method.value} another port in the FelixConfiguration"
+        devices = [link for link in links if link.vxlan and link.vxlan.port == form.port]
+        for link in devices:
+            if not link.name.startswith(PREFIX):
+                message = f"speaks VXLAN on UDP port {form.port}, as our {name} does: its packets would be dropped"
+                yield Finding(Level.PROBLEM, message, f"{other_port}; or ip link delete {link.name}", link.name)
+        ours = any(link.name.startswith(ENCAPS[form.method].DEVICE) for link in links)
+        if (
+            form.port in known(facts.udp) and not devices and not ours
+        ):  # the socket of a device or of ours looks like a process's
+            message = f"a process listens on UDP port {form.port}, and our {name} needs it"
+            yield Finding(Level.PROBLEM, message, f"see who it is: ss -ulpn sport = {form.port}; or {other_port}")
 
 
 def managers(facts: Facts) -> Iterator[Finding]:

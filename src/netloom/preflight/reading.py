@@ -11,7 +11,7 @@ import os
 import platform
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,8 +38,9 @@ from netloom.footprint.tree import Tree
 from netloom.ipam.audit import Records
 from netloom.model.addresses import Address
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import UDP, Outer
+from netloom.model.desired import Outer
 from netloom.preflight import probing
+from netloom.preflight.crossing import outers
 from netloom.preflight.facts import Chain, Facts, Known, Neighbours, Network, Permission, Put, Room, Unread
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ def read(
         links=links,
         uplinks=_try(_uplinks),
         default=_try(lambda: tuple(default_devices())),
-        chains=_try(lambda: _chains(Outer(UDP, settings.vxlan_port))),
+        chains=_try(lambda: _chains(outers(settings, cluster, agent))),
         legacy=_try(_legacy),
         runtime=runtime,
         networks=_try(lambda: tuple(_networks(tree, where.conf_dir))),
@@ -169,20 +170,25 @@ def _reached(settings: Settings) -> Mapping[Address, Address]:
         return reached(kernel, settings)
 
 
-def _chains(outer: Outer) -> tuple[Chain, ...]:
+def _chains(outers: Iterable[Outer]) -> tuple[Chain, ...]:
     with closing(Nfnetlink()) as kernel:
-        return tuple(_chain(kernel, family, attributes(body), outer) for _, family, body in kernel.dump(get_chains()))
+        return tuple(_chain(kernel, family, attributes(body), outers) for _, family, body in kernel.dump(get_chains()))
 
 
-def _chain(kernel: Nfnetlink, family: int, chain: Mapping[int, bytes], outer: Outer) -> Chain:
+def _chain(kernel: Nfnetlink, family: int, chain: Mapping[int, bytes], outers: Iterable[Outer]) -> Chain:
     table, name = TableId(family, to_text(chain[1])), to_text(chain[3])
     number = attributes(chain[4]).get(1, b"") if 4 in chain else b""
     hook = _HOOKS.get(int.from_bytes(number, "big"), "other") if number and family in _HOOKING else ""
     drops = 5 in chain and int.from_bytes(chain[5], "big") == _NF_DROP
     if hook == "input":
         rules = Rules(kernel, table)
-        closed = (v for v in _FAMILIES.get(family, ()) if rules.fate(name, outer, v, drops=drops) is Fate.DROPPED)
-        return Chain(table, name, hook, closed=tuple(closed))
+        closed = (
+            (version, outer)
+            for version in _FAMILIES.get(family, ())
+            for outer in outers
+            if rules.fate(name, outer, version, drops=drops) is Fate.DROPPED
+        )
+        return Chain(table, name, hook, closed=frozenset(closed))
     if hook == "forward":
         found = [attributes(rule).get(4, b"") for _, _, rule in kernel.dump(get_rules(table, name))]
         ours = any(PREFIX.encode() in rule for rule in found)

@@ -14,14 +14,16 @@ from netloom.dataplane.nft.objects import INET, TableId
 from netloom.findings import Level, exit_code
 from netloom.footprint.runtimes import Runtime
 from netloom.model.addresses import Mac
+from netloom.model.desired import IPIP, UDP, Outer
 from netloom.model.host import Uplink
+from netloom.model.resources import FelixConfiguration, FelixConfigurationSpec, Metadata
 from netloom.preflight.facts import Chain, Facts, Neighbours, Network, Permission, Put, Room, Unread
 from netloom.preflight.judging import judge
 from tests.pure.cli.samples import CLUSTER, STATE, node, pool
 from tests.pure.preflight.facts import CLEAN, ETH0, ETH1, SWITCHES, found, with_cluster
 
 FORWARD = Chain(TableId(INET, "filter"), "forward", "forward", drops=True)
-INPUT = Chain(TableId(INET, "filter"), "input", "input", closed=(4,))
+INPUT = Chain(TableId(INET, "filter"), "input", "input", closed=frozenset([(4, Outer(UDP, 4789))]))
 IPTABLES = Chain(TableId(2, "filter"), "FORWARD", "forward", drops=True)
 OUR_NETWORK = Network("/etc/cni/net.d/10-netloom.conflist", "pods", ("netloom",))
 FLANNEL = Network("/etc/cni/net.d/10-flannel.conflist", "cbr0", ("flannel", "portmap"))
@@ -115,7 +117,13 @@ def test_a_fault_is_found_by_its_check_alone(check: str, level: Level, message: 
 
 
 HARMLESS: list[dict[str, Any]] = [
-    {"chains": (FORWARD._replace(drops=False), FORWARD._replace(ours=True), INPUT._replace(closed=(6,)))},
+    {
+        "chains": (
+            FORWARD._replace(drops=False),
+            FORWARD._replace(ours=True),
+            INPUT._replace(closed=frozenset([(6, Outer(UDP, 4789))])),
+        )
+    },
     {"legacy": {4: ("-P INPUT DROP", "-A INPUT -p udp -m udp --dport 4789 -j ACCEPT")}},
     {"chains": (IPTABLES, Chain(TableId(2, "filter"), "NETLOOM-FORWARD"))},
     {"legacy": {4: ("-P FORWARD DROP", "-N NETLOOM-FORWARD")}},
@@ -177,6 +185,47 @@ def test_two_nodes_with_one_address_are_named() -> None:
 def test_a_cluster_without_tunnels_needs_no_port_for_them() -> None:
     small = replace(CLEAN, udp=frozenset((4789,)), uplinks={"eth0": replace(ETH0, mtu=1300)})
     assert found(with_cluster(small, pool("flat", "10.0.0.0/16", encapsulation="None"))) == {}
+
+
+def felix(**numbers: int) -> FelixConfiguration:
+    return FelixConfiguration(metadata=Metadata(name="default"), spec=FelixConfigurationSpec(**numbers))
+
+
+def test_ports_are_those_that_the_cluster_has_agreed_on() -> None:
+    flannel = with_cluster(
+        replace(CLEAN, udp=frozenset((4789,))), pool("p", "10.0.0.0/16", encapsulation="VXLAN"), felix(vxlan_port=8472)
+    )
+    assert found(flannel) == {}
+    [finding] = found(replace(flannel, udp=frozenset((8472,))))["tunnels"]
+    assert finding.message == "a process listens on UDP port 8472, and our VXLAN needs it"
+
+
+def test_udp_has_a_port_of_its_own_and_its_own_device_on_it() -> None:
+    udp = with_cluster(replace(CLEAN, udp=frozenset((8285,))), pool("p", "10.0.0.0/16", encapsulation="UDP"))
+    [finding] = found(udp)["tunnels"]
+    assert finding.message == "a process listens on UDP port 8285, and our UDP needs it"
+    assert found(replace(udp, links=(link("loom.udp", mtu=1472),))) == {}
+
+
+@pytest.mark.parametrize(
+    ("engine", "outer", "repair"),
+    [("forwarder", Outer(UDP, 8285), "udp dport 8285 accept"), ("kernel", Outer(IPIP), "meta l4proto 4 accept")],
+)
+def test_tunnels_whose_packets_the_rules_see_have_to_pass_them(engine: str, outer: Outer, repair: str) -> None:
+    closed = INPUT._replace(closed=frozenset([(4, outer)]))
+    pools = pool("u", "10.0.0.0/16", encapsulation="UDP"), pool("i", "10.1.0.0/16", encapsulation="IPIP")
+    facts = with_cluster(replace(CLEAN, chains=(closed,)), *pools)
+    assert found(facts) == {}, "our own programs take them before any rule does"
+    [finding] = found(replace(facts, settings=Settings(node_name="a", tunnel_engine=engine)))["inbound"]
+    assert finding.hint.endswith(repair)
+
+
+@pytest.mark.parametrize(("encapsulation", "around"), [("IPIP", 20), ("UDP", 28), ("VXLAN", 50)])
+def test_room_in_a_tunnel_depends_on_the_tunnel(encapsulation: str, around: int) -> None:
+    facts = with_cluster(CLEAN, pool("p", "10.0.0.0/16", encapsulation=encapsulation))
+    assert found(replace(facts, settings=Settings(node_name="a", mtu=1500 - around))) == {}
+    [finding] = found(replace(facts, settings=Settings(node_name="a", mtu=1501 - around)))["mtu"]
+    assert f"leaves {1500 - around} bytes in a tunnel" in finding.message
 
 
 def test_a_node_alone_gets_nothing_from_other_nodes() -> None:
