@@ -36,13 +36,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the machines that tests use
 
+import msgspec
+
 from bench import seen
 from bench.measuring import CPU, Carry, Comparison, Contestant, Workload, report, take_turns
 from netloom.dataplane import netns
 from netloom.dataplane.links import Links
 from netloom.datastore import connect
 from netloom.model.desired import Carrier, Tunnel
-from netloom.model.resources import Encapsulation, IPPoolSpec
+from netloom.model.resources import Encapsulation, IPPoolSpec, Node
 from netloom.reconcile import reconcile
 from netloom.tunnel.forwarder.client import Client, path
 from tests import daemons, tunnel_pair
@@ -116,9 +118,13 @@ def declare(node: Machine, others: int) -> None:
     try:
         for number, slot in zip(range(1, others + 1), ELSEWHERE.subnets(new_prefix=26), strict=False):
             for resource in far_node(number, [slot]):
-                datastore.create(resource)
+                datastore.create(_with_an_agent(resource) if isinstance(resource, Node) else resource)
     finally:
         datastore.close()
+
+
+def _with_an_agent(node: Node) -> Node:
+    return msgspec.structs.replace(node, spec=msgspec.structs.replace(node.spec, machine="far away"))
 
 
 def routes(place: int) -> int:

@@ -14,6 +14,8 @@ from netloom.model.forms import Form, Method, parse_form
 from netloom.model.host import Uplink
 
 _LOOPBACK = "lo"
+_UNFINISHED = frozenset(("veth", "netkit", "macvlan", "ipvlan"))
+"""Kinds of interfaces behind which there may be no network card, but another container of this machine."""
 _IPV4_ROUTES, _IPV6_ROUTES = "/proc/thread-self/net/route", "/proc/thread-self/net/ipv6_route"
 
 
@@ -27,7 +29,13 @@ def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[
             held.setdefault(index, []).append(address)
     return {
         link.name: Uplink(
-            link.name, link.mtu, tuple(held.get(link.index, ())), link.up, link.name in default, _accept_ra(link.name)
+            link.name,
+            link.mtu,
+            tuple(held.get(link.index, ())),
+            link.up,
+            link.name in default,
+            _accept_ra(link.name),
+            link.kind in _UNFINISHED,
         )
         for link in devices(kernel)
         if not _ours(link.name, bridges)

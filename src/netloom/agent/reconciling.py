@@ -29,7 +29,7 @@ from netloom.dataplane.routes import Routes
 from netloom.dataplane.shaping import Shapings
 from netloom.dataplane.sysctls import Sysctls
 from netloom.errors import DataplaneError
-from netloom.model.desired import Desired, Engine, SenderKey, Tunnel, TunnelKey
+from netloom.model.desired import Desired, Engine, SenderKey, Tunnel, TunnelKey, is_finisher
 from netloom.reconcile import Changes, Driver, Outcome
 from netloom.tunnel.ebpf import Programs, Senders, Store, Tunnels
 
@@ -53,7 +53,7 @@ _OF_TUNNELS = {
 """Driver → its engine, and the field of `Desired` that it takes that engine's part of."""
 
 _NEEDED_BY_ROUTES = frozenset(("addresses", "tunnels", "forwarded", "neighbours", "fdb"))
-"""What is not wanted there any more goes when routes no longer need it."""
+"""What is not wanted there any more goes when routes no longer need it; and what finishes packets, when no program sends any there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +166,17 @@ class Reconciler:
         if not changes:
             return Outcome()
         named[name] = _in_words(changes)
-        if name in _NEEDED_BY_ROUTES and (last := changes.delete - changes.put.keys()):
+        if last := _last(name, changes):
             later[name] = Changes(delete=last)
             changes = replace(changes, delete=changes.delete - last)
         return driver.apply(changes) if changes else Outcome()
+
+
+def _last(name: str, changes: Changes[Any, Any]) -> frozenset[Any]:  # Any: of each driver's keys
+    """What is to be taken away at the end."""
+    if name == "links":
+        return frozenset(filter(is_finisher, changes.delete))
+    return changes.delete - changes.put.keys() if name in _NEEDED_BY_ROUTES else frozenset()
 
 
 def _wanted(name: str, desired: Desired) -> Mapping[Any, Any]:  # Any: of each driver's keys and values

@@ -15,7 +15,7 @@ from netloom.calc.remote import remote
 from netloom.calc.rules import rules, sysctls
 from netloom.calc.tables import Tables
 from netloom.model.attachments import Attachment, State
-from netloom.model.desired import Desired
+from netloom.model.desired import Desired, Finisher
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
@@ -29,7 +29,8 @@ def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, o
     for attachment in present:
         tables.add(pod(attachment))
     others = others or remote(snapshot, host)
-    wanted = rules(snapshot, present, host, frozenset(others.links))
+    leading = frozenset(name for name, link in others.links.items() if not isinstance(link, Finisher))
+    wanted = rules(snapshot, present, host, leading)
     for interface in needs_localnet(wanted.published):
         tables.sysctls |= localnet(interface, on=True)
     return tables.over(others, wanted)

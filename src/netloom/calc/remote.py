@@ -19,12 +19,12 @@ from itertools import islice
 
 from netloom.calc import forms, metrics
 from netloom.calc.conflicts import disputed
-from netloom.calc.encap import ENCAPS, direct
+from netloom.calc.encap import ENCAPS, carried, direct
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Mac, Prefix, contains, overlap
 from netloom.model.desired import Route, RouteKey, RouteKind
-from netloom.model.forms import Form, Use
+from netloom.model.forms import Form, Method, Use
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node, block_name
 from netloom.model.snapshot import Snapshot
@@ -63,6 +63,9 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
         if snapshot.pools[pool_name].spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
             want = forms.DIRECT
         tables.uses[name, pool_name] = _reach(tables, snapshot, host, peer, want, devices)
+    for form, device in devices.items():
+        if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
+            tables.add(carried.finished(host, device, tables.links[device]))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
     return tables
@@ -83,6 +86,12 @@ def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: For
     if use.next is not None and use.next != use.form:
         tables.add(replace(part(use.next), routes={}))
     return use
+
+
+def _to_processes(tables: Tables, snapshot: Snapshot, form: Form) -> bool:
+    """Whether anybody who is sent to in that form may be no agent of ours: one says what machine it is on."""
+    nodes = (snapshot.nodes[name].spec for (name, _), use in tables.uses.items() if form in (use.form, use.next))
+    return any(not node.receives and not node.machine for node in nodes)
 
 
 def _claims(snapshot: Snapshot, host: Host, problems: list[str]) -> dict[tuple[str, str], list[Prefix]]:

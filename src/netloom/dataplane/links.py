@@ -2,7 +2,8 @@
 
 A bridge, VXLAN device or ifb is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
 taken away.  A tunnel's device is an ifb where programs of ours do the work (`tunnel.ebpf`: nothing ever reaches the device itself, and
-without a program it drops everything), the kernel's `ipip`, or a TUN for a forwarder.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
+without a program it drops everything), the kernel's `ipip`, or a TUN for a forwarder.  What packets are finished in (`Finisher`) is a
+veth without offloads, both ends of it here: one is made with the other.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
 cannot change (VNI, port, outer family) makes the device another one: it is taken away and made again, and what hung on it
 (addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator, Mapping
 
-from netloom.dataplane import tun
+from netloom.dataplane import offloads, tun
 from netloom.dataplane.batch import Batch, Step
 from netloom.dataplane.netlink import (
     Device,
@@ -26,6 +27,7 @@ from netloom.dataplane.netlink import (
     new_bridge,
     new_ifb,
     new_ipip,
+    new_veth,
     new_vxlan,
     set_hairpin,
     set_link,
@@ -33,15 +35,18 @@ from netloom.dataplane.netlink import (
     set_vxlan,
 )
 from netloom.errors import DataplaneError
+from netloom.model.addresses import Mac
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import Bridge, Engine, Ifb, Link, Tunnel, Veth, Vxlan
+from netloom.model.desired import Bridge, Engine, Finisher, Ifb, Link, Tunnel, Veth, Vxlan
 from netloom.reconcile import Changes, Outcome
 
 _DOOMED = 0x6C6F6F00
 """Group of links that are to go together: each alone takes 20 ms."""
 _LEADING = frozenset(("vxlan", "ifb", "ipip", "tun"))
 """Kinds of which a device under the name of a tunnel is ours, from before it was another one."""
-_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb"}
+_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb", Finisher: "veth"}
+_ENDS = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02")
+"""Of a finisher; nobody asks for them."""
 _ENGINES = {Engine.EBPF: "ifb", Engine.KERNEL: "ipip", Engine.FORWARDER: "tun"}
 
 
@@ -84,6 +89,8 @@ class Links:
         have = self._make(name, link) if have is None else self._adapted(have, link)
         if repairs := list(self._repairs(have, link)):
             self._netlink.transact(*repairs)
+        if isinstance(link, Finisher):
+            _leave_checksums(self.name, name)
 
     def _make(self, name: str, link: Link) -> Device:
         match link:
@@ -99,6 +106,8 @@ class Links:
                 self._netlink.transact(new_bridge(name, mac=link.mac, mtu=link.mtu))
             case Ifb():
                 self._netlink.transact(new_ifb(name, mac=link.mac, mtu=link.mtu))
+            case Finisher():
+                self._netlink.transact(new_veth(name, link.other, None, mac=_ENDS[0], peer_mac=_ENDS[1], mtu=link.mtu))
             case Vxlan():
                 self._netlink.transact(new_vxlan(name, self._vxlan_data(name, link), mac=link.mac, mtu=link.mtu))
         return self._again(name)
@@ -122,7 +131,7 @@ class Links:
             yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
         alias = link.alias if isinstance(link, Veth | Ifb | Tunnel) else have.alias
         master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
-        mac = have.mac if isinstance(link, Tunnel) else link.mac
+        mac = have.mac if isinstance(link, Tunnel | Finisher) else link.mac
         if have.resolves and isinstance(link, Tunnel):
             yield set_link(have.index, resolves=False)
         if (have.mac, have.mtu, have.alias, have.master, have.up) != (mac, link.mtu, alias, master, True):
@@ -162,6 +171,13 @@ class Links:
         return batch.send(self._netlink)
 
 
+def _leave_checksums(table: str, name: str) -> None:
+    try:
+        offloads.leave_checksums_to_the_kernel(name)
+    except OSError as e:
+        raise DataplaneError(table, name, f"its offloads cannot be turned off: {e.strerror}", errno=e.errno or 0) from e
+
+
 def _make_tun(table: str, name: str) -> None:
     """It stays when its forwarder ends."""
     try:
@@ -173,7 +189,21 @@ def _make_tun(table: str, name: str) -> None:
 def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
     if not have.up or have.generates or have.gullible:
         return False
-    return _is_tunnel(have, link) if isinstance(link, Tunnel) else _as_link(have, names) == link
+    match link:
+        case Tunnel():
+            return _is_tunnel(have, link)
+        case Finisher():
+            return _finishes(have, link, names)
+    return _as_link(have, names) == link
+
+
+def _finishes(have: Device, link: Finisher, names: Mapping[int, str]) -> bool:
+    if have.kind != "veth" or have.mtu != link.mtu or names.get(have.peer) != link.other or have.peer_nsid >= 0:
+        return False
+    try:
+        return not offloads.does_checksums(have.name)
+    except OSError:  # it has just gone
+        return False
 
 
 def _is_tunnel(have: Device, link: Tunnel) -> bool:
@@ -201,7 +231,7 @@ def _can_become(have: Device, link: Link) -> bool:
     if isinstance(link, Tunnel):
         own = {Engine.EBPF: have.mac == link.mac, Engine.KERNEL: have.ipip == link.local}  # neither ever changes
         return have.kind == _ENGINES[link.engine] and own.get(link.engine, True)
-    if have.kind != _KINDS[type(link)]:
+    if have.kind != _KINDS[type(link)] or (isinstance(link, Finisher) and have.peer_nsid >= 0):
         return False
     if not isinstance(link, Vxlan):
         return True

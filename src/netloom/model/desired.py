@@ -74,7 +74,8 @@ class Engine(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """A device that leads to other nodes: where to, by prefix, is in `Desired.tunnels`.  `local`: outer source; all outer packets are
-    of its family.  `port`: UDP, source and destination; 0 for IPIP.  `uplinks`: interfaces by which outer packets may come."""
+    of its family.  `port`: UDP, source and destination; 0 for IPIP.  `uplinks`: interfaces by which outer packets may come.
+    `finished`: packets are finished before they go in (`Finisher`)."""
 
     mac: Mac
     mtu: int
@@ -83,6 +84,7 @@ class Tunnel:
     local: Address
     port: int = 0
     uplinks: tuple[str, ...] = ()
+    finished: bool = False
 
     @property
     def alias(self) -> str:
@@ -90,7 +92,28 @@ class Tunnel:
         return f"{self.carrier.value.upper()}:{self.port}" if self.port else self.carrier.value.upper()
 
 
-Link = Vxlan | Bridge | Veth | Ifb | Tunnel
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """One end of a cable that leads back to this node, to `other`.  It has no offloads, so what goes in comes out as it would on a
+    real wire: cut into packets, with finished checksums."""
+
+    other: str
+    mtu: int = 0xFFFF
+
+
+_ENDS = ".fin", ".done"
+
+
+def finishers(device: str) -> tuple[str, str]:
+    """Both ends of that of a tunnel: where packets go in, and where they come out."""
+    return f"{device}{_ENDS[0]}", f"{device}{_ENDS[1]}"
+
+
+def is_finisher(name: str) -> bool:
+    return name.endswith(_ENDS)
+
+
+Link = Vxlan | Bridge | Veth | Ifb | Tunnel | Finisher
 
 
 class AddressKey(NamedTuple):

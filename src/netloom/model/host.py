@@ -14,7 +14,7 @@ from netloom.model.forms import Form
 class Uplink:
     """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not
     a cable is in it; `default`: a default route leads out of it; `accept_ra`: whether it takes router advertisements (0 no,
-    1 unless it forwards, 2 yes)."""
+    1 unless it forwards, 2 yes).  `unfinished`: nothing behind it finishes checksums, or cuts what is many packets as one."""
 
     name: str
     mtu: int
@@ -22,6 +22,7 @@ class Uplink:
     up: bool = True
     default: bool = False
     accept_ra: int = 0
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)

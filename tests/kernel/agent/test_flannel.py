@@ -22,6 +22,7 @@ CASES = [
     ({"Type": "vxlan", "DirectRouting": True}, "auto"),
     ({"Type": "host-gw"}, "auto"),
     ({"Type": "udp"}, "forwarder"),
+    ({"Type": "udp"}, "auto"),
 ]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from netloom.calc import desired
 from netloom.model.addresses import Prefix
-from netloom.model.desired import Tunnel, Vxlan
+from netloom.model.desired import Finisher, Tunnel, Vxlan
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import Encapsulation
 from netloom.model.snapshot import Snapshot
@@ -81,3 +82,25 @@ def test_this_node_is_among_them_and_of_many_only_some_are_named() -> None:
 
 def test_each_of_its_own_is_no_conflict() -> None:
     assert "same address" not in problems(HOST, node(1), node(2), node(3))
+
+
+def test_what_goes_to_processes_on_the_same_machine_is_finished_first() -> None:
+    """A node that says nothing of what it receives may be Flannel's; between containers nobody else finishes what we send it."""
+    silent = [pool(Encapsulation.UDP), node(2), block(2)]
+    speaking = msgspec.structs.replace(node(2), spec=msgspec.structs.replace(node(2).spec, receives=("UDP:8285",)))
+    ours = [pool(Encapsulation.UDP), speaking, block(2)]
+    on_veth = replace(HOST, uplinks={"eth0": replace(HOST.uplinks["eth0"], unfinished=True)})
+    for resources, host, finished in ((silent, on_veth, True), (ours, on_veth, False), (silent, HOST, False)):
+        found = desired(Snapshot.of(1, resources), [], host)
+        tunnel = found.links["loom.udp"]
+        assert isinstance(tunnel, Tunnel)
+        assert tunnel.finished is finished
+        assert ({"loom.udp.fin", "loom.udp.done"} <= found.links.keys()) is finished
+        assert found.filter.tunnels == {"loom.udp"}
+
+
+@pytest.mark.parametrize("encapsulation", [Encapsulation.VXLAN, Encapsulation.IPIP])
+def test_what_kernels_take_off_needs_no_finishing(encapsulation: Encapsulation) -> None:
+    on_veth = replace(HOST, uplinks={"eth0": replace(HOST.uplinks["eth0"], unfinished=True)})
+    found = desired(Snapshot.of(1, [pool(encapsulation), node(2), block(2)]), [], on_veth)
+    assert not any(isinstance(link, Finisher) for link in found.links.values())

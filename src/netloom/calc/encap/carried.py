@@ -12,12 +12,24 @@ no neighbours.  Outer packets are of one family per cluster node: IPv4 where the
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from dataclasses import replace
 
 from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
 from netloom.model.addresses import IPV6_MTU, Address, host_prefix, link_local
-from netloom.model.desired import Carrier, Engine, Route, RouteKey, SenderKey, Tunnel, TunnelKey
+from netloom.model.desired import (
+    Carrier,
+    Engine,
+    Finisher,
+    Link,
+    Route,
+    RouteKey,
+    SenderKey,
+    Tunnel,
+    TunnelKey,
+    finishers,
+)
 from netloom.model.forms import Form
 from netloom.model.host import Host
 
@@ -58,6 +70,18 @@ def known(host: Host, peers: Iterable[Peer], device: str, doubts: Container[Addr
             tables.tunnels |= {TunnelKey(device, prefix): destination for prefix in (*peer.prefixes, *addresses)}
             tables.senders[SenderKey(device, destination)] = None
     return tables
+
+
+def finished(host: Host, device: str, tunnel: Link) -> Tables:
+    """For peers that are processes.  Between containers of one machine there is no network card, and what our programs put into a
+    datagram would come there with an unfinished checksum, and many packets as one.  Kernels, ours and others', know what to do with
+    that; a process that reads and writes does not (reference: bench/udp_loop.c, Flannel's `udp`)."""
+    if not isinstance(tunnel, Tunnel) or tunnel.engine is not Engine.EBPF:
+        return Tables()
+    if not any(u.unfinished for u in host.uplinks.values() if u.name in tunnel.uplinks):
+        return Tables()
+    enter, leave = finishers(device)
+    return Tables(links={device: replace(tunnel, finished=True), enter: Finisher(leave), leave: Finisher(enter)})
 
 
 def peer(host: Host, peer: Peer, carrier: Carrier, device: str) -> Tables:

@@ -117,7 +117,7 @@ class Device:
 def new_veth(
     name: str,
     peer: str,
-    netns: int,
+    netns: int | None,
     *,
     mac: Mac,
     peer_mac: Mac,
@@ -127,7 +127,8 @@ def new_veth(
     master: int = 0,
     up: bool = False,
 ) -> bytes:
-    """A veth whose other end is born in namespace `netns` (a descriptor) with its final name.  Index 0: the kernel chooses.
+    """A veth whose other end is born in namespace `netns` (a descriptor; None: the same) with its final name.  Index 0: the kernel
+    chooses.
 
     With one queue in each direction: left alone, the kernel makes one for each of the machine's processors, files below /sys
     for each, and a fifth of a veth's birth goes into that even with two processors.  Only a veth with an XDP program uses them."""
@@ -136,7 +137,7 @@ def new_veth(
         + text(IFLA_IFNAME, peer)
         + attribute(IFLA_ADDRESS, mac_bytes(peer_mac))
         + u32(IFLA_MTU, mtu)
-        + u32(IFLA_NET_NS_FD, netns)
+        + (u32(IFLA_NET_NS_FD, netns) if netns is not None else b"")
         + _ONE_QUEUE
     )
     data = nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))

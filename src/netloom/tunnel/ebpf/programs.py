@@ -1,6 +1,9 @@
 """Programs: a driver that has `sending` on each tunnel's device and `arriving` on each of its uplinks, and nowhere else.  For datagrams
 there is `early` besides, where the uplink's driver can run it and nobody else's program is there; `arriving` does without.
 
+Where packets have to be finished first (`model.desired.Finisher`), `sending` is where they come out of that, and on the device stands
+`aside`, which sends them there.
+
 What is attached is compared by instructions and maps: a new address, port or edition makes another program, which takes the place of
 the old one between two packets.  An uplink that is not there is passed over; its coming calls for a pass.
 
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -34,29 +37,32 @@ from netloom.dataplane.bpf import (
 from netloom.dataplane.netlink import Netlink, NetlinkError, device_names
 from netloom.errors import DataplaneError
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import Tunnel
+from netloom.model.desired import Tunnel, finishers
 from netloom.reconcile import Changes, Outcome
 from netloom.tunnel.ebpf.arriving import arriving
 from netloom.tunnel.ebpf.early import early as unpacking
-from netloom.tunnel.ebpf.sending import sending
+from netloom.tunnel.ebpf.sending import aside, sending
 from netloom.tunnel.ebpf.store import Store
 from netloom.tunnel.ebpf.wire import Wire
 
-_OUT, _IN, _EARLY = ".out", ".in", ".xdp"
+_OUT, _IN, _EARLY, _ASIDE = ".out", ".in", ".xdp", ".hop"
 
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """Loaded for one wire and one set of maps.  `early`: of UDP alone."""
+    """Loaded for one wire and one set of maps.  `early`: of UDP alone.  `aside`: where packets are finished first, by interface
+    `finisher`."""
 
     wire: Wire
     maps: tuple[int, ...]
+    finisher: int
     out: Loaded
     into: Loaded
     early: Loaded | None
+    aside: Loaded | None
 
     def close(self) -> None:
-        for program in (self.out, self.into, self.early):
+        for program in (self.out, self.into, self.early, self.aside):
             if program is not None:
                 program.close()
 
@@ -141,13 +147,19 @@ class Programs:
         return _Uplink(arriving, early(self._netlink, index))
 
     def _is_sound(self, device: str, tunnel: Tunnel, names: Mapping[int, str], found: Mapping[int, _Uplink]) -> bool:
-        index = next((i for i, name in names.items() if name == device), 0)
+        index = _index(names, device)
         maps = self._store.find(device)
-        if not index or maps is None:
+        if not index or maps is None or (tunnel.finished and not all(_index(names, end) for end in finishers(device))):
             return False
-        programs = self._set(device, tunnel, index)
-        leaving = [info for info in attached(self._netlink, index, Way.LEAVING) if info.name == programs.out.name]
-        return _are(leaving, programs.out) and all(
+        programs = self._set(device, tunnel, index, names)
+        leaving = [info for info in attached(self._netlink, index, Way.LEAVING) if _is_ours(info, (_OUT, _ASIDE))]
+        if not _are(leaving, programs.aside or programs.out):
+            return False
+        if tunnel.finished and not _are(
+            attached(self._netlink, _index(names, finishers(device)[1]), Way.ARRIVING), programs.out
+        ):
+            return False
+        return all(
             self._is_right(device, place, uplink, programs if names.get(place) in tunnel.uplinks else None)
             for place, uplink in found.items()
         )
@@ -165,10 +177,16 @@ class Programs:
 
     def _put(self, device: str, tunnel: Tunnel, names: Mapping[int, str]) -> None:
         at = {name: index for index, name in names.items()}
-        if device not in at:
-            raise DataplaneError(self.name, device, "needs its interface, which does not exist", errno=errno.ENODEV)
-        programs = self._set(device, tunnel, at[device])
-        attach(self._netlink, at[device], Way.LEAVING, programs.out)
+        for name in (device, *(finishers(device) if tunnel.finished else ())):
+            if name not in at:
+                raise DataplaneError(self.name, device, f"needs interface {name}, which does not exist", errno=errno.ENODEV)
+        programs = self._set(device, tunnel, at[device], names)
+        if programs.aside is not None:
+            attach(self._netlink, at[finishers(device)[1]], Way.ARRIVING, programs.out)
+        here = programs.aside or programs.out
+        attach(self._netlink, at[device], Way.LEAVING, here)
+        for name in {device + _OUT, device + _ASIDE} - {here.name}:
+            detach(self._netlink, at[device], Way.LEAVING, name)
         uplinks = {at[name] for name in tunnel.uplinks if name in at}
         self._places = (self._places or set()) | uplinks
         for index in uplinks:
@@ -191,30 +209,36 @@ class Programs:
         detach_early(self._netlink, index, device + _EARLY)
         detach(self._netlink, index, Way.ARRIVING, device + _IN)
 
-    def _set(self, device: str, tunnel: Tunnel, index: int) -> _Set:
+    def _set(self, device: str, tunnel: Tunnel, index: int, names: Mapping[int, str]) -> _Set:
         """Loading takes half a millisecond, so it is done once."""
         wire = Wire(index, tunnel.mac, tunnel.carrier, tunnel.local, tunnel.port)
         maps = self._store.make(device)
         numbers = tuple(held.id for held in maps.values())
-        have = self._sets.get(device)
-        if have is not None and (have.wire, have.maps) == (wire, numbers):
+        have, finisher = self._sets.get(device), _index(names, finishers(device)[0]) if tunnel.finished else 0
+        if have is not None and (have.wire, have.maps, have.finisher) == (wire, numbers, finisher):
             return have
         with ExitStack() as loaded:
             out = loaded.enter_context(load(sending(device + _OUT, wire), maps))
             into = loaded.enter_context(load(arriving(device + _IN, wire, recent=is_recent()), maps))
             first = loaded.enter_context(load(unpacking(device + _EARLY, wire), maps)) if wire.port else None
+            hop = loaded.enter_context(load(aside(device + _ASIDE, finisher))) if finisher else None
             loaded.pop_all()
         if have is not None:
             have.close()
-        self._sets[device] = _Set(wire, numbers, out, into, first)
+        self._sets[device] = _Set(wire, numbers, finisher, out, into, first, hop)
         return self._sets[device]
 
 
-def _is_ours(info: ProgramInfo, ending: str) -> bool:
+def _index(names: Mapping[int, str], name: str) -> int:
+    """0: there is none."""
+    return next((index for index, each in names.items() if each == name), 0)
+
+
+def _is_ours(info: ProgramInfo, ending: str | tuple[str, ...]) -> bool:
     return info.name.startswith(PREFIX) and info.name.endswith(ending)
 
 
-def _are(found: list[ProgramInfo], program: Loaded) -> bool:
+def _are(found: Sequence[ProgramInfo], program: Loaded) -> bool:
     """It is there, once, and nothing else of that name."""
     return len(found) == 1 and found[0].is_same(program_info(program.fd))
 

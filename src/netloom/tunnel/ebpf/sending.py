@@ -97,6 +97,13 @@ def sending(name: str, wire: Wire) -> Program:
     )
 
 
+def aside(name: str, finisher: int) -> Program:
+    """To an interface that finishes packets; `sending` is where they come out of it.  Only so do checksums get done: a program cannot
+    see whether one is, and the kernel does it on the way into an interface, which is behind any program on that one."""
+    steps = (step("there", mov(R1, finisher), mov(R2, 0), call(Helper.REDIRECT), leave()),)
+    return Program(name, Kind.CLASSIFIER, steps)
+
+
 def _inner(wire: Wire) -> Iterator[Step]:
     """Of the inner packet: r7 its length, r8 its class, r9 the outer address of the node that has its destination."""
     yield step("the context stays in r6: a call takes r0 to r5", mov(R6, R1))

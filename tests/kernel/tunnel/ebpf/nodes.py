@@ -112,7 +112,7 @@ class Agent:
             (Addresses(self.kernel), want.addresses),
             (Tunnels(self.store), want.tunnels),
             (Senders(self.store), want.senders),
-            (self.programs, want.links),
+            (self.programs, {name: link for name, link in want.links.items() if isinstance(link, Tunnel)}),
             (Neighbours(self.kernel), want.neighbours),
             (Routes(self.kernel), want.routes),
         ]
