@@ -105,10 +105,11 @@ class Trust(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One BGP session.  `name`: its protocol's in BIRD, stable while the peer is.  `origin`: which resource it comes from, for people.
-    `families`: of the routes that it carries (channels).  Times in seconds, 0: BIRD's own.  `ttl`: hops that ttl security lets
-    through, 0 for none.  `multihop`: the peer is not on a link of ours.  `reflects`: the peer is a client of this node as route
-    reflector, in the cluster of this ID.  `via`: a static route to the peer leads there.  `limit`: prefixes that are taken, 0 for all."""
+    """One BGP session.  `name`: its protocol's in BIRD, stable while the peer is, at most 63 characters.  `origin`: which resource it
+    comes from, for people.  `families`: of the routes that it carries (channels).  Times in seconds, 0: BIRD's own.  `ttl`: hops that
+    ttl security lets through, 0 for none.  `multihop`: the peer is not on a link of ours.  `reflects`: the peer is a client of this node
+    as route reflector, in the cluster of this ID.  `via`: a static route to the peer leads there.  `limit`: prefixes that are taken, 0
+    for all."""
 
     name: str
     origin: str
@@ -154,7 +155,9 @@ class BgpConfig:
     """`listen`: addresses to listen on; none: all.  `plain`: prefixes of pools whose packets cross without a tunnel: BIRD's routes
     to them go into the kernel.  `neighbours`: those that do so between neighbours only (CrossSubnet).  `pools`: all of the cluster's.
     `own`: this node's blocks, which nobody else can tell it about.  `subnets`: of its links.
-    `ignored`: interfaces whose own routes are no business of BIRD's.  `draining`: peers are asked to go elsewhere (RFC 8326)."""
+    `ignored`: interfaces whose own routes are no business of BIRD's.  `draining`: peers are asked to go elsewhere (RFC 8326);
+    `withdrawn`: and are told of no way here any more.  `addresses`: this node's own, what peers are told to send to where a session is
+    of the other family.  `families`: that this kernel speaks."""
 
     node: str
     router_id: IPv4Address
@@ -169,5 +172,8 @@ class BgpConfig:
     subnets: tuple[Prefix, ...] = ()
     ignored: tuple[str, ...] = ()
     draining: bool = False
+    withdrawn: bool = False
+    addresses: tuple[Address, ...] = ()
+    families: tuple[int, ...] = (4, 6)
     sessions: tuple[Session, ...] = ()
     filters: Mapping[str, RouteFilter] = field(default_factory=dict)

@@ -1,0 +1,128 @@
+"""Sessions: one `protocol bgp` for each, a line for each field that is not BIRD's own default.
+
+What all have in common is in the template `session`: a peer that is not there is tried every few seconds, and one that made an error is
+given half a minute at the most.
+
+BFD and graceful restart are at odds: the one says within a second that a peer has gone, the other asks everybody to wait for it.  With
+BFD alone a peer that is silent is gone; with both, `bfd graceful` keeps its routes for the restart time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from netloom.bgp.filtering import Rules, export_filter, import_filter
+from netloom.bgp.tokens import MOST, address, asn, comment, number, quoted, symbol
+from netloom.model.addresses import Address
+from netloom.model.routing import BgpConfig, NextHop, Secret, Session
+from netloom.model.showing import shown
+
+TEMPLATE = (
+    "template bgp session {",
+    "    connect delay time 1;",
+    "    connect retry time 5;",
+    "    error wait time 2, 30;",
+    "    error forget time 60;",
+    "}",
+)
+CONFIDENTIAL = "    password "
+"""How the one kind of line begins that nobody is to see."""
+_NEXT_HOPS = {NextHop.AUTO: "", NextHop.SELF: " next hop self;", NextHop.KEEP: " next hop keep;"}
+_PORT = 179
+
+
+def session_lines(config: BgpConfig, session: Session, rules: Rules, secrets: Mapping[Secret, str]) -> Iterator[str]:
+    """Raises ValueError."""
+    yield comment(session.origin)
+    yield f"protocol bgp {symbol(session.name)} from session {{"
+    yield f"    local{_local(config, session)} as {asn(session.local_as)};"
+    yield f"    neighbor {address(session.address)}{_port(session.port)} as {asn(session.remote_as)};"
+    yield from _reaching(session)
+    if config.listen:
+        yield "    strict bind on;"
+    if session.passive is True:
+        yield "    passive on;"
+    if session.password is not None:
+        yield f"{CONFIDENTIAL}{_password(session.password, secrets)};"
+    if session.hold_time:
+        yield f"    hold time {number(session.hold_time, 3, 65535)};"
+    if session.keepalive_time:
+        yield f"    keepalive time {number(session.keepalive_time, 1, 65535)};"
+    yield from _surviving(session)
+    if session.reflects is not None:
+        yield f"    rr client; rr cluster id {address(session.reflects)};"
+    if session.allowed_local_as:
+        yield f"    allow local as {number(session.allowed_local_as, 1, 255)};"
+    if not session.families:
+        raise ValueError("it carries routes of no family")
+    for family in session.families:
+        yield from _channel(config, session, rules, family)
+    yield "}"
+
+
+def source_of(config: BgpConfig, session: Session) -> Address | None:
+    """The address that it speaks from; None: what the kernel chooses."""
+    if session.source is not None:
+        return session.source
+    return next((each for each in config.listen if each.version == session.address.version), None)
+
+
+def _local(config: BgpConfig, session: Session) -> str:
+    source = source_of(config, session)
+    if source is not None and source.version != session.address.version:
+        raise ValueError(f"it cannot speak from {source} to {session.address}")
+    if source is None and config.listen:
+        raise ValueError(f"nothing listens on an IPv{session.address.version} address here, which {session.address} needs")
+    return (f" {address(source)}" if source is not None else "") + _port(config.port)
+
+
+def _port(port: int) -> str:
+    return "" if port == _PORT else f" port {number(port, 1, 65535)}"
+
+
+def _reaching(session: Session) -> Iterator[str]:
+    """How many hops away.  With ttl security, so many and no more (RFC 5082)."""
+    if session.ttl:
+        hops = number(session.ttl, 1, 254)
+        yield f"    multihop {hops}; ttl security on;" if session.multihop else "    direct; ttl security on;"
+    else:
+        yield "    multihop;" if session.multihop else "    direct;"
+
+
+def _surviving(session: Session) -> Iterator[str]:
+    if session.restart_time is None:
+        yield "    graceful restart aware;"
+    else:
+        yield f"    graceful restart on; graceful restart time {number(session.restart_time, 0, 4095)};"
+    if session.bfd is not None:
+        interval, multiplier = number(session.bfd.interval, 10, 60_000), number(session.bfd.multiplier, 1, 255)
+        kind = "on" if session.restart_time is None else "graceful"
+        yield f"    bfd {kind}; bfd {{ interval {interval} ms; multiplier {multiplier}; }};"
+
+
+def _password(secret: Secret, secrets: Mapping[Secret, str]) -> str:
+    if secret not in secrets:
+        raise ValueError(f"its password is missing: key {shown(secret.key)} of secret {shown(secret.name)}")
+    return quoted(secrets[secret], f"its password, key {shown(secret.key)} of secret {shown(secret.name)},")
+
+
+def _channel(config: BgpConfig, session: Session, rules: Rules, family: int) -> Iterator[str]:
+    if family not in (4, 6):
+        raise ValueError(f"{shown(family)} is no family of IP")
+    yield f"    ipv{family} {{"
+    yield f"        import filter {import_filter(session, rules, family)};"
+    yield f"        export filter {export_filter(config, session, rules, family)};"
+    if session.limit:
+        yield f"        import limit {number(session.limit, 1, MOST)} action restart;"
+    # what a router on our link says leads to our link; what others say is looked up in what is known already
+    options = "gateway direct;" if session.external and not session.multihop else "gateway recursive;"
+    if session.next_hop not in _NEXT_HOPS:
+        raise ValueError(f"{shown(str(session.next_hop))} is no kind of next hop")
+    options += _NEXT_HOPS[session.next_hop]
+    if not session.external:
+        options += " add paths on;"
+    own = next((each for each in config.addresses if each.version == family), None)
+    if family != session.address.version and own is not None:
+        options += f" next hop address {address(own)};"
+    yield f"        {options}"
+    yield "    };"
