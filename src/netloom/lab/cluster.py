@@ -1,6 +1,6 @@
 """A lab that runs: `up` brings a topology to life, `down` leaves nothing behind, `Lab` is what stands in between.
 
-    up     record → namespaces and cables → datastore with its pools → agents, all at once → pods by CNI → responder
+    up     record → namespaces and cables → datastore with what is declared → BIRDs → agents, all at once → pods by CNI → responder
     down   processes → namespaces (and with them every link, route and rule) → files
 
 Whatever is made was recorded or marked before, so `down` removes the remains of an `up` that died anywhere; an `up` that
@@ -25,7 +25,7 @@ import yaml
 from netloom.dataplane import netns
 from netloom.datastore import connect
 from netloom.errors import ConfigError, NotFound
-from netloom.lab import daemons, probes, processes, record, sandboxes, underlay
+from netloom.lab import birds, daemons, packages, probes, processes, record, sandboxes, underlay
 from netloom.lab.inside import addresses_inside, marked_namespaces
 from netloom.lab.probes import Kind, Place
 from netloom.lab.record import Record, Sandbox, folder, namespace_path
@@ -73,8 +73,9 @@ def _bring_up(topology: Topology, say: Say) -> Lab:
     record.write(Record(topology=topology))
     lab = Lab(Record(topology=topology))
     underlay.build(topology)
-    _declare_pools(topology)
+    _declare(topology)
     step.done(f"{_count(topology.nodes, 'node')} on {_count(topology.switches, 'switch')}")
+    lab.start_birds()
     lab.start_agents(topology.nodes)
     step.done(_count(topology.nodes, "agent") + " ready")
     lab.attach(topology.pods)
@@ -99,16 +100,20 @@ def _count(things: tuple[object, ...], word: str) -> str:
     return f"{len(things)} {word}{plural if len(things) != 1 else ''}"
 
 
-def _declare_pools(topology: Topology) -> None:
-    datastore = connect(_datastore(topology.name))
+def _declare(topology: Topology) -> None:
+    """Pools, manifests, and what of a node others declare: its agent takes such a Node over."""
+    datastore = connect(datastore_of(topology.name))
     try:
         for i, spec in enumerate(topology.pools):
             datastore.create(IPPool(metadata=Metadata(name=f"pool-{i}"), spec=spec))
+        for resource in topology.declared():
+            datastore.create(resource)
     finally:
         datastore.close()
 
 
-def _datastore(lab: str) -> str:
+def datastore_of(lab: str) -> str:
+    """Where a lab's cluster is declared."""
     return f"sqlite:{folder(lab, 'datastore.db')}"
 
 
@@ -187,6 +192,29 @@ class Lab:
         finally:
             os.close(descriptor)
 
+    # BIRDs
+
+    def start_birds(self) -> None:
+        """And a process that keeps them running.  Returns when those of routers are started; nodes' wait for their agents."""
+        if not list(birds.of(self.topology)):
+            return
+        birds.prepare(self.topology)
+        packages.bird()  # while somebody waits: unpacking it may take a minute
+        keeper = daemons.Daemon(
+            role="keeper",
+            place="",
+            arguments=[sys.executable, "-m", "netloom.lab.keeper", self.name],
+            folder=folder(self.name),
+            log=folder(self.name, "keeper.log"),
+        )
+        daemons.start(self.name, [keeper])
+
+    def kill_bird(self, place: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """The keeper starts another one."""
+        with processes.found(self.name, "bird", place) as running:
+            for process in running:
+                process.signal(number)
+
     # Agents
 
     def start_agents(self, nodes: tuple[Node, ...]) -> None:
@@ -204,7 +232,7 @@ class Lab:
         settings = {
             "nodeName": node.name,
             "nodeAddresses": [str(a) for a in self.topology.node_addresses(node)],
-            "datastore": _datastore(self.name),
+            "datastore": datastore_of(self.name),
             "runDir": f"{home}/run",
             "stateDir": f"{home}/state",
             **self.topology.settings,

@@ -5,7 +5,7 @@
                           /responder.log
                           /<node>/run      the agent's sockets and journal       (its `runDir`)
                           /<node>/state    block claims and identity             (its `stateDir`)
-                          /<node>/agent.yaml, agent.log, notify
+                          /<node>/agent.yaml, agent.log, bird.log, notify
     /run/netns/<lab>-<place>               a network namespace per switch, router, node and pod
 
 Every name follows from the topology, so a record that holds the topology covers all namespaces and folders; processes carry

@@ -1,12 +1,14 @@
 """A lab as data: what there is, and what is plugged into what.  Nothing here touches the machine.
 
     switch   a rack's switch: one link, with one subnet per family
-    router   joins switches and forwards between them
-    node     a machine of the cluster, plugged into one switch
+    router   joins switches and forwards between them; with an AS number it speaks BGP
+    node     a machine of the cluster, plugged into one switch, or more
     pod      runs on a node
     pool     addresses for pods, and how their packets cross from node to node
+    resource whatever else the cluster is told from the start: a manifest, as `netloom apply` takes it
 
 Addresses follow from the order of the declarations: on each subnet the routers take .1, .2, …, the nodes .11, .12, …
+A node's own addresses are those on its first switch.
 `cables` and `static_routes` turn a topology into the two tables that the underlay is built from.
 
 All names live in one space of at most 15 characters: a name is also the port's name on the switch, and `<lab>-<name>` is
@@ -16,23 +18,26 @@ the network namespace.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from netloom.model import manifest
 from netloom.model.addresses import Address, Interface, Prefix
 from netloom.model.attachments import Wiring
-from netloom.model.resources import Encapsulation, IPPoolSpec
+from netloom.model.resources import API_VERSION, AnyResource, Encapsulation, IPPoolSpec
 from netloom.model.validation import check_labels, check_name
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?\Z")
 FIRST_ROUTER, FIRST_NODE = 1, 11
-UPLINK = "eth0"
-"""A node's interface into its switch.  A router's interfaces are named after the switches."""
+UPLINK = "eth"
+"""A node's interfaces into its switches: eth0, eth1…  A router's are named after the switches."""
+_LAST_AS = 2**32 - 2  # RFC 7300 reserves the last one
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -52,11 +57,46 @@ class Switch(Part, frozen=True, kw_only=True):
 
 
 class Router(Part, frozen=True, kw_only=True):
+    """With `as_number` it runs a BIRD.  `peers`: routers and nodes that it has a session with; between two routers one of them says
+    it.  `cluster_id`: it reflects what peers of its own AS say to its other peers.  `bfd`: a peer that falls silent is gone at once;
+    without, routes of one that restarts stay (graceful restart)."""
+
     switches: tuple[str, ...]
+    as_number: int = 0
+    peers: tuple[str, ...] = ()
+    cluster_id: str = ""
+    bfd: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_as(self.as_number)
+        if not self.as_number and (self.peers or self.cluster_id or self.bfd):
+            raise ValueError("asNumber: who has peers, clusterId or bfd needs one")
+        if self.cluster_id:
+            ipaddress.IPv4Address(self.cluster_id)
 
 
 class Node(Part, frozen=True, kw_only=True):
+    """`uplinks`: further switches, where it has an address, too.  `as_number`: where it differs from the cluster's."""
+
     switch: str
+    uplinks: tuple[str, ...] = ()
+    as_number: int = 0
+    labels: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_as(self.as_number)
+        check_labels(self.labels, "labels")
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        return (self.switch, *self.uplinks)
+
+    def manifest(self) -> dict[str, Any]:
+        spec = {"spec": {"bgp": {"asNumber": self.as_number}}} if self.as_number else {}
+        metadata = {"name": self.name, "labels": self.labels}
+        return {"apiVersion": API_VERSION, "kind": "Node", "metadata": metadata, **spec}
 
 
 class Pod(Part, frozen=True, kw_only=True):
@@ -74,8 +114,8 @@ _P = TypeVar("_P", bound=Part)
 
 
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """`mtu` is that of the underlay's links, in bytes; `settings` are the agents', over what the lab needs.  Raises ValueError that
-    starts with the field's path."""
+    """`mtu` is that of the underlay's links, in bytes; `settings` are the agents', over what the lab needs.  `bgp`: every node has a
+    BIRD beside its agent.  `resources`: manifests.  Raises ValueError that starts with the field's path."""
 
     name: str = "lab"
     switches: tuple[Switch, ...]
@@ -86,6 +126,8 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     wiring: Wiring = Wiring.ROUTED
     mtu: int = 1500
     settings: dict[str, str | int | float] = {}
+    bgp: bool = False
+    resources: tuple[dict[str, Any], ...] = ()  # Any: what a manifest holds is checked by who reads manifests
 
     def __post_init__(self) -> None:
         check_place_name(self.name)
@@ -96,6 +138,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         self._check_overlaps()
         for switch in self.switches:
             self._check_room(switch)
+        self.declared()
 
     def switch(self, name: str) -> Switch:
         return next(s for s in self.switches if s.name == name)
@@ -107,7 +150,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         return tuple(r for r in self.routers if switch in r.switches)
 
     def nodes_on(self, switch: str) -> tuple[Node, ...]:
-        return tuple(n for n in self.nodes if n.switch == switch)
+        return tuple(n for n in self.nodes if switch in n.switches)
 
     def pods_on(self, node: str) -> tuple[Pod, ...]:
         return tuple(p for p in self.pods if p.node == node)
@@ -115,8 +158,16 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     def router_addresses(self, router: Router, switch: str) -> tuple[Interface, ...]:
         return _hosts(self.switch(switch), FIRST_ROUTER + self.routers_on(switch).index(router))
 
-    def node_addresses(self, node: Node) -> tuple[Interface, ...]:
-        return _hosts(self.switch(node.switch), FIRST_NODE + self.nodes_on(node.switch).index(node))
+    def node_addresses(self, node: Node, switch: str = "") -> tuple[Interface, ...]:
+        """On that switch of its, or the first one: its own."""
+        switch = switch or node.switch
+        return _hosts(self.switch(switch), FIRST_NODE + self.nodes_on(switch).index(node))
+
+    def declared(self) -> tuple[AnyResource, ...]:
+        """What the manifests say, and a Node of each that has labels or an AS number of its own.  Raises ValueError."""
+        nodes = {f"nodes[{i}]": node.manifest() for i, node in enumerate(self.nodes) if node.labels or node.as_number}
+        manifests = {f"resources[{i}]": resource for i, resource in enumerate(self.resources)}
+        return tuple(resource for path, given in {**nodes, **manifests}.items() for resource in _read(path, given))
 
     def _parts(self) -> Iterator[tuple[str, Part]]:
         for field, parts in (
@@ -137,11 +188,18 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
     def _check_references(self) -> None:
         switches = [s.name for s in self.switches]
+        speakers = [r.name for r in self.routers if r.as_number] + [n.name for n in self.nodes if self.bgp]
         for i, router in enumerate(self.routers):
             for j, name in enumerate(router.switches):
                 _check_known(f"routers[{i}].switches[{j}]", "switch", name, switches)
+            for j, name in enumerate(router.peers):
+                _check_known(f"routers[{i}].peers[{j}]", "peer that speaks BGP", name, speakers)
         for i, node in enumerate(self.nodes):
             _check_known(f"nodes[{i}].switch", "switch", node.switch, switches)
+            for j, name in enumerate(node.uplinks):
+                _check_known(f"nodes[{i}].uplinks[{j}]", "switch", name, switches)
+            if len(set(node.switches)) != len(node.switches):
+                raise ValueError(f"nodes[{i}].uplinks: a switch is named twice")
         for i, pod in enumerate(self.pods):
             _check_known(f"pods[{i}].node", "node", pod.node, [n.name for n in self.nodes])
 
@@ -172,9 +230,22 @@ def check_place_name(name: str) -> None:
         raise ValueError(f"name: {name!r} is not a name here (a letter, then lower case letters, digits and '-', at most 15)")
 
 
+def _check_as(number: int) -> None:
+    if not 0 <= number <= _LAST_AS:
+        raise ValueError(f"asNumber: {number} is out of range; 1 to {_LAST_AS}")
+
+
 def _check_known(path: str, what: str, name: str, known: list[str]) -> None:
     if name not in known:
         raise ValueError(f"{path}: there is no {what} {name!r}; there is {', '.join(known) or 'none'}")
+
+
+def _read(path: str, given: dict[str, Any]) -> Iterator[AnyResource]:
+    read = manifest.read([("", json.dumps(given).encode())])
+    if read.errors:
+        raise ValueError(f"{path}: {str(read.errors[0]).removeprefix(':1: ')}")
+    for item in read.items:
+        yield item.resource
 
 
 def _hosts(switch: Switch, number: int) -> tuple[Interface, ...]:
@@ -197,7 +268,11 @@ def cables(topology: Topology) -> tuple[Cable, ...]:
         for router in topology.routers
         for switch in router.switches
     )
-    nodes = (Cable(node.name, UPLINK, node.switch, topology.node_addresses(node)) for node in topology.nodes)
+    nodes = (
+        Cable(node.name, f"{UPLINK}{number}", switch, topology.node_addresses(node, switch))
+        for node in topology.nodes
+        for number, switch in enumerate(node.switches)
+    )
     return (*routers, *nodes)
 
 

@@ -22,6 +22,8 @@ from netloom.model.addresses import Mac, mac_text
 from netloom.model.desired import Route, RouteKey
 
 _RTPROT_STATIC = 4  # linux/rtnetlink.h: made by whoever administers the machine; never taken for the agent's
+_LAST_RESORT = 1 << 16
+"""Metric of a router's static routes behind those that BGP tells it."""
 
 
 def _stack(*, forwarding: int, rp_filter: int) -> Mapping[str, str]:
@@ -63,8 +65,9 @@ def build(topology: Topology) -> None:
                 namespaces[part.name] = new_namespace(topology.name, path, sysctls)
         for switch in topology.switches:
             _plug_in(topology, switch, namespaces)
+        speakers = {router.name for router in topology.routers if router.as_number}
         for place, routes in static_routes(topology).items():
-            _route(namespaces[place], routes)
+            _route(namespaces[place], routes, _LAST_RESORT if place in speakers else 0)
     except OSError as e:
         raise DataplaneError("underlay", topology.name, str(e), errno=e.errno or 0) from e
     finally:
@@ -98,10 +101,10 @@ def _plug_in(topology: Topology, switch: Switch, namespaces: Mapping[str, int]) 
                 there.transact(links.set_link(index, up=True), *(tables.put_address(index, a) for a in cable.addresses))
 
 
-def _route(namespace: int, routes: tuple[StaticRoute, ...]) -> None:
+def _route(namespace: int, routes: tuple[StaticRoute, ...], metric: int) -> None:
     with Netlink(namespace) as netlink:
         for prefix, gateway in routes:
-            body = bytearray(tables.encode_route(RouteKey(prefix, 0), Route(gateway=gateway), 0))
+            body = bytearray(tables.encode_route(RouteKey(prefix, metric), Route(gateway=gateway), 0))
             body[5] = _RTPROT_STATIC  # rtm_protocol
             netlink.transact(message(tables.RTM_NEWROUTE, tables.PUT, bytes(body)))
 
