@@ -124,5 +124,6 @@ def _addresses(topology: Topology, part: Router | Node, switch: str = "") -> tup
 
 def cluster_as(topology: Topology) -> int:
     """What a node's AS is where nothing else is said."""
-    numbers = (getattr(r.spec, "as_number", None) for r in topology.declared() if r.kind == "BGPConfiguration")
+    specs = (getattr(r, "spec", None) for r in topology.declared() if r.kind == "BGPConfiguration")
+    numbers = (getattr(spec, "as_number", None) for spec in specs)
     return next((n for n in numbers if n), DEFAULT_AS)
