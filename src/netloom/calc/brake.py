@@ -1,0 +1,265 @@
+"""The brake: ways to other nodes do not go because a datastore has lost its memory.
+
+    before ─┐
+            ├─▶ what is missing ─▶ is it too much at once? ─▶ the cluster as it counts here
+    now ────┘
+
+A node goes when nothing leads to it any more: its Node is gone, or its claims, or their pools.  That is everyday life, and happens at
+once, until more than a fifth of the nodes and more than three would go within ten seconds.  Then what is missing of those that
+were still there is held: their Nodes and claims count on, here, as if they were still declared.  So do all that go while something is
+held: the datastore is in doubt.  After a jump (another store answers, or it went back) whatever is missing is held, for it was never
+taken away by anybody: its owners declare it again, and until then their pods are where they were.
+
+What is held only fills gaps.  What the datastore does say counts: new and changed nodes, and above all a block that is another's by
+now.  A hold ends by itself when what was missing is there again, when its block is another's or its node another incarnation, when a
+node that came back does not claim it within half a minute, or when a person says that it is gone (`release`).
+
+Pure: `at` is any clock's seconds.  What was held is known again after a restart by its names (`Brake.recalled`): the
+remembered snapshot holds the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from netloom.model.addresses import Prefix, contains, overlap
+from netloom.model.resources import AnyResource, Claim, IPBlock, IPBlockSpec, IPPool, Metadata, Node, block_name
+from netloom.model.snapshot import Snapshot
+
+WINDOW = 10.0
+"""Seconds whose departures add up."""
+FEW = 3
+"""Nodes that may always go."""
+SHARE = 5
+"""Of so many nodes one may go, beyond those few."""
+RETURN = 30.0
+"""Seconds in which a node that came back claims what it still has."""
+
+_OF_NODES = frozenset(("Node", "IPBlock", "IPBlockRequest"))
+"""What nodes write themselves, and hold on to only where it leads to pods."""
+
+Name = tuple[str, str]
+"""Kind and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """nodes   of which whatever is missing is held; whether the Node itself was missing
+    others  pools and whatever else is held
+    gone    nodes that went, and when: they add up
+    back    when a Node that was missing was seen again
+    """
+
+    nodes: Mapping[str, bool] = field(default_factory=dict)
+    others: frozenset[Name] = frozenset()
+    gone: Mapping[str, float] = field(default_factory=dict)
+    back: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.nodes or self.others)
+
+    @classmethod
+    def recalled(cls, nodes: Mapping[str, bool], others: Iterable[Name]) -> Brake:
+        """As it was before a restart."""
+        return cls(nodes=dict(nodes), others=frozenset(others))
+
+    def without(self, nodes: Collection[str] | None = None) -> Brake:
+        """These nodes are gone for good; None: so is everything."""
+        if nodes is None:
+            return Brake()
+        return replace(self, nodes={name: absent for name, absent in self.nodes.items() if name not in nodes})
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """`claims`: by node, each with its slot.  `leaving`: nodes that something led to, and nothing does now."""
+
+    nodes: Mapping[str, Node]
+    claims: Mapping[str, tuple[tuple[Prefix, Claim], ...]]
+    others: Mapping[Name, AnyResource]
+    leaving: frozenset[str]
+
+    def of(self, node: str) -> bool:
+        return node in self.nodes or node in self.claims or node in self.leaving
+
+
+def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, jumped: bool = False) -> tuple[Brake, Snapshot]:
+    """`before`: the cluster as it counted until now; `own`: the node that calculates, of which nothing is held."""
+    missing = _missing(before, now, own, everything=jumped or bool(brake.others))
+    nodes, others = dict(brake.nodes), set(brake.others)
+    gone = {name: since for name, since in brake.gone.items() if at - since < WINDOW}
+    if gone:
+        gone = {name: gone[name] for name in gone.keys() - _reached(now, own)}
+    if jumped:
+        nodes |= {
+            name: name in missing.nodes for name in (*missing.nodes, *missing.claims, *missing.leaving) if name not in nodes
+        }
+        others |= missing.others.keys()
+    elif leaving := missing.leaving - nodes.keys():
+        went = gone.keys() | leaving
+        most = max(FEW, len(went | _reached(before, own) | {own}) // SHARE)
+        if nodes or len(went) > most:
+            nodes |= {name: name in missing.nodes for name in leaving}
+            others |= _pools_of(before, missing, leaving)
+        gone |= dict.fromkeys(leaving, at)
+    back = {
+        name: brake.back.get(name, at)
+        for name, absent in nodes.items()
+        if absent and name in missing.claims and name not in missing.nodes
+    }
+    done = {name for name, since in back.items() if at - since >= RETURN}
+    nodes = {name: absent for name, absent in nodes.items() if name not in done and missing.of(name)}
+    others &= missing.others.keys()
+    brake = Brake(nodes, frozenset(others), gone, {name: since for name, since in back.items() if name in nodes})
+    return brake, _filled(now, brake, missing)
+
+
+def held(brake: Brake, before: Snapshot, now: Snapshot, own: str) -> Snapshot:
+    """The cluster as it counts with this brake, whatever went: for after a `without`."""
+    return _filled(now, brake, _missing(before, now, own, everything=bool(brake.others)))
+
+
+def in_words(brake: Brake) -> Iterator[str]:
+    """What is held, for people."""
+    absent = sorted(name for name, absent in brake.nodes.items() if absent)
+    bare = sorted(name for name, absent in brake.nodes.items() if not absent)
+    if absent:
+        yield f"{_named('node', absent)} not in the datastore any more: the ways there are held"
+    if bare:
+        yield f"blocks of {_named('node', bare)} not in the datastore any more: the ways there are held"
+    if brake.others:
+        yield f"{_named('', [f'{kind} {key}' for kind, key in sorted(brake.others)])} not in the datastore any more, and held"
+
+
+_NAMED = 3
+
+
+def _named(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    kind = f"{what}{'s' if len(names) > 1 else ''} " if what else ""
+    return f"{kind}{', '.join(names[:_NAMED])}{more} {'are' if len(names) > 1 else 'is'}"
+
+
+# what is missing
+
+
+def _missing(before: Snapshot, now: Snapshot, own: str, *, everything: bool) -> _Missing:
+    nodes = _missing_nodes(before, now, own)
+    claims = _missing_claims(before, now, own)
+    others = _missing_others(before, now, everything=everything)
+    leaving = frozenset[str]()
+    if nodes or claims or others:
+        standing = {claim.node for block in now.blocks.values() for claim in block.spec.claims}
+        leaving = frozenset(
+            name
+            for name in _reached(before, own) - _reached(now, own)
+            if (name in claims or name in standing) and not _reborn(before, now, name)
+        )
+    return _Missing(nodes, claims, others, leaving)
+
+
+def _missing_nodes(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, Node]:
+    """As they were.  A Node that somebody has prepared says nothing yet of what runs there."""
+    if before.nodes is now.nodes:
+        return {}
+    found = {name: before.nodes[name] for name in before.nodes.keys() - now.nodes.keys()}
+    for name, node in now.nodes.items():
+        if not node.spec.id and (old := before.nodes.get(name)) is not None and old.spec.id:
+            found[name] = msgspec.structs.replace(node, spec=old.spec)
+    found.pop(own, None)
+    return found
+
+
+def _missing_claims(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, tuple[tuple[Prefix, Claim], ...]]:
+    """Of other nodes, that counted, and that nobody else has instead."""
+    found: dict[str, tuple[tuple[Prefix, Claim], ...]] = {}
+    if before.blocks is now.blocks:
+        return found
+    for name, block in before.blocks.items():
+        record = now.blocks.get(name)
+        if record is block or (record is not None and record.spec == block.spec):
+            continue
+        present = record.spec.claims if record is not None else ()
+        for claim in block.spec.claims:
+            node = before.nodes.get(claim.node)
+            if claim.node == own or node is None or node.spec.id != claim.node_id or _reborn(before, now, claim.node):
+                continue
+            if not any(overlap(claim.cidr, other.cidr) for other in present):
+                found[claim.node] = (*found.get(claim.node, ()), (block.spec.cidr, claim))
+    return found
+
+
+def _missing_others(before: Snapshot, now: Snapshot, *, everything: bool) -> Mapping[Name, AnyResource]:
+    """Pools; or `everything`.  A pool in whose place another one stands is not missing."""
+    found: dict[Name, AnyResource] = {}
+    if everything or before.pools is not now.pools:
+        for resource in before.resources() if everything else before.pools.values():
+            if resource.kind in _OF_NODES or now.get(resource.kind, resource.key) is not None:
+                continue
+            if isinstance(resource, IPPool) and any(overlap(resource.spec.cidr, p.spec.cidr) for p in now.pools.values()):
+                continue
+            found[resource.kind, resource.key] = resource
+    return found
+
+
+def _reborn(before: Snapshot, now: Snapshot, name: str) -> bool:
+    """Whether the node is another incarnation by now, which has nothing of the one before."""
+    old, new = before.nodes.get(name), now.nodes.get(name)
+    return old is not None and new is not None and new.spec.id not in ("", old.spec.id)
+
+
+def _reached(snapshot: Snapshot, own: str) -> set[str]:
+    """Other nodes that something leads to."""
+    found: set[str] = set()
+    for block in snapshot.blocks.values():
+        for claim in block.spec.claims:
+            if claim.node in found or claim.node == own:
+                continue
+            node = snapshot.nodes.get(claim.node)
+            if node is not None and node.spec.id == claim.node_id and _in_a_pool(snapshot.pools.values(), claim.cidr):
+                found.add(claim.node)
+    return found
+
+
+def _in_a_pool(pools: Iterable[IPPool], cidr: Prefix) -> bool:
+    return any(contains(pool.spec.cidr, cidr) for pool in pools)
+
+
+def _pools_of(before: Snapshot, missing: _Missing, nodes: Collection[str]) -> set[Name]:
+    """Those of the missing pools that blocks of these nodes lie in."""
+    pools = {name: pool for name, pool in missing.others.items() if isinstance(pool, IPPool)}
+    if not pools:
+        return set()
+    cidrs = [c.cidr for block in before.blocks.values() for c in block.spec.claims if c.node in nodes]
+    return {name for name, pool in pools.items() if any(contains(pool.spec.cidr, cidr) for cidr in cidrs)}
+
+
+# what is held
+
+
+def _filled(now: Snapshot, brake: Brake, missing: _Missing) -> Snapshot:
+    """`now` itself where there is nothing to fill in."""
+    changes: list[tuple[str, str, AnyResource | None]] = [
+        *(("Node", name, node) for name, node in missing.nodes.items() if name in brake.nodes),
+        *((kind, key, found) for (kind, key), found in missing.others.items() if (kind, key) in brake.others),
+        *(("IPBlock", block.name, block) for block in _blocks(now, brake, missing)),
+    ]
+    return now.updated(now.revision, changes) if changes else now
+
+
+def _blocks(now: Snapshot, brake: Brake, missing: _Missing) -> Iterator[IPBlock]:
+    """Records with the held claims in them."""
+    slots: dict[Prefix, list[Claim]] = {}
+    for name in brake.nodes.keys() & missing.claims.keys():
+        for slot, claim in missing.claims[name]:
+            slots.setdefault(slot, []).append(claim)
+    for slot, claims in slots.items():
+        name = block_name(slot)
+        block = now.blocks.get(name) or IPBlock(metadata=Metadata(name=name), spec=IPBlockSpec(cidr=slot))
+        if block.spec.cidr == slot:  # a record that says another slot than its name is nobody's
+            together = tuple(sorted((*block.spec.claims, *claims), key=lambda claim: claim.cidr))
+            yield msgspec.structs.replace(block, spec=msgspec.structs.replace(block.spec, claims=together))
