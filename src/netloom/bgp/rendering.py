@@ -8,6 +8,9 @@
     kernel               one protocol a family: learns what others route, and keeps what BIRD has told it when BIRD dies
     sessions             one protocol each (sessions)
 
+The text holds its own fingerprint, as a constant that BIRD tells when it is asked (`eval CONTENT`): so whoever compares needs no memory
+of what a BIRD was told, or when it was started.
+
 Deterministic: equal values, equal text, so that text can be compared.  No value gets in but by `tokens`; one that cannot is a ConfigError
 that names the resource, and there is no text.  Things are defined before they are used, which BIRD insists on.
 
@@ -17,6 +20,8 @@ for ever.  So both families' stand even where BGP is off.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -34,6 +39,9 @@ GRACE = 30
 _AGENT = 79  # RTPROT of the agent's own routes
 _NOBODY = IPv4Address("0.0.0.1")  # BIRD has to have a router ID, sessions or not
 _HIDDEN = "(hidden)"
+CONTENT, _DIGITS = "CONTENT", 32
+_CONTENT = re.compile(rf'^define {CONTENT} = "([0-9a-f]+)";$', re.MULTILINE)
+_SESSION = re.compile(r"^protocol bgp (\w+) .*?^}$", re.MULTILINE | re.DOTALL)
 
 
 def render(config: BgpConfig | None, secrets: Mapping[Secret, str], node: str = "") -> str:
@@ -56,7 +64,19 @@ def render(config: BgpConfig | None, secrets: Mapping[Secret, str], node: str = 
     for session in config.sessions:
         with _named(session.origin):
             parts.append([*session_lines(config, session, rules, secrets)])
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+    text = "\n\n".join("\n".join(lines) for lines in parts if lines)
+    return f'{text}\n\ndefine {CONTENT} = "{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}";\n'
+
+
+def content(text: str) -> str:
+    """The fingerprint in a text of ours; empty in others."""
+    found = _CONTENT.search(text)
+    return found[1] if found else ""
+
+
+def blocks(text: str) -> dict[str, str]:
+    """Of a text of ours, each session's part by its name."""
+    return {found[1]: found[0] for found in _SESSION.finditer(text)}
 
 
 def render_for_people(config: BgpConfig | None, node: str = "") -> str:
