@@ -1,4 +1,4 @@
-"""Registering: this node's Node object, written by the node itself; labels and annotations stay the people's.
+"""Registering: this node's Node object, written by the node itself; labels, annotations, and what people say in `spec` stay theirs.
 
 A Node is made when the agent starts and there is none.  One that is deleted while the agent runs was deleted by somebody who
 meant it: the node is out of the cluster, serves no ADD, and comes back by a restart of its agent.  One that carries another
@@ -164,7 +164,7 @@ def register(datastore: Datastore, name: str, spec: NodeSpec, *, create: bool) -
             assert isinstance(stored.resource, Node)  # the kind that was asked for
             if stored.resource.spec.id not in ("", spec.id):
                 return Membership.TAKEN, stored.resource
-            node = msgspec.structs.replace(stored.resource, spec=spec)
+            node = msgspec.structs.replace(stored.resource, spec=spec.of_people(stored.resource.spec))
             if node != stored.resource:
                 datastore.update(node, stored.revision)
         except (Conflict, NotFound):

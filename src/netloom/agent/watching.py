@@ -19,7 +19,10 @@ from netloom.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-KINDS = ("FelixConfiguration", "IPPool", "IPReservation", "Node", "Namespace", "IPBlock")
+KINDS = (
+    *("FelixConfiguration", "IPPool", "IPReservation", "Node", "Namespace", "IPBlock"),
+    *("BGPConfiguration", "BGPPeer", "BGPFilter", "Secret", "Service"),
+)
 _RETRY = 0.05, 2.0  # seconds: first, longest
 _STEADY = 5.0  # seconds that a watch has to last before the next listing comes at once
 

@@ -22,6 +22,7 @@ from netloom.errors import ConfigError, Conflict
 from netloom.model import admission
 from netloom.model.manifest import Item
 from netloom.model.resources import AnyResource, Node, NodeSpec, builtins
+from netloom.model.secret import Secret
 from netloom.model.snapshot import Snapshot
 
 
@@ -50,8 +51,8 @@ class Step:
 @connection
 @click.pass_obj
 def apply(context: Context, sources: tuple[str, ...], dry_run: bool, diff: bool) -> None:
-    """Make what manifests say: netloom.io/v1, Calico's IPPool, IPReservation and FelixConfiguration, core Namespace, and Flannel's
-    net-conf.json or the ConfigMap that it is in.
+    """Make what manifests say: netloom.io/v1, Calico's IPPool, IPReservation, FelixConfiguration, BGPConfiguration, BGPPeer, BGPFilter and
+    Node, core Namespace and Secret, and Flannel's net-conf.json or the ConfigMap that it is in.
 
     \b
     netloom apply -f pools.yaml --diff
@@ -95,9 +96,14 @@ def plan(items: tuple[Item, ...], listing: Listing) -> Iterator[Step]:
 
 
 def _merged(new: AnyResource, old: Stored | None) -> AnyResource:
-    """A Node's spec is the node's own: a manifest without it keeps it."""
-    if isinstance(new, Node) and new.spec == NodeSpec() and old is not None and isinstance(old.resource, Node):
-        return msgspec.structs.replace(new, spec=old.resource.spec)
+    """A Node's spec is the node's own but for what people say there: a manifest keeps what it does not say."""
+    if isinstance(new, Node) and old is not None and isinstance(old.resource, Node):
+        before, said = old.resource.spec, new.spec
+        bgp = before.bgp if said.bgp is None else said.bgp
+        draining = before.draining if said.draining is None else said.draining
+        if said.of_people(NodeSpec()) == NodeSpec():
+            said = before
+        return msgspec.structs.replace(new, spec=msgspec.structs.replace(said, bgp=bgp, draining=draining))
     return new
 
 
@@ -131,6 +137,9 @@ def differences(step: Step) -> Iterator[str]:
         before, after = old.get(path, "-"), new.get(path, "-")
         if before != after:
             yield f"{path}: {after}" if step.old is None else f"{path}: {before} → {after}"
+    if isinstance(step.new, Secret) and step.old is not None and isinstance(step.old.resource, Secret):
+        had, has = step.old.resource.data, step.new.data
+        yield from (f"data.{key}: another value" for key in sorted(had.keys() & has.keys()) if had[key] != has[key])
 
 
 def _fields(value: object, path: str = "") -> Iterator[tuple[str, str]]:

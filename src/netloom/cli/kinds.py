@@ -13,7 +13,20 @@ from typing import Any
 import click
 
 from netloom.errors import ConfigError
-from netloom.model.resources import AnyResource, Endpoint, FelixConfiguration, IPBlock, IPPool, IPReservation, Namespace, Node
+from netloom.model.bgp import BGPConfiguration, BGPPeer
+from netloom.model.bgp_filter import BGPFilter
+from netloom.model.resources import (
+    AnyResource,
+    Endpoint,
+    FelixConfiguration,
+    IPBlock,
+    IPPool,
+    IPReservation,
+    Namespace,
+    Node,
+)
+from netloom.model.secret import Secret
+from netloom.model.service import Service
 from netloom.model.showing import shown
 
 Row = Sequence[object]
@@ -74,6 +87,37 @@ def _configuration(configuration: FelixConfiguration) -> Iterable[Row]:
     yield configuration.name, *(number or None for number in (spec.vxlan_vni, spec.vxlan_port, spec.udp_port, spec.mtu))
 
 
+def _bgp_configuration(configuration: BGPConfiguration) -> Iterable[Row]:
+    spec = configuration.spec
+    mesh = None if configuration.node else spec.node_to_node_mesh_enabled
+    start = (configuration.name, mesh, spec.as_number, spec.listen_port or None, spec.bind_mode)
+    services = (*spec.service_cluster_ips, *spec.service_external_ips, *spec.service_load_balancer_ips)
+    yield *start, [block.cidr for block in services], [f"{c.name}={c.value}" for c in spec.communities]
+
+
+def _bgp_peer(peer: BGPPeer) -> Iterable[Row]:
+    spec = peer.spec
+    nodes = spec.node or spec.node_selector or "all()"
+    start = (peer.name, spec.peer_ip or spec.peer_selector, nodes, spec.as_number)
+    secret = spec.password.secret_key_ref if spec.password else None
+    yield *start, spec.local_as_number, spec.filters, secret and f"{secret.name}/{secret.key}", spec.bfd is not None
+
+
+def _bgp_filter(route_filter: BGPFilter) -> Iterable[Row]:
+    spec = route_filter.spec
+    yield route_filter.name, *map(len, (spec.import_v4, spec.export_v4, spec.import_v6, spec.export_v6))
+
+
+def _secret(secret: Secret) -> Iterable[Row]:
+    yield secret.name, secret.type, sorted(secret.data)
+
+
+def _service(service: Service) -> Iterable[Row]:
+    spec = service.spec
+    start = (service.metadata.namespace, service.name, spec.cluster_ips, spec.external_ips, spec.load_balancer_ips)
+    yield *start, spec.external_traffic_policy, spec.nodes
+
+
 def _namespace(namespace: Namespace) -> Iterable[Row]:
     yield namespace.name, namespace.metadata.labels
 
@@ -126,6 +170,33 @@ VIEWS: tuple[View, ...] = (
         (),
         _configuration,
     ),
+    View(
+        "BGPConfiguration",
+        "bgpconfiguration",
+        "bgpconfigurations",
+        ("NAME", "MESH", "AS", "PORT", "BIND"),
+        ("SERVICES", "COMMUNITIES"),
+        _bgp_configuration,
+    ),
+    View(
+        "BGPPeer",
+        "bgppeer",
+        "bgppeers",
+        ("NAME", "PEER", "NODES", "AS"),
+        ("LOCAL-AS", "FILTERS", "PASSWORD", "BFD"),
+        _bgp_peer,
+    ),
+    View("BGPFilter", "bgpfilter", "bgpfilters", ("NAME", "IMPORT-V4", "EXPORT-V4", "IMPORT-V6", "EXPORT-V6"), (), _bgp_filter),
+    View("Secret", "secret", "secrets", ("NAME", "TYPE", "KEYS"), (), _secret),
+    View(
+        "Service",
+        "service",
+        "services",
+        ("NAMESPACE", "NAME", "CLUSTER", "EXTERNAL", "LOAD-BALANCER"),
+        ("TRAFFIC-POLICY", "NODES"),
+        _service,
+        namespaced=True,
+    ),
     View("IPReservation", "reservation", "reservations", ("NAME", "RESERVED"), (), _reservation),
     View(
         "Endpoint",
@@ -144,6 +215,8 @@ _SHORT: Mapping[str, str] = {
     "ns": "namespaces",
     "ep": "endpoints",
     "felixconfig": "configurations",
+    "bgpconfig": "bgpconfigurations",
+    "svc": "services",
     "workloadendpoint": "endpoints",
 }
 

@@ -131,10 +131,9 @@ def _moved(pool: IPPool, old: IPPool, claimed: list[IPBlock]) -> Iterator[Proble
 
 
 def _node(node: Node, old: Node | None) -> Iterator[Problem]:
-    if old is not None and node.spec not in (old.spec, NodeSpec()):
-        yield Problem(
-            node, "spec", "a node writes its own spec", "leave `spec` out; labels and annotations are yours to change"
-        )
+    if old is not None and node.spec.of_people(NodeSpec()) not in (old.spec.of_people(NodeSpec()), NodeSpec()):
+        hint = "leave it out; labels, annotations, `spec.bgp` and `spec.draining` are yours to change"
+        yield Problem(node, "spec", "a node writes its own spec", hint)
 
 
 def _of_nodes(resource: AnyResource) -> Problem:

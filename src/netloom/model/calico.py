@@ -1,4 +1,4 @@
-"""Calico's `projectcalico.org/v3` IPPool, IPReservation and FelixConfiguration, as they are, into our own.
+"""Calico's `projectcalico.org/v3` IPPool, IPReservation, FelixConfiguration, and what says who speaks BGP, as they are, into our own.
 
 Both sides are plain values: what comes out is decoded like any manifest of ours.  Our fields are named like Calico's where they
 mean the same.  Each other field of Calico's is here with the values that ask for what we do anyway; every other value, and
@@ -32,14 +32,6 @@ def _mode(value: object) -> str | None:
     return None if isinstance(value, str) and value in _MODES else f"{shown(value)} is none of Never, Always, CrossSubnet"
 
 
-def _bgp_export(value: object) -> str | None:
-    return (
-        None
-        if value is False
-        else f"{shown(value)}: pools are not announced by BGP in this version; write false, or leave it out"
-    )
-
-
 def _uses(value: object) -> str | None:
     if isinstance(value, list) and sorted(map(str, value)) == ["Tunnel", "Workload"]:
         return None
@@ -50,12 +42,11 @@ def _assignment(value: object) -> str | None:
     return None if value == "Automatic" else f"{shown(value)}: write Automatic; to keep addresses back use an IPReservation"
 
 
-_SAME = frozenset(("cidr", "blockSize", "natOutgoing", "nodeSelector", "namespaceSelector", "disabled"))
+_SAME = frozenset(("cidr", "blockSize", "natOutgoing", "nodeSelector", "namespaceSelector", "disabled", "disableBGPExport"))
 _FELIX_SAME = frozenset(("vxlanVNI", "vxlanPort"))
 _REFUSALS: Mapping[str, Callable[[object], str | None]] = {
     "vxlanMode": _mode,
     "ipipMode": _mode,
-    "disableBGPExport": _bgp_export,
     "allowedUses": _uses,
     "assignmentMode": _assignment,
 }
@@ -109,9 +100,66 @@ def _prefix(value: object) -> object:
         return value
 
 
+# BGP: field by field as ours, but for a few that ask for what is done anyway, or for what Calico's own parts write.
+
+
+def _only(wanted: object, why: str) -> Callable[[object], str | None]:
+    return lambda value: None if value == wanted else f"{shown(value)}: {why}"
+
+
+_BGP_REFUSALS: Mapping[str, Mapping[str, Callable[[object], str | None]]] = {
+    "BGPConfiguration": {
+        "logSeverityScreen": _only("Info", "BIRD's log is not filtered here; write Info, or leave it out"),
+        "programClusterRoutes": _only(
+            "EnabledNoEncapOnly", "BIRD programs what crosses without a tunnel; write EnabledNoEncapOnly, or leave it out"
+        ),
+        "ipv4NormalRoutePriority": _only(1024, "BIRD's routes have metrics of their own; leave it out"),
+        "ipv6NormalRoutePriority": _only(1024, "BIRD's routes have metrics of their own; leave it out"),
+        "localWorkloadPeeringIPV4": _only("", "pods are no BGP peers here; leave it out"),
+        "localWorkloadPeeringIPV6": _only("", "pods are no BGP peers here; leave it out"),
+    },
+    "BGPPeer": {"localWorkloadSelector": _only("", "pods are no BGP peers here; leave it out")},
+    "BGPFilter": {},
+}
+_NODE_WRITES = frozenset(
+    (
+        *("addresses", "orchRefs", "wireguard", "ipv4VXLANTunnelAddr", "ipv6VXLANTunnelAddr"),
+        *("vxlanTunnelMACAddr", "vxlanTunnelMACAddrV6"),
+    )
+)
+_NODE_BGP_WRITES = frozenset(("ipv4IPIPTunnelAddr", "interfaces"))
+"""What Calico's node writes of itself into its Node; ours writes its own."""
+
+
+def _bgp(kind: str) -> Callable[[Fields], tuple[dict[str, object], tuple[Unsupported, ...]]]:
+    refusals = _BGP_REFUSALS[kind]
+
+    def translated(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
+        found = {name: reason for name, value in spec.items() if name in refusals and (reason := refusals[name](value))}
+        ours = {name: value for name, value in spec.items() if name not in refusals}
+        if keep := ours.pop("keepOriginalNextHop", None):
+            if keep is not True or ours.get("nextHopMode", "Keep") != "Keep":
+                found["keepOriginalNextHop"] = "is an old name of `nextHopMode: Keep`; write that"
+            ours["nextHopMode"] = "Keep"
+        return ours, tuple(Unsupported(name, reason) for name, reason in found.items())
+
+    return translated
+
+
+def _node(spec: Fields) -> tuple[dict[str, object], tuple[Unsupported, ...]]:
+    ours: dict[str, object] = {}
+    refused = [_unknown(name) for name in spec if name not in _NODE_WRITES and name != "bgp"]
+    if "bgp" in spec:
+        bgp = spec["bgp"]
+        ours["bgp"] = {n: v for n, v in bgp.items() if n not in _NODE_BGP_WRITES} if isinstance(bgp, dict) else bgp
+    return ours, tuple(refused)
+
+
 _KINDS: Mapping[str, Callable[[Fields], tuple[dict[str, object], tuple[Unsupported, ...]]]] = {
     "IPPool": _pool,
     "IPReservation": _reservation,
     "FelixConfiguration": _felix,
+    **{kind: _bgp(kind) for kind in _BGP_REFUSALS},
+    "Node": _node,
 }
 KINDS = tuple(_KINDS)

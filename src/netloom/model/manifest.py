@@ -12,6 +12,7 @@ What one resource cannot know alone, whether it fits to the others, is asked by 
 
 from __future__ import annotations
 
+import base64
 import difflib
 import enum
 import re
@@ -189,8 +190,28 @@ def _calico(kind: str, value: Object) -> Object:
 
 
 def _core(kind: str, value: Object) -> Object:
-    _one_of(kind, ("Namespace",))
+    _one_of(kind, ("Namespace", "Secret"))
+    if kind == "Secret":
+        return _secret(value)
     return {**_without(value, "spec", "status"), "apiVersion": API_VERSION}
+
+
+def _secret(value: Object) -> Object:
+    """Whatever namespace it is in: a peer's password has a name and a key, and no namespace."""
+    plain, data, metadata = value.get("stringData") or {}, value.get("data") or {}, value.get("metadata")
+    if not isinstance(plain, dict) or not isinstance(data, dict):
+        raise _Wrong("data" if isinstance(plain, dict) else "stringData", "expected a mapping of fields")
+    if wrong := next((key for key, text in plain.items() if not isinstance(text, str)), None):
+        raise _Wrong(f"stringData[{wrong}]", "expected text; put it into quotes")
+    coded = {key: base64.b64encode(text.encode()).decode() for key, text in plain.items()}
+    if isinstance(metadata, dict):
+        metadata = _without(metadata, "namespace", "ownerReferences")
+    return {
+        **_without(value, "stringData", "immutable"),
+        "apiVersion": API_VERSION,
+        "metadata": metadata,
+        "data": {**data, **coded},
+    }
 
 
 _SPELLINGS: Mapping[str, Callable[[str, Object], Object]] = {

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 
+from netloom.model import objects
 from netloom.model.addresses import (
     Address,
     Interface,
@@ -30,68 +31,21 @@ from netloom.model.addresses import (
     parse_prefix,
 )
 from netloom.model.attachments import PublishedPort
+from netloom.model.bgp import BGPConfiguration, BGPPeer, NodeBGP
+from netloom.model.bgp_filter import BGPFilter
+from netloom.model.bgp_values import AsNumber, Duration, parse_as_number, parse_duration
 from netloom.model.forms import Method, check_form, check_mtu, check_port, check_vni
+from netloom.model.secret import Secret
 from netloom.model.selectors import parse_selector
+from netloom.model.service import Service
 from netloom.model.showing import shown
-from netloom.model.validation import (
-    check_interface_name,
-    check_labels,
-    check_mac,
-    check_name,
-    check_network_name,
-    check_object_name,
-)
+from netloom.model.validation import check_interface_name, check_mac, check_network_name, check_object_name
 
-API_VERSION: Literal["netloom.io/v1"] = "netloom.io/v1"
+API_VERSION = objects.API_VERSION
+Metadata = objects.Metadata
+Resource = objects.Resource
+Spec = objects.Spec
 EMPTY: Mapping[str, str] = {}
-
-
-class Metadata(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
-    name: str
-    namespace: str | None = None
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-    def __post_init__(self) -> None:
-        check_object_name(self.name)
-        if self.namespace is not None:
-            check_name(self.namespace, "metadata.namespace")
-        check_labels(self.labels)
-
-
-class Resource(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename="camel", tag_field="kind", kw_only=True
-):
-    """What all kinds share.  `kind` is the struct's tag; `key` is unique in a datastore."""
-
-    NAMESPACED: ClassVar[bool] = False
-    PLURAL: ClassVar[str] = ""
-
-    api_version: Literal["netloom.io/v1"] = API_VERSION
-    metadata: Metadata
-
-    @property
-    def kind(self) -> str:
-        return type(self).__name__
-
-    @property
-    def name(self) -> str:
-        return self.metadata.name
-
-    @property
-    def key(self) -> str:
-        """The name inside its kind: `name`, or `namespace/name` where the kind lives in namespaces."""
-        return f"{self.metadata.namespace}/{self.metadata.name}" if self.NAMESPACED else self.metadata.name
-
-    def __post_init__(self) -> None:
-        if self.NAMESPACED and self.metadata.namespace is None:
-            raise ValueError(f"metadata.namespace: a {self.kind} lives in a namespace")
-        if not self.NAMESPACED and self.metadata.namespace is not None:
-            raise ValueError(f"metadata.namespace: a {self.kind} does not live in a namespace")
-
-
-class Spec(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename="camel", omit_defaults=True, kw_only=True):
-    pass
 
 
 class Encapsulation(enum.Enum):
@@ -123,6 +77,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     tunnel, out of its own blocks.  `vtep_mac` survives reboots.  `mtu`: of the uplink, in bytes, 0 if not known.
     `receives`: forms (model.forms) in which others may send to it now, the newest first; empty where a node does not say.  `sends`:
     those in which it sends, or is going to, the oldest first.  `generation` grows with each change of either.
+
+    Two fields are people's: `bgp`, and `draining`: others are to go elsewhere with what this node only passes on.
     """
 
     id: str = ""
@@ -134,6 +90,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     receives: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()
     generation: int = 0
+    bgp: NodeBGP | None = None
+    draining: bool | None = None
 
     def __post_init__(self) -> None:
         for field, values in (("addresses", self.addresses), ("tunnelAddresses", self.tunnel_addresses)):
@@ -150,6 +108,10 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
 
     def tunnel_address(self, version: int) -> Address | None:
         return next((a for a in self.tunnel_addresses if a.version == version), None)
+
+    def of_people(self, said: NodeSpec) -> NodeSpec:
+        """With people's fields as they are in `said`."""
+        return msgspec.structs.replace(self, bgp=said.bgp, draining=said.draining)
 
 
 class Node(Resource, frozen=True, kw_only=True, tag="Node"):
@@ -182,6 +144,7 @@ _NOT_FOR_PODS: tuple[Prefix, ...] = tuple(
 class IPPoolSpec(Spec, frozen=True, kw_only=True):
     """`network`: the pool belongs to the CNI network of this name, on `node` alone, as a network of Docker does to its host: all of
     it is one link, whose prefix length its pods show and whose `gateway` (the first address, unless said) the bridge holds.
+    `disable_bgp_export`: its blocks are told to no BGP peer.
     `ip_range`: the part of it that pods get addresses of; any other they may still ask for by name.
     `internal`: nothing is forwarded into it or out of it.  `isolated`: nor from or to other networks and the cluster's pods."""
 
@@ -192,6 +155,7 @@ class IPPoolSpec(Spec, frozen=True, kw_only=True):
     node_selector: str = "all()"
     namespace_selector: str = "all()"
     disabled: bool = False
+    disable_bgp_export: bool = msgspec.field(default=False, name="disableBGPExport")
     network: str = ""
     node: str = ""
     gateway: Address | None = None
@@ -381,14 +345,21 @@ class Endpoint(Resource, frozen=True, kw_only=True, tag="Endpoint"):
     spec: EndpointSpec
 
 
-AnyResource = Node | Namespace | IPPool | IPBlock | IPReservation | FelixConfiguration | Endpoint
+_OfBGP = BGPConfiguration | BGPPeer | BGPFilter | Secret | Service
+AnyResource = Node | Namespace | IPPool | IPBlock | IPReservation | FelixConfiguration | Endpoint | _OfBGP
 _KINDS = (Node, Namespace, IPPool, IPBlock, IPReservation, FelixConfiguration, Endpoint)
-KINDS: Mapping[str, type[Resource]] = {kind.__name__: kind for kind in _KINDS}
+_KINDS_OF_BGP = (BGPConfiguration, BGPPeer, BGPFilter, Secret, Service)
+KINDS: Mapping[str, type[Resource]] = {kind.__name__: kind for kind in (*_KINDS, *_KINDS_OF_BGP)}
 
 _PARSERS: Mapping[Any, Any] = {Address: parse_address, Prefix: parse_prefix, Interface: parse_interface}
 
 
+_NUMBERS: Mapping[Any, Any] = {AsNumber: parse_as_number, Duration: parse_duration}
+
+
 def dec_hook(kind: Any, value: Any) -> Any:  # Any: msgspec hands over types and raw JSON values
+    if kind in _NUMBERS:
+        return _NUMBERS[kind](value)
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {shown(value)}")
     return _PARSERS[kind](value)
@@ -415,4 +386,6 @@ def convert(value: object) -> AnyResource:
 
 
 def builtins(resource: Resource) -> Any:  # Any: JSON-like values for printing
-    return msgspec.to_builtins(resource, enc_hook=str)
+    """What a Secret holds is not shown."""
+    value = msgspec.to_builtins(resource, enc_hook=str)
+    return {**value, "data": dict.fromkeys(resource.data)} if isinstance(resource, Secret) else value

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from netloom.model.bgp import BGPConfiguration, BGPPeer
+from netloom.model.bgp_filter import BGPFilter
 from netloom.model.resources import (
     AnyResource,
     FelixConfiguration,
@@ -16,6 +18,8 @@ from netloom.model.resources import (
     Namespace,
     Node,
 )
+from netloom.model.secret import Secret
+from netloom.model.service import Service
 
 _TABLES = {
     "Node": "nodes",
@@ -24,6 +28,11 @@ _TABLES = {
     "IPReservation": "reservations",
     "Namespace": "namespaces",
     "FelixConfiguration": "configurations",
+    "BGPConfiguration": "bgp_configurations",
+    "BGPPeer": "bgp_peers",
+    "BGPFilter": "bgp_filters",
+    "Secret": "secrets",
+    "Service": "services",
 }
 
 
@@ -42,6 +51,11 @@ class Snapshot:
     reservations: Mapping[str, IPReservation] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     configurations: Mapping[str, FelixConfiguration] = field(default_factory=dict)
+    bgp_configurations: Mapping[str, BGPConfiguration] = field(default_factory=dict)
+    bgp_peers: Mapping[str, BGPPeer] = field(default_factory=dict)
+    bgp_filters: Mapping[str, BGPFilter] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
 
     @property
     def configuration(self) -> FelixConfigurationSpec:

@@ -22,6 +22,9 @@ _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}\Z")
 # `%` asks the kernel to choose a number, and `all` and `default` are not devices in /proc/sys/net/*/conf.
 _INTERFACE_NAME = re.compile(r"(?!(?:\.{1,2}|all|default)\Z)[!-$&-.0-9;-~]{1,15}\Z")
 
+_INTERFACE_PATTERN = re.compile(r"[A-Za-z0-9_.@*-]+\Z")
+_SECRET_KEY = re.compile(r"(?!\.{1,2}\Z)[-._A-Za-z0-9]{1,253}\Z")
+
 
 def check_name(text: str, what: str) -> None:
     """RFC 1123 label: a Kubernetes namespace."""
@@ -47,6 +50,20 @@ def check_labels(labels: Mapping[str, str], what: str = "metadata.labels") -> No
 def check_interface_name(text: str) -> None:
     if not _INTERFACE_NAME.match(text):
         raise ValueError(f"{shown(text)} is not an interface name (1 to 15 characters, no '/', ':', '%' or white space)")
+
+
+def check_interface_pattern(text: str, what: str) -> None:
+    """A name with `*` for any characters."""
+    if not text.strip("*"):
+        raise ValueError(f"{what}: {shown(text)} is every interface; name some")
+    if not _INTERFACE_NAME.match(text.replace("*", "x")) or not _INTERFACE_PATTERN.match(text):
+        raise ValueError(f"{what}: {shown(text)} is no interface's name (letters, digits, '-', '_', '.', '@', and '*' for any)")
+
+
+def check_secret_key(text: str, what: str) -> None:
+    """As Kubernetes has it, and a file's name at that."""
+    if not _SECRET_KEY.match(text):
+        raise ValueError(f"{what}: {shown(text)} is no key of a Secret (letters, digits, '-', '_' and '.', at most 253)")
 
 
 def check_container_id(text: str) -> None:

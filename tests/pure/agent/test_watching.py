@@ -13,7 +13,11 @@ from netloom.agent.watching import KINDS
 from netloom.datastore import Datastore
 from netloom.errors import DatastoreError
 from netloom.model.addresses import Mac
+from netloom.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
+from netloom.model.bgp_filter import BGPFilter
 from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, FelixConfiguration, Metadata, Namespace
+from netloom.model.secret import Secret
+from netloom.model.service import Service
 from netloom.model.snapshot import Snapshot
 from tests.pure.agent.following import Received, following
 from tests.pure.datastore.places import LONG, MemoryPlace, Place, SqlitePlace, node
@@ -26,6 +30,11 @@ EVERY: list[AnyResource] = [
     reservation("r", "10.0.0.0/30"),
     Namespace(metadata=Metadata(name="shop", labels={"tier": "1"})),
     FelixConfiguration(metadata=Metadata(name="default")),
+    BGPConfiguration(metadata=Metadata(name="default")),
+    BGPPeer(metadata=Metadata(name="reflectors"), spec=BGPPeerSpec(peer_selector="has(reflector)")),
+    BGPFilter(metadata=Metadata(name="in")),
+    Secret(metadata=Metadata(name="fabric")),
+    Service(metadata=Metadata(name="web", namespace="shop")),
 ]
 HALF = b'{"kind":"Node","metadata":{"name":"a"'
 

@@ -127,7 +127,7 @@ def test_an_error_names_line_field_and_reason_in_plain_words(text: str, expected
 
 def test_an_unknown_field_comes_with_those_that_are_known() -> None:
     fields = "fields: cidr, blockSize, encapsulation, natOutgoing, nodeSelector, namespaceSelector, disabled"
-    fields += ", network, node, gateway, ipRange, internal, isolated"
+    fields += ", disableBGPExport, network, node, gateway, ipRange, internal, isolated"
     assert error(pool("cidr: 10.0.0.0/8\nx: 1")).hint == fields
 
 
@@ -177,7 +177,7 @@ def test_calicos_default_pool_is_taken_as_it_is() -> None:
             nodeSelector: all()
             ipipMode: Never
             vxlanMode: CrossSubnet
-            disableBGPExport: false
+            disableBGPExport: true
             allowedUses: [Workload, Tunnel]
             assignmentMode: Automatic
             """.replace("            ", "")
@@ -186,6 +186,7 @@ def test_calicos_default_pool_is_taken_as_it_is() -> None:
     )
     assert isinstance(found, IPPool)
     assert (found.spec.block_size, found.spec.nat_outgoing, found.spec.node_selector) == (26, True, "all()")
+    assert found.spec.disable_bgp_export
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,6 @@ def test_calicos_default_pool_is_taken_as_it_is() -> None:
         ("vxlanMode: Always\nipipMode: Always", "spec.vxlanMode: one of ipipMode and vxlanMode has to be Never"),
         ("vxlanMode: Sometimes", "spec.vxlanMode: 'Sometimes' is none of Never, Always, CrossSubnet"),
         ("vxlanMode: [Always]", "spec.vxlanMode"),
-        ("disableBGPExport: true", "spec.disableBGPExport: true: pools are not announced"),
         ("allowedUses: [Workload]", "spec.allowedUses"),
         ("allowedUses: [LoadBalancer]", "spec.allowedUses"),
         ("assignmentMode: Manual", "spec.assignmentMode"),
@@ -208,8 +208,8 @@ def test_what_calico_has_and_we_have_not_is_refused_by_name(spec: str, expected:
 
 
 def test_all_fields_that_are_refused_are_named_at_once() -> None:
-    found = manifest(calico("ipipMode: Perhaps\ndisableBGPExport: true\nwhatever: 1"))
-    assert [e.path for e in found.errors] == ["spec.ipipMode", "spec.disableBGPExport", "spec.whatever"]
+    found = manifest(calico("ipipMode: Perhaps\nassignmentMode: Manual\nwhatever: 1"))
+    assert [e.path for e in found.errors] == ["spec.ipipMode", "spec.assignmentMode", "spec.whatever"]
 
 
 def test_calicos_felix_configuration_says_which_vxlan() -> None:
