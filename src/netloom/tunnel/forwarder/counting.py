@@ -16,6 +16,7 @@ class Lost:
     strangers   datagrams from an address that is no node's
     liars       packets whose source is not of the node that sent them
     unwritten   refused by the kernel
+    congested   met congestion on their way, and could not bear a mark (RFC 6040)
     Either way:
     malformed   no IP packet, or cut short
     And ICMP errors that were not sent, since there were too many: `unanswered`."""
@@ -27,6 +28,7 @@ class Lost:
     strangers: int = 0
     liars: int = 0
     unwritten: int = 0
+    congested: int = 0
     malformed: int = 0
     unanswered: int = 0
 

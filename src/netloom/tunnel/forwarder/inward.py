@@ -12,6 +12,8 @@ What comes from a node of the same machine, over a veth, may have an unfinished 
 program in the peer's kernel put the outer header around what its pod gave.  Such a packet, told by its checksum's being the sum of
 its pseudo header, is given on as what it is.  It may be longer than any packet of the wire, too: then it is many as one.  And to such a
 peer datagrams go one by one, for its program cannot take dozens apart that a veth carries as one.
+
+What met congestion on its way goes on one by one, each with a mark.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 from netloom.tunnel.forwarder.bulk import LONGEST, MOST_SEGMENTS, Bulk
 from netloom.tunnel.forwarder.bulk.flows import pseudo_sum, transport
 from netloom.tunnel.forwarder.checksums import MODULUS
+from netloom.tunnel.forwarder.classes import CONGESTED, LOW, bears_congestion
 from netloom.tunnel.forwarder.counting import Lost
 from netloom.tunnel.forwarder.offload import PLAIN, merged, partial
 from netloom.tunnel.forwarder.outward import CALM, LOOK, START, TURN
@@ -30,7 +33,8 @@ from netloom.tunnel.forwarder.packets import CHECKSUM_AT, TCP, source, whole
 from netloom.tunnel.forwarder.sockets import Sockets
 from netloom.tunnel.forwarder.table import Peer, Table
 
-_SIZE = socket.CMSG_SPACE(4)
+_SIZE = 2 * socket.CMSG_SPACE(4)
+_SOL_UDP = 17
 _FIRST, _EVERY = 64, 16
 """TCP and UDP packets of a peer that are looked at in any case; if their checksums were finished, then one packet in so many."""
 
@@ -70,7 +74,13 @@ class Inward:
             if not length:
                 lost.malformed += 1
                 continue
-            each = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else length
+            each = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary[0][0] == _SOL_UDP else length
+            if ancillary[-1][2][LOW] & CONGESTED == CONGESTED:
+                if waiting:
+                    self._take(room[START:at], waiting, size, of)
+                self._congested(room[at : at + length], each, sender)
+                at, waiting = START, 0
+                continue
             if waiting and (sender is not of or length > size):
                 self._take(room[START:at], waiting, size, of)
                 room[START : START + length] = room[at : at + length]
@@ -97,6 +107,13 @@ class Inward:
             return
         for at in range(0, len(datagrams), size):
             self._one(datagrams[at : at + size], sender)
+
+    def _congested(self, datagrams: memoryview, size: int, sender: Peer) -> None:
+        for at in range(0, len(datagrams), size):
+            if bears_congestion(datagrams[at : at + size]):
+                self._one(datagrams[at : at + size], sender)
+            else:
+                self._lost.congested += 1
 
     def _one(self, packet: memoryview, sender: Peer) -> None:
         own = whole(packet)

@@ -7,7 +7,7 @@ Small packets are read back to back into one room, as long as they are of one si
 call.  Looking for another packet that is not there costs a microsecond, so who is asked one question at a time is answered at once:
 when for a few turns each packet came alone, it is not waited for company, but now and then.
 
-Outer packets have DF set, so that the kernel learns a path's MTU.  What does not fit is answered as a router does; what may be
+Outer packets have the class of what is in them (`classes`), so packets of two classes are not sent by one call.  They have DF set, so that the kernel learns a path's MTU.  What does not fit is answered as a router does; what may be
 fragmented, or cannot be made smaller (IPv6 below 1280), goes in outer fragments.
 """
 
@@ -22,6 +22,7 @@ from netloom.tunnel.forwarder import answers
 from netloom.tunnel.forwarder.answers import Budget
 from netloom.tunnel.forwarder.bulk import LONGEST, MOST_BYTES, MOST_SEGMENTS, Bulk
 from netloom.tunnel.forwarder.checksums import finish
+from netloom.tunnel.forwarder.classes import class_of, marked
 from netloom.tunnel.forwarder.counting import Lost
 from netloom.tunnel.forwarder.offload import LENGTH, NEEDS_CHECKSUM, super_packet, unfinished
 from netloom.tunnel.forwarder.packets import V4_HEADER, V6_HEADER, may_be_fragmented, source, target, whole
@@ -52,7 +53,7 @@ class Outward:
         self._budget = Budget()
         local = sockets.udp.getsockname()[0]
         self._local: str = local
-        self._overhead = 48 if ":" in local else 28
+        self._version, self._overhead = (6, 48) if ":" in local else (4, 28)
 
     def turn(self) -> None:
         """Everything that waits, within reason."""
@@ -64,7 +65,7 @@ class Outward:
     def _read(self, most: int) -> int:
         tun, head, room, lost = self._sockets.tun, self._head, self._room, self._lost
         find, readv = self._table.by_prefix.find, os.readv
-        at, waiting, size, to, count = START, 0, 0, None, 0
+        at, waiting, size, to, count, mark = START, 0, 0, None, 0, 0
         while count < most:
             try:
                 length = readv(tun, [head, room[at:]]) - LENGTH
@@ -76,16 +77,17 @@ class Outward:
                 continue
             if head[1]:  # many as one
                 if waiting:
-                    self._flush(room[START:at], waiting, size, to)
+                    self._flush(room[START:at], waiting, size, to, mark)
                     room[START : START + length] = room[at : at + length]
                     at, waiting = START, 0
                 self._many(room[START : START + length])
                 continue
             packet = room[at : at + length]
             if packet[0] >> 4 == 4:
-                peer = find(bytes(packet[16:20]))
+                peer, kind = find(bytes(packet[16:20])), packet[1]
             else:
                 peer = find(bytes(packet[24:40])) if length >= V6_HEADER else None
+                kind = class_of(packet)
             if peer is None:
                 self._unknown(packet)
                 continue
@@ -95,19 +97,19 @@ class Outward:
                     lost.malformed += 1
                     continue
                 finish(packet, start, field)
-            if waiting and (peer is not to or length > size):
-                self._flush(room[START:at], waiting, size, to)
+            if waiting and (peer is not to or length > size or kind != mark):
+                self._flush(room[START:at], waiting, size, to, mark)
                 room[START : START + length] = packet
                 at, waiting = START, 0
             if not waiting:
-                to, size = peer, length
+                to, size, mark = peer, length, kind
             waiting += 1
             at += length
             if length < size or waiting == MOST_SEGMENTS or at - START + size > MOST_BYTES:
-                self._flush(room[START:at], waiting, size, to)
+                self._flush(room[START:at], waiting, size, to, mark)
                 at, waiting = START, 0
         if waiting:
-            self._flush(room[START:at], waiting, size, to)
+            self._flush(room[START:at], waiting, size, to, mark)
         return count
 
     def _many(self, packet: memoryview) -> None:
@@ -119,34 +121,39 @@ class Outward:
         if peer is None:
             self._unknown(packet)
             return
+        mark = class_of(packet)
         for datagrams, size in self._bulk.cut(packet, many):
-            self._flush(datagrams, -(-len(datagrams) // size), size, peer)
+            self._flush(datagrams, -(-len(datagrams) // size), size, peer, mark)
 
-    def _flush(self, datagrams: memoryview, count: int, size: int, to: Peer | None) -> None:
+    def _flush(self, datagrams: memoryview, count: int, size: int, to: Peer | None, mark: int) -> None:
         assert to is not None
         try:
-            if count == 1:
+            if count == 1 and not mark:
                 self._send(datagrams, to.where)
+            elif count == 1:
+                self._send_many([datagrams], [marked(self._version, mark)], 0, to.where)
             elif to.unfinished or (self._singly_until and self._singly()):
-                self._one_by_one(datagrams, size, to)
+                self._one_by_one(datagrams, size, to, mark)
                 return
             else:
                 known = self._segments.get(size)
                 if known is None:
                     known = self._segments[size] = segments(size)
+                if mark:
+                    known = [*known, marked(self._version, mark)]
                 self._send_many([datagrams], known, 0, to.where)
         except OSError as e:
-            self._refused(e, datagrams, count, size, to)
+            self._refused(e, datagrams, count, size, to, mark)
             return
         to.sent += count
         to.sent_bytes += len(datagrams)
 
-    def _refused(self, error: OSError, datagrams: memoryview, count: int, size: int, to: Peer) -> None:
+    def _refused(self, error: OSError, datagrams: memoryview, count: int, size: int, to: Peer, mark: int) -> None:
         if count > 1:
             if error.errno == errno.EIO:  # the interface cannot do checksums of segments
                 self._singly_until = time.monotonic() + _RETRY_SEGMENTS
             if error.errno in _TOO_BIG or error.errno == errno.EIO:
-                self._one_by_one(datagrams, size, to)
+                self._one_by_one(datagrams, size, to, mark)
                 return
         if error.errno == errno.EMSGSIZE:
             self._too_big(datagrams, to)
@@ -156,9 +163,9 @@ class Outward:
         else:
             self._lost.unsent += count
 
-    def _one_by_one(self, datagrams: memoryview, size: int, to: Peer) -> None:
+    def _one_by_one(self, datagrams: memoryview, size: int, to: Peer, mark: int) -> None:
         for at in range(0, len(datagrams), size):
-            self._flush(datagrams[at : at + size], 1, size, to)
+            self._flush(datagrams[at : at + size], 1, size, to, mark)
 
     def _singly(self) -> bool:
         if time.monotonic() < self._singly_until:
@@ -176,7 +183,7 @@ class Outward:
         if may_be_fragmented(packet) or (packet[0] >> 4 == 6 and mtu < answers.V6_LEAST):
             fragment(udp, allowed=True)
             try:
-                self._send(packet, to.where)
+                self._send_many([packet], [marked(self._version, class_of(packet))], 0, to.where)
             except OSError:
                 self._lost.unsent += 1
             else:

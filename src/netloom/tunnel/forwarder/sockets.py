@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from netloom.dataplane import tun
 from netloom.errors import ConfigError, DataplaneError
 from netloom.model.addresses import Address
+from netloom.tunnel.forwarder.classes import hear_classes
 
 _SOL_UDP, _UDP_NO_CHECK6_RX, _UDP_SEGMENT, _UDP_GRO = 17, 102, 103, 104  # linux/udp.h
 _IP_MTU_DISCOVER, _IP_MTU, _IP_FREEBIND = 10, 14, 15  # linux/in.h
@@ -67,6 +68,8 @@ def adopt(descriptors: Sequence[int], udp: socket.socket | None = None) -> Socke
     carrying.setblocking(False)
     if udp is not None:
         carrying.close()
+    else:
+        hear_classes(carrying)  # its opener may have been older than that
     raw = [socket.socket(fileno=fd) for fd in errors]
     families = {socket.AF_INET: 4, socket.AF_INET6: 6}
     return Sockets(own, udp or carrying, {families[s.family]: s for s in raw}, tun.offload(own))
@@ -108,6 +111,7 @@ def open_udp(local: Address, port: int) -> socket.socket:
             except PermissionError:  # without CAP_NET_ADMIN as much as net.core.rmem_max allows
                 made.setsockopt(socket.SOL_SOCKET, fallback, size)
         made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        hear_classes(made)
         made.bind((str(local), port))
     except OSError as e:
         made.close()

@@ -43,6 +43,7 @@ class Flow:
     ip_options: bytes = b""
     target_port: int = 5201
     addresses: tuple[str, str] | None = None
+    traffic_class: int = 0
 
     @property
     def header(self) -> int:
@@ -74,12 +75,15 @@ class Flow:
             checksum = 0xFFFF
         transport = self._transport(checksum)
         if self.version == 6:
-            return struct.pack(">IHBB", 6 << 28, len(transport), self.protocol, self.ttl) + self._ends() + transport
+            first = 6 << 28 | self.traffic_class << 20
+            return struct.pack(">IHBB", first, len(transport), self.protocol, self.ttl) + self._ends() + transport
         words = 5 + len(self.ip_options) // 4
         fragment = 0x4000 if self.dont_fragment else 0
         length = words * 4 + len(transport)
         header = struct.pack(
-            ">BBHHHBBH", 0x40 | words, 0, length, self.identification % 65536, fragment, self.ttl, self.protocol, 0
+            ">BBHHHBBH",
+            *(0x40 | words, self.traffic_class, length, self.identification % 65536),
+            *(fragment, self.ttl, self.protocol, 0),
         )
         header += self._ends() + self.ip_options
         return header[:10] + struct.pack(">H", 0xFFFF - ones(header)) + header[12:] + transport
