@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     vxlanPort        the same on every node (8472 speaks with Flannel)
     udpPort          the same on every node; of pools with encapsulation UDP
     tunnelEngine     who carries IPIP and UDP: auto, ebpf, forwarder (UDP alone) or kernel (IPIP alone); docs/forwarder.md
+    tunnelXdp        true: datagrams of UDP tunnels are unpacked by the uplink's driver where it can, before GRO; false: by tc alone
     probePort        the same on every node; where they ask each other whether packets come through, UDP and TCP; 0: no probes
     probeInterval    seconds between two looks at one node, more where there are many; 0: asks nobody, and answers
     coolDown         seconds before an address is given out again
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     vxlan_port: int = 4789
     udp_port: int = 8285
     tunnel_engine: str = "auto"
+    tunnel_xdp: bool = True
     probe_port: int = 9478
     probe_interval: float = 60.0
     cool_down: float = 30.0

@@ -100,6 +100,7 @@ class Hosting:
             far=self.far,
             ipv6=speaks_ipv6(),
             engines=engines.chosen(self.engines),
+            early=settings.tunnel_xdp,
         )
 
     def _read(self, bridges: Collection[str]) -> None:

@@ -75,7 +75,7 @@ class Engine(enum.Enum):
 class Tunnel:
     """A device that leads to other nodes: where to, by prefix, is in `Desired.tunnels`.  `local`: outer source; all outer packets are
     of its family.  `port`: UDP, source and destination; 0 for IPIP.  `uplinks`: interfaces by which outer packets may come.
-    `finished`: packets are finished before they go in (`Finisher`)."""
+    `finished`: packets are finished before they go in (`Finisher`).  `early`: datagrams may be unpacked by the uplink's driver (XDP)."""
 
     mac: Mac
     mtu: int
@@ -85,6 +85,7 @@ class Tunnel:
     port: int = 0
     uplinks: tuple[str, ...] = ()
     finished: bool = False
+    early: bool = True
 
     @property
     def alias(self) -> str:

@@ -50,7 +50,7 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default or u.name in host.ways))
     own = (*host.blocks, *(host_prefix(a.ip) for a in host.addresses))
     tables = Tables(
-        links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks)},
+        links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks, early=host.early)},
         tunnels={TunnelKey(device, prefix): address.ip for prefix in own},  # nobody else sends in our name
     )
     tables.add(own_side(host, device, mtu))

@@ -1,5 +1,6 @@
 """Programs: a driver that has `sending` on each tunnel's device and `arriving` on each of its uplinks, and nowhere else.  For datagrams
-there is `early` besides, where the uplink's driver can run it and nobody else's program is there; `arriving` does without.
+there is `early` besides, where the tunnel wants it, the uplink's driver can run it and nobody else's program is there; `arriving` does
+without.
 
 Where packets have to be finished first (`model.desired.Finisher`), `sending` is where they come out of that, and on the device stands
 `aside`, which sends them there.
@@ -171,7 +172,9 @@ class Programs:
         if not _are([info for info in uplink.arriving if info.name == programs.into.name], programs.into):
             return False
         have, want = uplink.early, programs.early
-        if want is None or (index, program_info(want.fd).tag) in self._unable:
+        if want is None:
+            return have is None or have.name != device + _EARLY
+        if (index, program_info(want.fd).tag) in self._unable:
             return True
         return have is not None and (have.name != want.name or have.is_same(program_info(want.fd)))
 
@@ -191,7 +194,9 @@ class Programs:
         self._places = (self._places or set()) | uplinks
         for index in uplinks:
             attach(self._netlink, index, Way.ARRIVING, programs.into)
-            if programs.early is not None and not attach_early(self._netlink, index, programs.early):
+            if programs.early is None:
+                detach_early(self._netlink, index, device + _EARLY)
+            elif not attach_early(self._netlink, index, programs.early):
                 self._unable.add((index, program_info(programs.early.fd).tag))
         for index in self._places & names.keys() - uplinks:
             self._leave(device, index)
@@ -215,12 +220,15 @@ class Programs:
         maps = self._store.make(device)
         numbers = tuple(held.id for held in maps.values())
         have, finisher = self._sets.get(device), _index(names, finishers(device)[0]) if tunnel.finished else 0
-        if have is not None and (have.wire, have.maps, have.finisher) == (wire, numbers, finisher):
+        first = None
+        unpacks = bool(wire.port) and tunnel.early
+        if have and (have.wire, have.maps, have.finisher, bool(have.early)) == (wire, numbers, finisher, unpacks):
             return have
         with ExitStack() as loaded:
             out = loaded.enter_context(load(sending(device + _OUT, wire), maps))
             into = loaded.enter_context(load(arriving(device + _IN, wire, recent=is_recent()), maps))
-            first = loaded.enter_context(load(unpacking(device + _EARLY, wire), maps)) if wire.port else None
+            if unpacks:
+                first = loaded.enter_context(load(unpacking(device + _EARLY, wire), maps))
             hop = loaded.enter_context(load(aside(device + _ASIDE, finisher))) if finisher else None
             loaded.pop_all()
         if have is not None:

@@ -178,6 +178,20 @@ def test_datagrams_are_unpacked_in_the_driver_where_it_can(two: Two) -> None:
     assert not uplink.xdp
 
 
+def test_datagrams_are_left_to_tc_where_that_is_wished(two: Two) -> None:
+    a, b = two
+    want = desired(UDP, a.node)
+    without = replace(want, links=tunnel_of(a, early=False))
+    assert a.make(without) == {"programs": Outcome(put=1)}
+    [uplink] = [link for link in devices(a.kernel) if link.name == "up0"]
+    assert not uplink.xdp
+    assert answered(b.node, a.node.pod_addresses[0], 1400)
+    assert a.make(without) == {}
+    a.restart()
+    assert a.make(without) == {}
+    assert a.make(want) == {"programs": Outcome(put=1)}
+
+
 def test_a_driver_with_anothers_program_is_left_alone(two: Two) -> None:
     a, b = two
     a.run("ip link set up0 xdp off")
