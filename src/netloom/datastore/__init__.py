@@ -91,8 +91,13 @@ class Datastore(Protocol):
 
 
 def connect(target: str, *, create: bool = True) -> Datastore:
-    """`sqlite:PATH` or `memory:`.  `create`: a store that does not exist yet is made."""
+    """`sqlite:PATH`, `etcd:https://HOST:2379,…` (netloom.datastore.etcd.target), or `memory:`.  `create`: a store that does not
+    exist yet is made."""
     scheme, rest = check_target(target)
+    if scheme == "etcd":
+        from netloom.datastore.etcd.store import EtcdDatastore
+
+        return EtcdDatastore(rest, create=create)
     if scheme == "sqlite":
         from netloom.datastore.sqlite import SqliteDatastore
 
@@ -105,8 +110,16 @@ def connect(target: str, *, create: bool = True) -> Datastore:
 def check_target(target: str) -> tuple[str, str]:
     """Scheme and the rest.  Raises ConfigError."""
     scheme, _, rest = target.partition(":")
+    if scheme == "etcd":
+        from netloom.datastore.etcd import target as etcd
+
+        etcd.parse(rest)
+        etcd.require_grpc()
+        return scheme, rest
     if scheme == "memory" or (scheme == "sqlite" and rest):
         return scheme, rest
     raise ConfigError(
-        f"{shown(target)} names no datastore", path="datastore", hint="write sqlite:/var/lib/netloom/datastore.db"
+        f"{shown(target)} names no datastore",
+        path="datastore",
+        hint="write sqlite:/var/lib/netloom/datastore.db, or etcd:https://HOST:2379",
     )

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from netloom.datastore import Datastore, Event, Listing, Stored, Watch
 from netloom.errors import Compacted, Conflict, NotFound
 from netloom.model.resources import Node
+from tests.pure.datastore.contract import all_or_compacted
 from tests.pure.datastore.places import LONG, Place, node
 
 SETTINGS = settings(max_examples=1000 if LONG else 100, stateful_step_count=60 if LONG else 30, deadline=None)
@@ -22,16 +23,19 @@ clients = st.integers(0, 1)
 
 @dataclass(slots=True)
 class Follower:
-    """A watch, and how much of the history it has given."""
+    """A watch, and how much of the history it has given.  `lost`: it has said that it is too far behind."""
 
     watch: Watch
     seen: int
+    lost: bool = False
 
 
 @dataclass(slots=True)
 class Model:
-    """`history`: (revision, name, node; None: deleted; a text: broken).  Changes before index `forgotten` are compacted."""
+    """`start`: the revision before the first change.  `history`: (revision, name, node; None: deleted; a text: broken).  Changes
+    before index `forgotten` are compacted."""
 
+    start: int
     history: list[tuple[int, str, Node | str | None]] = field(default_factory=list)
     forgotten: int = 0
 
@@ -42,7 +46,7 @@ class Model:
 
     def place_of(self, revision: int) -> int | None:
         """How many changes came until `revision`; None: there was no such revision."""
-        revisions = [0] + [r for r, _, _ in self.history]
+        revisions = [self.start] + [r for r, _, _ in self.history]
         return revisions.index(revision) if revision in revisions else None
 
 
@@ -54,9 +58,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model, self.value, self.epoch = Model(), 0, 0
+        self.value, self.epoch = 0, 0
         self.place = self.make_place()
         self.stores: list[Datastore] = [self.place.open(), self.place.open()]
+        self.model = Model(self.stores[0].list().revision)
         self.identity = self.stores[0].identity
 
     def make_place(self) -> Place:
@@ -112,7 +117,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=followers, client=clients, back=st.integers(-1, 8))
     def follow(self, client: int, back: int) -> tuple[int, Follower] | None:
-        since = max(0, self.stores[0].list().revision - back)
+        since = max(self.model.start, self.stores[0].list().revision - back)
         seen = self.model.place_of(since)
         if seen is None or seen < self.model.forgotten:
             with pytest.raises(Compacted):
@@ -125,12 +130,15 @@ class StoreMachine(RuleBasedStateMachine):
         if following is None or following[0] != self.epoch:
             return
         follower = following[1]
-        if follower.seen < self.model.forgotten:
-            with pytest.raises(Compacted):
-                follower.watch.next(0)
+        unseen = self.model.history[follower.seen :]
+        if follower.lost:
             return
-        got = [self.said(event) for event in follower.watch.next(0)]
-        assert got == self.model.history[follower.seen :]
+        got = all_or_compacted(follower.watch, unseen[-1][0]) if unseen else follower.watch.next(0)
+        if got is None:
+            assert follower.seen < self.model.forgotten
+            follower.lost = True
+            return
+        assert [self.said(event) for event in got] == unseen
         follower.seen = len(self.model.history)
 
     @rule(following=consumes(followers))
@@ -155,7 +163,7 @@ class StoreMachine(RuleBasedStateMachine):
     def both_clients_list_what_is(self) -> None:
         present = self.model.present
         expected = Listing(
-            self.model.history[-1][0] if self.model.history else 0,
+            self.model.history[-1][0] if self.model.history else self.model.start,
             tuple(Stored(value, revision) for revision, value in present.values() if isinstance(value, Node)),
         )
         for store in self.stores:
