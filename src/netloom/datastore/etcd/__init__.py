@@ -9,5 +9,5 @@
     store       the Datastore: transactions, listings in pages, and whether this is still our store
     watch       changes in order, none missing, over lines that break
 
-Why gRPC with messages of our own: docs/decisions/0014-etcd-by-grpc-without-protobuf.md.
+Why gRPC with messages of our own: docs/decisions/0015-etcd-by-grpc-without-protobuf.md.
 """
