@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from netloom.model.addresses import Address, Interface, Mac, Prefix
 from netloom.model.forms import Use
+from netloom.model.routing import BgpConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +275,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One node's wanted state.  `uses`: how another node's blocks in a pool are sent to, by (node, pool).  `problems` are what could
-    not be computed, in words: that part stays closed."""
+    """One node's wanted state.  `uses`: how another node's blocks in a pool are sent to, by (node, pool).  `bgp`: what its BIRD does;
+    None: nothing.  `problems` are what could not be computed, in words: that part stays closed."""
 
     links: Mapping[str, Link] = field(default_factory=dict)
     addresses: Mapping[AddressKey, None] = field(default_factory=dict)
@@ -288,4 +289,5 @@ class Desired:
     shaping: Mapping[str, Shaping] = field(default_factory=dict)
     filter: Filter = Filter()
     uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
+    bgp: BgpConfig | None = None
     problems: tuple[str, ...] = ()
