@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 
-from netloom.dataplane.netlink import Netlink, NetlinkError, devices, get_addresses, parse_address
+from netloom.dataplane.netlink import Netlink, NetlinkError, device_names, devices, get_addresses, parse_address
 from netloom.dataplane.netlink.links import get_links, parse_link
-from netloom.dataplane.netlink.tables import SeenRoute, is_passing, look_up, see_route
+from netloom.dataplane.netlink.tables import (
+    SeenRoute,
+    all_ways,
+    default_ways,
+    get_routes,
+    is_passing,
+    look_up,
+    see_route,
+)
 from netloom.model.addresses import Address, Interface
 from netloom.model.attachments import PREFIX
 from netloom.model.forms import Form, Method, parse_form
@@ -16,7 +24,6 @@ from netloom.model.host import Uplink
 _LOOPBACK = "lo"
 _UNFINISHED = frozenset(("veth", "netkit", "macvlan", "ipvlan"))
 """Kinds of interfaces behind which there may be no network card, but another container of this machine."""
-_IPV4_ROUTES, _IPV6_ROUTES = "/proc/thread-self/net/route", "/proc/thread-self/net/ipv6_route"
 
 
 def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[str]) -> dict[str, Uplink]:
@@ -61,18 +68,26 @@ def read_labelled_tunnels(kernel: Netlink) -> dict[str, Form]:
     return found
 
 
-def default_devices() -> list[str]:
-    """Interfaces of default routes of the calling thread's namespace, IPv4 first, each family by metric."""
+def default_devices(kernel: Netlink) -> list[str]:
+    """Interfaces of default routes, IPv4 first, each family by metric; of a route with several next hops all of them."""
+    names = device_names(kernel)
     found: list[tuple[int, int, str]] = []
-    for line in _lines(_IPV4_ROUTES)[1:]:
-        device, destination, _, _, _, _, metric, mask, *_ = line.split()
-        if destination == mask == "00000000":
-            found.append((4, int(metric), device))
-    for line in _lines(_IPV6_ROUTES):
-        destination, length, _, _, gateway, metric, _, _, _, device = line.split()
-        if int(destination, 16) == int(length, 16) == 0 and int(gateway, 16):
-            found.append((6, int(metric, 16), device))
-    return list(dict.fromkeys(device for _, _, device in sorted(found)))
+    for version in (4, 6):
+        for body in kernel.dump(get_routes(version, protocol=0)):
+            if (ways := default_ways(body)) is not None:
+                metric, indexes = ways
+                found += [(version, metric, names[index]) for index in indexes if index in names]
+    return list(dict.fromkeys(device for _, _, device in sorted(found, key=lambda each: each[:2])))
+
+
+def ways_to(kernel: Netlink, destination: Address) -> tuple[Collection[int], int]:
+    """Indexes of the interfaces by which this host's packets may go there, and the route's own MTU; none where there is no way."""
+    try:
+        body = kernel.ask(look_up(destination, every_way=True))
+    except NetlinkError:
+        return (), 0
+    route = see_route(body)
+    return (all_ways(body), route.mtu) if route is not None and route.unicast else ((), 0)
 
 
 def way_to(kernel: Netlink, destination: Address) -> SeenRoute | None:

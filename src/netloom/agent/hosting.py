@@ -19,7 +19,7 @@ from dataclasses import replace
 from itertools import islice
 
 from netloom.agent import addressing, engines
-from netloom.agent.facts import default_devices, read_uplinks, way_to
+from netloom.agent.facts import default_devices, read_uplinks, way_to, ways_to
 from netloom.agent.identity import Identity
 from netloom.config import Settings
 from netloom.dataplane.netlink import Netlink
@@ -104,7 +104,7 @@ class Hosting:
         )
 
     def _read(self, bridges: Collection[str]) -> None:
-        default = default_devices()
+        default = default_devices(self._kernel)
         found = read_uplinks(self._kernel, bridges, default)
         choice, self.problem = self._chosen(found, default)
         self._free = False
@@ -148,16 +148,15 @@ class Hosting:
         """Asked of the kernel: it knows every rule and route."""
         found: dict[str, int] = {}
         for address in islice(self._networks, _LOOK_UPS):
-            way = way_to(self._kernel, address)
-            if way is None or not way.unicast:
-                continue
-            try:
-                uplink = self._uplinks.get(socket.if_indextoname(way.index))
-            except OSError:  # it has just gone
-                continue
-            if uplink is not None:
-                mtu = min(uplink.mtu, way.mtu or uplink.mtu)
-                found[uplink.name] = min(mtu, found.get(uplink.name, mtu))
+            indexes, own = ways_to(self._kernel, address)
+            for index in indexes:
+                try:
+                    uplink = self._uplinks.get(socket.if_indextoname(index))
+                except OSError:  # it has just gone
+                    continue
+                if uplink is not None:
+                    mtu = min(uplink.mtu, own or uplink.mtu)
+                    found[uplink.name] = min(mtu, found.get(uplink.name, mtu))
         return found
 
 

@@ -86,7 +86,7 @@ def read(
         configured=_try(lambda: _configured(tree)),
         links=links,
         uplinks=_try(_uplinks),
-        default=_try(lambda: tuple(default_devices())),
+        default=_try(_default_devices),
         chains=_try(lambda: _chains(outers(settings, cluster, agent))),
         legacy=_try(_legacy),
         runtime=runtime,
@@ -162,7 +162,12 @@ def _links() -> tuple[Device, ...]:
 def _uplinks() -> Mapping[str, Any]:  # Any: read_uplinks' own value
     with Netlink() as kernel:
         bridges = [link.name for link in devices(kernel) if link.kind == "bridge" and link.mac == BRIDGE_MAC]
-        return read_uplinks(kernel, bridges, default_devices())
+        return read_uplinks(kernel, bridges, default_devices(kernel))
+
+
+def _default_devices() -> tuple[str, ...]:
+    with Netlink() as kernel:
+        return tuple(default_devices(kernel))
 
 
 def _reached(settings: Settings) -> Mapping[Address, Address]:
@@ -286,8 +291,9 @@ def _has_link_file(tree: Tree) -> bool:
 
 
 def _rooms(settings: Settings) -> Iterator[Room]:
-    _, datastore = check_target(settings.datastore)
-    for path in dict.fromkeys((settings.run_dir, settings.state_dir, os.path.dirname(datastore) or settings.state_dir)):
+    scheme, path = check_target(settings.datastore)
+    datastore = os.path.dirname(path) if scheme == "sqlite" else settings.state_dir
+    for path in dict.fromkeys((settings.run_dir, settings.state_dir, datastore or settings.state_dir)):
         place = path
         while not os.path.isdir(place):
             place = os.path.dirname(place) or "/"

@@ -64,7 +64,30 @@ def test_default_routes_are_found_in_their_order(kernel: Netlink) -> None:
     run("ip route add default via 192.0.2.9 metric 10")
     run("ip -6 address add fd00::1/64 dev eth1 nodad")
     run("ip -6 route add default via fd00::9")
-    assert default_devices() == ["eth0", "eth1"]
+    assert default_devices(kernel) == ["eth0", "eth1"]
+
+
+def test_each_next_hop_of_a_default_route_is_an_uplink(kernel: Netlink) -> None:
+    for name, address in (("eth0", "fd00::1/64"), ("eth1", "fd01::1/64")):
+        run(f"ip -6 address add {address} dev {name} nodad")
+    run("ip route add default nexthop via 192.0.2.9 nexthop via 198.51.100.9")
+    assert sorted(default_devices(kernel)) == ["eth0", "eth1"]
+    run("ip route delete default")
+    assert default_devices(kernel) == []
+    run("ip -6 route add default nexthop via fd00::9 nexthop via fd01::9")
+    assert sorted(default_devices(kernel)) == ["eth0", "eth1"]
+    assert {name for name, uplink in host(hosting(kernel)).uplinks.items() if uplink.default} == {"eth0", "eth1"}
+
+
+def test_each_next_hop_of_a_route_to_other_nodes_is_a_way_there(kernel: Netlink) -> None:
+    run("ip route add default via 192.0.2.9")
+    run("ip route add 203.0.113.0/24 mtu 1300 nexthop via 192.0.2.9 nexthop via 198.51.100.9")
+    found = hosting(kernel)
+    spec = NodeSpec(id="b", addresses=(ipaddress.ip_interface("203.0.113.7/24"),))
+    found.heard({"b": Node(metadata=Metadata(name="b"), spec=spec)})
+    now = host(found)
+    assert now.ways == ("eth0", "eth1")
+    assert now.mtu == 1300
 
 
 def test_without_a_clear_choice_there_is_a_problem_and_no_address(kernel: Netlink) -> None:

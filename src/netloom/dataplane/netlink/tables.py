@@ -109,7 +109,9 @@ PROTOCOL = 79
 RTNH_F_ONLINK = 4
 RTN_UNICAST, RTN_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
-RTA_METRICS, RTA_CACHEINFO, RTA_TABLE, RTA_PREF = 8, 12, 15, 20
+RTA_METRICS, RTA_MULTIPATH, RTA_CACHEINFO, RTA_TABLE, RTA_PREF = 8, 9, 12, 15, 20
+RTM_F_FIB_MATCH = 0x2000
+RTNEXTHOP = struct.Struct("=HBBi")  # its length, flags, weight, index
 RTAX_MTU = 2
 _KNOWN = {RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_CACHEINFO, RTA_TABLE, RTA_PREF}
 LOOPBACK = 1
@@ -220,6 +222,35 @@ def see_route(body: bytes) -> SeenRoute | None:
     )
 
 
+def default_ways(body: bytes) -> tuple[int, tuple[int, ...]] | None:
+    """Metric and interfaces of a default route; None where it is none.  For dumps: most routes are told by their second byte."""
+    if body[1]:
+        return None
+    route = see_route(body)
+    if route is None or not route.unicast:
+        return None
+    found = attributes(body, RTMSG.size)
+    if route.gateway is None and route.prefix.version == 6 and RTA_MULTIPATH not in found:
+        return None  # of a tunnel, or the kernel's own
+    return route.metric, _interfaces(found)
+
+
+def all_ways(body: bytes) -> tuple[int, ...]:
+    """Interfaces of a route: several, where it has several next hops (ECMP)."""
+    return _interfaces(attributes(body, RTMSG.size))
+
+
+def _interfaces(found: Mapping[int, bytes]) -> tuple[int, ...]:
+    if RTA_MULTIPATH not in found:
+        return (to_int(found.get(RTA_OIF, b"")),)
+    hops, at, indexes = found[RTA_MULTIPATH], 0, []
+    while at + RTNEXTHOP.size <= len(hops):
+        length, _, _, index = RTNEXTHOP.unpack_from(hops, at)
+        indexes.append(index)
+        at += max(length + 3 & ~3, RTNEXTHOP.size)
+    return tuple(dict.fromkeys(indexes))
+
+
 def _mtu(found: Mapping[int, bytes]) -> int:
     """What somebody gave to the route.  What the kernel has learned for a while, anybody may have told it."""
     if any(found.get(RTA_CACHEINFO, b"")[_EXPIRES]):
@@ -227,9 +258,10 @@ def _mtu(found: Mapping[int, bytes]) -> int:
     return to_int(attributes(found.get(RTA_METRICS, b"")).get(RTAX_MTU, b""))
 
 
-def look_up(destination: Address) -> bytes:
-    """To be asked: the route that a packet to `destination` takes."""
-    head = RTMSG.pack(FAMILY[destination.version], destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+def look_up(destination: Address, *, every_way: bool = False) -> bytes:
+    """To be asked: the route that a packet to `destination` takes; `every_way`: as it stands in the table, with all its next hops."""
+    flags = RTM_F_FIB_MATCH if every_way else 0
+    head = RTMSG.pack(FAMILY[destination.version], destination.max_prefixlen, 0, 0, 0, 0, 0, 0, flags)
     return message(RTM_GETROUTE, 0, head + attribute(RTA_DST, destination.packed))
 
 
