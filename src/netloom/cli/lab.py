@@ -170,14 +170,14 @@ def _row(name: str) -> tuple[object, ...]:
 def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
     """Run a command inside a node, pod, router or switch.
 
-    On a node, `netloom` speaks with that node's agent.
+    On a node, `netloom` speaks with that node's agent; where a BIRD runs, `birdc` speaks with it.
 
     \b
       netloom lab exec pod-0 -- ip route
       netloom lab exec node-1 -- netloom status
     """
     from netloom.dataplane import netns
-    from netloom.lab import cluster
+    from netloom.lab import birds, cluster, packages
     from netloom.lab.processes import marked
     from netloom.lab.record import folder
 
@@ -187,6 +187,11 @@ def exec_(name: str | None, place: str, command: tuple[str, ...]) -> None:
     environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment.get('PATH', os.defpath)}"
     if place in (node.name for node in lab.topology.nodes):
         environment["NETLOOM_CONFIG"] = folder(lab.name, place, "agent.yaml")
+    if socket := next((bird.socket for bird in birds.of(lab.topology) if bird.place == place), None):
+        own = packages.bird().environment
+        environment |= own | {"PATH": f"{environment['PATH']}:{own['PATH']}"}
+        if command[0] in ("birdc", "birdcl"):
+            command = (command[0], "-s", socket, *command[1:])
     with lab.namespace(place) as namespace, netns.entered(namespace):
         program = shutil.which(command[0], path=environment["PATH"])
         if program is None:

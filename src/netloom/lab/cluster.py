@@ -246,6 +246,7 @@ class Lab:
             folder=home,
             log=f"{home}/agent.log",
             namespace=namespace_path(self.name, node.name),
+            environment=packages.bird().environment if self.topology.bgp else {},
         )
 
     # Pods

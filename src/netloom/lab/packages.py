@@ -36,7 +36,7 @@ _LINES = 4
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start, and the environment that it needs over one's own."""
+    """What to start, and the environment that it needs over one's own; in which it is found by its name, too."""
 
     path: str
     environment: dict[str, str]
@@ -44,11 +44,13 @@ class Program:
 
 def bird() -> Program:
     """BIRD 2: the machine's own, else the one of its Debian, unpacked.  Raises NetloomError."""
-    own = shutil.which("bird", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    own = shutil.which("bird", path=path)
     if own and not _is_old(own):
-        return Program(own, {})
+        return Program(own, {"PATH": path})
     root = unpacked("bird2", "libssh-gcrypt-4")
-    return Program(str(root / "usr/sbin/bird"), {"LD_LIBRARY_PATH": environment(root)["LD_LIBRARY_PATH"]})
+    libraries = environment(root)["LD_LIBRARY_PATH"]
+    return Program(str(root / "usr/sbin/bird"), {"PATH": f"{root / 'usr/sbin'}:{path}", "LD_LIBRARY_PATH": libraries})
 
 
 def _is_old(program: str) -> bool:
