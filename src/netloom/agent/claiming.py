@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 
+from netloom.agent.asking import Asking
 from netloom.agent.networks import Networks
 from netloom.datastore import Datastore
-from netloom.errors import ConfigError, Unavailable
+from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.networks import Declared
@@ -41,9 +42,10 @@ class Claiming:
         mtu_of: Callable[[Iterable[Interface]], int],
         networks: Networks,
         claimed: Callable[[], None],
+        asking: Asking | None = None,
     ) -> None:
         self._allocator, self._datastore, self._thread, self._mtu_of = allocator, datastore, thread, mtu_of
-        self._networks, self._on_claim = networks, claimed
+        self._networks, self._on_claim, self._asking = networks, claimed, asking
         self._under_way: dict[object, asyncio.Future[None]] = {}
         self._served: dict[object, Request] = {}
         """One request of each kind that has got addresses since it was asked how much room there is."""
@@ -65,7 +67,12 @@ class Claiming:
         await self._networks.declare(network, place)
 
     async def claim(self, need: NeedBlock) -> None:
-        await asyncio.shield(self._begin(need))
+        try:
+            await asyncio.shield(self._begin(need))
+        except PoolExhausted as e:
+            if self._asking is None:
+                raise
+            await self._asking.squeeze(need, e)
 
     def _begin(self, need: NeedBlock) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()

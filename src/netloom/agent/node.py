@@ -23,11 +23,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from netloom.agent.announcing import Announcing
+from netloom.agent.asking import Asking
 from netloom.agent.background import Background
 from netloom.agent.claiming import Claiming
 from netloom.agent.drift import Drift
 from netloom.agent.firewalls import Firewalls
 from netloom.agent.footing import Footing
+from netloom.agent.giving import Giving
 from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity, boot_id
@@ -100,7 +102,10 @@ class Agent:
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
         self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
         self._networks.heard(self._snapshot)
-        self._claiming = Claiming(self._allocator, datastore, self._datastore_thread, self._mtu, self._networks, self._claimed)
+        places = (self._allocator, datastore, self._datastore_thread)
+        self._asking = Asking(*places, settings.node_name, identity.id, lambda: self._snapshot, self._claimed)
+        self._giving = Giving(*places, self._background, settings.node_name, lambda: self._snapshot, self._claimed)
+        self._claiming = Claiming(*places, self._mtu, self._networks, self._claimed, self._asking)
         self._moving = Moving()
         self._registration = Registration(
             datastore,
@@ -139,6 +144,8 @@ class Agent:
             self._passes,
             self._firewalls,
             self._claiming,
+            self._asking,
+            self._giving,
             self._memory,
             self._troubles,
             lambda: (self._snapshot, self._connection),
@@ -214,6 +221,8 @@ class Agent:
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
         self._networks.heard(snapshot)
+        self._asking.heard(snapshot)
+        self._giving.look()
         if not connection.connected:
             self.settled.set()
         if connection.connected and new_store:

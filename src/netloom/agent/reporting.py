@@ -140,7 +140,9 @@ def _blocks(report: Report) -> Iterable[BlockState]:
         first, last = int(cidr.network_address), int(cidr.broadcast_address)
         used = sum(first <= number <= last for number in report.used[cidr.version])
         cooling = sum(first <= number <= last for number in report.cooling[cidr.version])
-        own = len(kept(cidr, pool))
+        node = report.snapshot.nodes.get(report.node)
+        mine = [a for a in node.spec.tunnel_addresses if a in cidr] if node else []
+        own = len(mine if held.is_dense else kept(cidr, pool))
         free = cidr.num_addresses - used - cooling - own
         yield BlockState(cidr=cidr, pool=pool.name if pool else "", used=used, kept=own, cooling=cooling, free=free)
 

@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import Callable
 
 from netloom.agent import heap
+from netloom.agent.asking import Asking
 from netloom.agent.claiming import Claiming
 from netloom.agent.firewalls import Firewalls
+from netloom.agent.giving import Giving
 from netloom.agent.passing import AFTER_NEWS, Passes
 from netloom.agent.remembering import Memory
 from netloom.agent.troubles import Troubles
@@ -33,12 +35,15 @@ class Upkeep:
         passes: Passes,
         firewalls: Firewalls,
         claiming: Claiming,
+        asking: Asking,
+        giving: Giving,
         memory: Memory,
         troubles: Troubles,
         latest: Callable[[], tuple[Snapshot, Connection]],
     ) -> None:
         self._operations, self._collector, self._tombstones = operations, collector, tombstones
         self._passes, self._firewalls, self._claiming = passes, firewalls, claiming
+        self._asking, self._giving = asking, giving
         self._memory, self._troubles, self._latest = memory, troubles, latest
         self._trimmed = 0
 
@@ -49,6 +54,7 @@ class Upkeep:
             "remembering": self.remember,
             "other firewalls": self._pass_firewalls,
             "blocks": self._give_back,
+            "requests for blocks": self._look_at_requests,
             "clashes": self._look_for_clashes,
             "memory": self._trim,
         }
@@ -80,6 +86,11 @@ class Upkeep:
     async def _give_back(self) -> None:
         if self._latest()[1].connected and await self._claiming.give_back():
             self._passes.request(AFTER_NEWS)
+
+    async def _look_at_requests(self) -> None:
+        if self._latest()[1].connected:
+            self._giving.look()
+            await self._asking.look_after()
 
     async def _trim(self) -> None:
         """Passes need memory for a moment; what they leave free goes back."""

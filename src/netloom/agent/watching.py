@@ -20,7 +20,7 @@ from netloom.model.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 KINDS = (
-    *("FelixConfiguration", "IPPool", "IPReservation", "Node", "Namespace", "IPBlock"),
+    *("FelixConfiguration", "IPPool", "IPReservation", "Node", "Namespace", "IPBlock", "IPBlockRequest"),
     *("BGPConfiguration", "BGPPeer", "BGPFilter", "Secret", "Service"),
 )
 _RETRY = 0.05, 2.0  # seconds: first, longest

@@ -113,7 +113,13 @@ def _about(address: Address, records: Records) -> Iterator[tuple[str, object]]:
 def _use(address: Address, block: Prefix, pool: IPPool, records: Records) -> str:
     from netloom.ipam.blocks import gateway, kept, node_address
 
-    if address in kept(block, pool):
+    if any(address in node.spec.tunnel_addresses for node in records.cluster.nodes.values()):
+        return "the node itself: its tunnel device"
+    if (
+        address in kept(block, pool)
+        and address not in records.holders
+        and (block.prefixlen == pool.spec.block_size or pool.spec.network)
+    ):
         own = (pool.spec.cidr.network_address, f"network {pool.spec.network} itself") if pool.spec.network else None
         first, role = own or (node_address(block), "the node itself: its tunnel device")
         return {first: role, gateway(block, pool): "the gateway of bridge wiring"}.get(address, "broadcast")

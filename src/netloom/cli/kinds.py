@@ -20,6 +20,7 @@ from netloom.model.resources import (
     Endpoint,
     FelixConfiguration,
     IPBlock,
+    IPBlockRequest,
     IPPool,
     IPReservation,
     Namespace,
@@ -76,6 +77,10 @@ def _block(block: IPBlock) -> Iterable[Row]:
         yield block.name, block.spec.cidr, None, None
     for claim in block.spec.claims:
         yield block.name, claim.cidr, claim.node, claim.node_id
+
+
+def _request(request: IPBlockRequest) -> Iterable[Row]:
+    yield request.name, [f"{pool} (has {held})" for pool, held in request.spec.pools.items()], request.spec.node_id
 
 
 def _reservation(reservation: IPReservation) -> Iterable[Row]:
@@ -161,6 +166,7 @@ VIEWS: tuple[View, ...] = (
     ),
     View("IPPool", "pool", "pools", _POOL_COLUMNS, _POOL_WIDE, _pool),
     View("IPBlock", "block", "blocks", ("NAME", "CIDR", "NODE"), ("NODE-ID",), _block),
+    View("IPBlockRequest", "blockrequest", "blockrequests", ("NODE", "POOLS"), ("NODE-ID",), _request),
     View("Namespace", "namespace", "namespaces", ("NAME", "LABELS"), (), _namespace),
     View(
         "FelixConfiguration",

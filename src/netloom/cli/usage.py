@@ -78,7 +78,9 @@ def blocks(records: Records) -> Iterator[BlockUse]:
         pool = pool_of(block.spec.cidr, records.cluster.pools.values())
         for claim in block.spec.claims:
             size, taken = claim.cidr.num_addresses, used[claim.cidr]
-            free = size - taken - len(kept(claim.cidr, pool))
+            own = [a for node in records.cluster.nodes.values() for a in node.spec.tunnel_addresses if node.name == claim.node]
+            idle = own if claim.cidr != block.spec.cidr else kept(claim.cidr, pool)
+            free = size - taken - sum(a in claim.cidr and a not in records.holders for a in idle)
             yield BlockUse(claim.cidr, pool.name if pool else "", claim.node, size, taken, free)
 
 

@@ -2,6 +2,8 @@
 
     allocate   in the agent's loop, microseconds, no I/O    → interfaces, or NeedBlock
     claim      in a worker thread, asks the datastore       → then allocate again
+    thicken, claim_gap, take_up                             where no block is free (agent/asking.py)
+    part_with  in the loop, give in a worker thread         where another node finds none (agent/giving.py)
 
 It keeps no book of addresses: which are used and which cool is what the journal says, and between `allocate` and the
 journal's `intend` the loop must not be left.  What it keeps is a view of the node's blocks, computed anew whenever claims, pools
@@ -17,18 +19,23 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from netloom.datastore import Datastore
+import msgspec
+
+from netloom.datastore import Datastore, Revision
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam import claiming
-from netloom.ipam.blocks import Block, node_address, pool_of, refusal, slot_of, stranger
+from netloom.ipam.blocks import SMALLEST_THAT_KEEPS, Block, node_address, pool_of, refusal, slot_of, stranger
 from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose, lacking
 from netloom.ipam.claiming import Records
 from netloom.ipam.claims import Claims, Held, load, save
 from netloom.ipam.figures import exhaustion
+from netloom.ipam.giving import Gift, bridged, gift
+from netloom.ipam.holdings import address_of
 from netloom.ipam.journal import Journal, boottime
+from netloom.ipam.restoring import QUARANTINE
 from netloom.ipam.sparing import spare
-from netloom.model.addresses import Address, Interface, Prefix
-from netloom.model.resources import EMPTY, IPPool
+from netloom.model.addresses import Address, Interface, Prefix, overlap
+from netloom.model.resources import EMPTY, Claim, IPPool
 from netloom.model.snapshot import Snapshot
 
 GRACE = 60.0
@@ -56,10 +63,14 @@ class Allocator:
         self._cool_down, self._grace = cool_down, grace
         self._claiming, self._viewing = threading.Lock(), threading.Lock()
         self._claims = (load(path) or Claims(node=node, node_id=node_id)).reborn(node, node_id)
+        self._quarantine_ends = float("-inf")
         self._snapshot = Snapshot()
         self._pools: tuple[IPPool, ...] = ()
         self._networks = frozenset[str]()
         """Those that have pools of their own."""
+        self._own_pools = frozenset[str]()
+        """Those of networks."""
+        self._reserved: list[Prefix] = []
         self._blocks: Mapping[str, tuple[Block, ...]] = {}
         self._since: dict[Prefix, float] = {}
         self._own_addresses: set[Address] = set()
@@ -71,19 +82,31 @@ class Allocator:
     def update(self, snapshot: Snapshot) -> None:
         """What the cluster declares now."""
         before, self._snapshot = self._snapshot, snapshot
-        if snapshot.pools is not before.pools or snapshot.reservations is not before.reservations:
+        pools_or_reservations = snapshot.pools is not before.pools or snapshot.reservations is not before.reservations
+        if pools_or_reservations or self._tunnel_addresses(snapshot) != self._tunnel_addresses(before):
             self._view()
 
     @property
     def claims(self) -> Claims:
         return self._claims
 
+    def quarantine(self) -> None:
+        """The datastore went back, or is another one: nothing new is claimed before owners had time to assert what is theirs."""
+        self._quarantine_ends = self._clock() + QUARANTINE
+
+    @property
+    def quarantined(self) -> bool:
+        return self._clock() < self._quarantine_ends
+
+    @property
+    def contested(self) -> tuple[Prefix, ...]:
+        return tuple(held.cidr for held in self._claims.held if held.contested)
+
     @property
     def alarms(self) -> tuple[str, ...]:
         return tuple(
-            f"block {held.cidr} is claimed by another node: it gives out no more addresses (netloom ipam check)"
-            for held in self._claims.held
-            if held.contested
+            f"block {cidr} is claimed by another node: it gives out no more addresses (netloom ipam check)"
+            for cidr in self.contested
         )
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
@@ -109,13 +132,27 @@ class Allocator:
         None where blocks are too small to have one."""
         if node_address(slot_of(pool, pool.spec.cidr.network_address)) is None:
             return None
-        addresses = [node_address(block.cidr) for block in self._blocks.get(pool.name, ())]
-        mine = [address for address in addresses if address is not None]
-        if not mine:
+        blocks = [block for block in self._blocks.get(pool.name, ()) if block.own is not None or block.is_dense]
+        if not blocks:
             return NeedBlock((pool,), held=self._claims.serving)
-        address = next((a for a in mine if a in self._pinned()), mine[0])
-        self._own_addresses.add(address)
+        kept = [block.own for block in blocks if block.own is not None]
+        pinned = self._pinned()
+        here = sorted(a for a in pinned if a.version == pool.spec.cidr.version and any(a in block.cidr for block in blocks))
+        address = next((a for a in kept if a in pinned), next(iter((*here, *kept)), self._free_of_parts(blocks)))
+        if address is not None and address not in self._own_addresses:
+            self._own_addresses.add(address)
+            self._view()
         return address
+
+    def _free_of_parts(self, blocks: Iterable[Block]) -> Address | None:
+        """Where nothing is kept, one that nobody has; small parts are for pods."""
+        holdings = self._journal.holdings
+        for block in blocks:
+            version = block.cidr.version
+            free = block.assignable.difference(holdings.used[version], holdings.released[version])
+            if block.is_dense and free and block.cidr.num_addresses >= SMALLEST_THAT_KEEPS:
+                return address_of(version, min(free))
+        return None
 
     def retire(self) -> tuple[Held, ...]:
         """Takes blocks that are not needed any more out of service; `give_back` does the rest.  None while claims change."""
@@ -140,7 +177,86 @@ class Allocator:
             self._journal.forget(held.cidr)
         return retired
 
+    # in the agent's loop, where blocks are few
+
+    def thicken(self, need: NeedBlock) -> bool:
+        """Whether there was a whole block of these pools of which nothing need be kept any more, but what the node itself uses."""
+        if not self._claiming.acquire(blocking=False):
+            return True
+        try:
+            for held in self._claims.held:
+                pool = pool_of(held.cidr, need.pools)
+                if (
+                    pool
+                    and held.cidr == held.slot
+                    and not (held.contested or held.dense or bridged(held, self._journal.holdings))
+                ):
+                    if held.cidr.num_addresses < SMALLEST_THAT_KEEPS:
+                        continue
+                    others = (h for h in self._claims.held if h is not held)
+                    self._change(self._claims.having((*others, msgspec.structs.replace(held, dense=True))))
+                    return True
+            return False
+        finally:
+            self._claiming.release()
+
+    def gift(self, pool: str) -> Gift | None:
+        """What of this pool another node could have."""
+        giving = {block.cidr for block in self._blocks.get(pool, ())}
+        if not giving or pool in self._own_pools:
+            return None
+        held = [one for one in self._claims.held if one.cidr in giving]
+        return gift(held, self._journal.holdings, self._cooled(), self._pinned(), self._reserved)
+
+    def part_with(self, pool: str) -> Gift | None:
+        """Takes it out of service; `give` does the rest.  None while claims change, or when there is nothing to give any more."""
+        if not self._claiming.acquire(blocking=False):
+            return None
+        try:
+            found = self.gift(pool)
+            if found is not None:
+                others = (held for held in self._claims.held if held.cidr != found.held.cidr)
+                self._change(self._claims.having((*others, *found.left)))
+        finally:
+            self._claiming.release()
+        if found is not None:
+            self._journal.forget(found.part)
+        return found
+
     # in a worker thread
+
+    def give(self, gift: Gift, to: Claim, datastore: Datastore) -> bool:
+        """Whether it is the other node's now.  Raises Unavailable: then it may be; what is not is taken up again before the next claim."""
+        with self._claiming:
+            if any(overlap(held.cidr, gift.part) for held in self._claims.held):
+                return False  # the datastore was asked in between, and said that it is ours
+            doubtful, self._doubtful = self._doubtful, True
+            self._keep(self._claims)
+            given = claiming.swap(datastore, gift.held.slot, claiming.giving(self._claims, gift.part, to))
+            self._doubtful = doubtful or not given
+            return given
+
+    def claim_gap(self, need: NeedBlock, datastore: Datastore) -> bool:
+        """Whether there was a part of a slot of these pools that nobody had."""
+        with self._claiming:
+            if self._claims.serving != need.held:
+                return True
+            self._require_no_quarantine()
+            self._doubtful = True
+            records = self._assert(datastore, listed=True)
+            found = next(filter(None, (claiming.claim_gap(datastore, self._claims, p, records) for p in need.pools)), None)
+            if found:
+                self._keep(self._claims.having((*self._claims.held, found)))
+            self._doubtful = False
+            return self._claims.serving != need.held
+
+    def take_up(self, slots: Iterable[Prefix], since: Revision, datastore: Datastore) -> bool:
+        """Whether others have given us something in these slots, since we asked for it."""
+        with self._claiming:
+            found = claiming.taken_up(datastore, self._claims, slots, since)
+            if found:
+                self._keep(self._claims.having((*self._claims.held, *found)))
+            return bool(found)
 
     def claim(self, need: NeedBlock, datastore: Datastore) -> None:
         """Gets what is needed, or returns because something else has changed; either way `allocate` is asked again.
@@ -173,6 +289,7 @@ class Allocator:
         records = self._assert(datastore, listed=listed)
         if self._claims.serving != need.held:
             return
+        self._require_no_quarantine()
         if need.cidr is not None:
             self._claim_named(datastore, need.pools[0], need.cidr)
             return
@@ -221,13 +338,19 @@ class Allocator:
             claims, snapshot, now = self._claims, self._snapshot, self._clock()
             pools = tuple(sorted(snapshot.pools.values(), key=lambda p: p.name))
             reserved = [prefix for r in snapshot.reservations.values() for prefix in r.spec.reserved_cidrs]
+            own = self._pinned()
             blocks: dict[str, tuple[Block, ...]] = {}
             for held in claims.held:
                 pool = pool_of(held.cidr, pools)
                 if pool and not held.contested:
                     network = pool if pool.spec.network else None
-                    blocks[pool.name] = (*blocks.get(pool.name, ()), Block.of(held.cidr, pool.name, reserved, network))
-            self._pools, self._blocks = pools, blocks
+                    if held.is_dense:
+                        block = Block.dense(held.cidr, pool.name, reserved, own)
+                    else:
+                        block = Block.of(held.cidr, pool.name, reserved, network)
+                    blocks[pool.name] = (*blocks.get(pool.name, ()), block)
+            self._pools, self._blocks, self._reserved = pools, blocks, reserved
+            self._own_pools = frozenset(pool.name for pool in pools if pool.spec.network)
             self._networks = frozenset(pool.spec.network for pool in pools if pool.spec.network)
             self._since = {held.cidr: self._since.get(held.cidr, now) for held in claims.held}
 
@@ -238,13 +361,22 @@ class Allocator:
         return self._clock() - self._cool_down
 
     def _pinned(self) -> set[Address]:
-        node = self._snapshot.nodes.get(self._claims.node)
-        return self._own_addresses.union(node.spec.tunnel_addresses if node else ())
+        return self._own_addresses.union(self._tunnel_addresses(self._snapshot))
+
+    def _tunnel_addresses(self, snapshot: Snapshot) -> tuple[Address, ...]:
+        node = snapshot.nodes.get(self._claims.node)
+        return node.spec.tunnel_addresses if node else ()
 
     def _serves(self, cidr: Prefix) -> str | None:
         """The network that the block serves, empty for the cluster; None where its pool is not in use."""
         pool = pool_of(cidr, self._pools)
         return None if pool is None or pool.spec.disabled else pool.spec.network
+
+    def _require_no_quarantine(self) -> None:
+        if self.quarantined:
+            raise Unavailable(
+                "the datastore went back or is another one: new blocks are claimed when their owners had time to come first"
+            )
 
     def _require_membership(self) -> None:
         """A node that was deleted, or made anew by another machine, has no right to its claims any more."""

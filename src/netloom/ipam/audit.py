@@ -82,6 +82,7 @@ def audit(records: Records) -> list[Finding]:
         *_pools(records),
         *_blocks(records),
         *_claims(records),
+        *_requests(records),
         *_endpoints(records),
         *_held_twice(records),
     ]
@@ -142,6 +143,14 @@ def _claims(records: Records) -> Iterator[Finding]:
                 )
 
 
+def _requests(records: Records) -> Iterator[Finding]:
+    for request in records.cluster.requests.values():
+        node = records.cluster.nodes.get(request.name)
+        if node is None or node.spec.id != request.spec.node_id:
+            message = f"a part of a block is asked for by node {request.name}, which does not exist or is another one by now"
+            yield Finding(message, Repair(request, delete=True))
+
+
 def _leaked(claim: Claim, node: Node | None) -> str | None:
     """Who holds the claim, if it is nobody that lives."""
     if node is None:
@@ -171,9 +180,15 @@ def _endpoints(records: Records) -> Iterator[Finding]:
                 yield Finding(
                     f"{_pod(endpoint)} on node {node} uses {address}, which {owner}", hint=f"netloom ipam find {address}"
                 )
-            elif address in kept(claim.cidr, pool_of(claim.cidr, records.cluster.pools.values())):
-                message = f"{_pod(endpoint)} uses {address}, which block {claim.cidr} keeps for the network itself"
+            elif address in _kept(records, claim):
+                message = f"{_pod(endpoint)} uses {address}, which is kept for the network itself, or for its node"
                 yield Finding(message, hint=f"netloom ipam find {address}")
+
+
+def _kept(records: Records, claim: Claim) -> tuple[Address, ...]:
+    """What no pod may have of it: the node's own; a network's.  What else a block keeps is given to pods where addresses are few."""
+    node, pool = records.cluster.nodes.get(claim.node), pool_of(claim.cidr, records.cluster.pools.values())
+    return (*(node.spec.tunnel_addresses if node else ()), *(kept(claim.cidr, pool) if pool and pool.spec.network else ()))
 
 
 def _held_twice(records: Records) -> Iterator[Finding]:

@@ -2,11 +2,11 @@
 
     pool 10.244.0.0/16, blockSize 26  →  1024 slots 10.244.0.0/26, 10.244.0.64/26, ...
 
-A slot belongs to one node as a whole (then it is that node's block), or single addresses of it belong to several nodes
-(blocks of one).  All claims in a slot stand in one record of the datastore, named after the slot.
+A slot belongs to one node as a whole (then it is that node's block), or parts of it belong to several nodes, down to single
+addresses (blocks of one).  All claims in a slot stand in one record of the datastore, named after the slot.
 
 A slot of at least 8 addresses keeps some for the network itself: the first is the node's own (its tunnel device), the second
-the gateway of bridge wiring, and in IPv4 the last is broadcast.  A network with a pool of its own is one link, and its blocks
+the gateway of bridge wiring, and in IPv4 the last is broadcast; a part, or a slot that had to become dense, keeps none.  A network with a pool of its own is one link, and its blocks
 are of no concern to who looks at it: only the pool as a whole keeps its address, gateway and broadcast.  Pure; addresses are
 integers only inside `Block.assignable`.
 """
@@ -31,27 +31,41 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 @dataclass(frozen=True, slots=True)
 class Block:
     """A block of this node as the chooser sees it.  `assignable`: addresses that a pod may be given unasked.  `link`: what is one
-    link on a bridge, and what `gateway` is of; None where there is no room for one."""
+    link on a bridge, and what `gateway` is of; None where there is no room for one.  `own`: what the node may take for itself."""
 
     cidr: Prefix
     pool: str
     assignable: frozenset[int]
     link: Prefix
     gateway: Address | None
+    own: Address | None = None
+    is_dense: bool = False
 
     @classmethod
     def of(cls, cidr: Prefix, pool: str, reserved: Iterable[Prefix] = (), network: IPPool | None = None) -> Block:
         """`network`: the pool, where it is a network's own."""
-        first = int(cidr.network_address)
-        numbers = set(range(first, first + cidr.num_addresses)).difference(map(int, kept(cidr, network)))
+        numbers = unreserved(cidr, reserved).difference(map(int, kept(cidr, network)))
         if network and network.spec.ip_range is not None:
             part = _numbers(network.spec.ip_range)
             numbers = {n for n in numbers if n in part}
-        for prefix in reserved:
-            if prefix.version == cidr.version and prefix.overlaps(cidr):
-                away = _numbers(prefix)
-                numbers = {n for n in numbers if n not in away}
-        return cls(cidr, pool, frozenset(numbers), network.spec.cidr if network else cidr, gateway(cidr, network))
+        link = network.spec.cidr if network else cidr
+        return cls(cidr, pool, frozenset(numbers), link, gateway(cidr, network), node_address(cidr))
+
+    @classmethod
+    def dense(cls, cidr: Prefix, pool: str, reserved: Iterable[Prefix], own: Iterable[Address]) -> Block:
+        """Where addresses are few nothing is kept but `own`, what the node has taken for itself: it serves routed pods alone."""
+        numbers = unreserved(cidr, reserved).difference(int(a) for a in own if a in cidr)
+        return cls(cidr, pool, frozenset(numbers), cidr, None, is_dense=True)
+
+
+def unreserved(cidr: Prefix, reserved: Iterable[Prefix]) -> set[int]:
+    """Its addresses but for those of `reserved`."""
+    numbers = set(_numbers(cidr))
+    for prefix in reserved:
+        if prefix.version == cidr.version and prefix.overlaps(cidr):
+            away = _numbers(prefix)
+            numbers = {n for n in numbers if n not in away}
+    return numbers
 
 
 _WINDOW = 1 << 16

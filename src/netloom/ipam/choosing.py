@@ -57,11 +57,13 @@ class NeedBlock:
     that was asked for by name.
 
     `held` is what the node had when this was answered: if it has something else by now, trying again comes first.
+    `whole`: a part of a slot will not do.
     """
 
     pools: tuple[IPPool, ...]
     cidr: Prefix | None = None
     held: frozenset[Prefix] = frozenset()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _next(
     if not claimable:
         names = ", ".join(pool.name for pool in pools)
         raise ConfigError(f"bridge wiring takes an address of each block as gateway, and the blocks of {names} are too small")
-    return NeedBlock(claimable)
+    return NeedBlock(claimable, whole=wiring is Wiring.BRIDGE or any(pool.spec.network for pool in claimable))
 
 
 def _usable(pools: Sequence[IPPool], wiring: Wiring, situation: Situation, elsewhere: Sequence[Attachment]) -> Iterator[Block]:
@@ -166,7 +168,7 @@ def _claimable(pools: Sequence[IPPool], wiring: Wiring) -> tuple[IPPool, ...]:
 
 def _is_single(block: Block, pool: IPPool) -> bool:
     """Claimed for one address that somebody asked for."""
-    return block.cidr.prefixlen == block.cidr.max_prefixlen != pool.spec.block_size
+    return not block.is_dense and block.cidr.prefixlen == block.cidr.max_prefixlen != pool.spec.block_size
 
 
 def _least_recent(block: Block, situation: Situation) -> int | None:

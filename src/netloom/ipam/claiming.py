@@ -23,10 +23,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from netloom.datastore import Datastore, Listing, Stored
+from netloom.datastore import Datastore, Listing, Revision, Stored
 from netloom.errors import Conflict, NotFound, Unavailable, Unreadable
 from netloom.ipam.blocks import slots_in_order
 from netloom.ipam.claims import Claims, Held
+from netloom.ipam.parts import gaps, rest
 from netloom.model.addresses import Prefix, contains, overlap
 from netloom.model.resources import Claim, IPBlock, IPBlockSpec, IPPool, Metadata, block_name
 
@@ -37,15 +38,16 @@ _ATTEMPTS = 1000
 Change = Callable[[tuple[Claim, ...]], tuple[Claim, ...] | None]
 
 
-def swap(datastore: Datastore, slot: Prefix, change: Change) -> bool:
-    """Replaces the slot's claims by `change(claims)`; False if that is None.  Raises Unavailable: it may still have happened."""
+def swap(datastore: Datastore, slot: Prefix, change: Change, *, anew: bool = False) -> bool:
+    """Replaces the slot's claims by `change(claims)`; False if that is None.  Raises Unavailable: it may still have happened.  `anew`:
+    written also if nothing changes, so that no earlier write of ours, which timed out, can happen after this."""
     for _ in range(_ATTEMPTS):
         stored = datastore.get(KIND, block_name(slot))
         before = _claims(stored)
         after = change(before)
         if after is None:
             return False
-        if after == before:
+        if after == before and not (anew and stored):
             return True
         try:
             _write(datastore, slot, stored, after)
@@ -99,6 +101,19 @@ def dropping(claims: Claims, cidr: Prefix) -> Change:
     return change
 
 
+def giving(claims: Claims, part: Prefix, to: Claim) -> Change:
+    """A part of what is ours goes to another node, in one write; declined where it is not ours any more."""
+
+    def change(present: tuple[Claim, ...]) -> tuple[Claim, ...] | None:
+        around = next((c for c in present if claims.owns(c) and contains(c.cidr, part)), None)
+        if around is None:
+            return None
+        others = (c for c in present if c is not around)
+        return _in_order((*others, to, *(claims.claim(cidr) for cidr in rest(around.cidr, part))))
+
+    return change
+
+
 class Records:
     """Every node's blocks, by name: as the watch has told of them, or (`listed`) just read.  A record that says another slot than its
     name is nobody's."""
@@ -143,8 +158,30 @@ def claim_free(datastore: Datastore, claims: Claims, pool: IPPool, records: Reco
     return None
 
 
+def claim_gap(datastore: Datastore, claims: Claims, pool: IPPool, records: Records) -> Held | None:
+    """The largest part of a slot of the pool that nobody has, where others have the rest of it."""
+    blocks = [b for b in records if b.spec.cidr.prefixlen == pool.spec.block_size and contains(pool.spec.cidr, b.spec.cidr)]
+    found = [(gap, b.spec.cidr) for b in blocks for gap in gaps(b.spec.cidr, [c.cidr for c in b.spec.claims])]
+    for gap, slot in sorted(found, key=lambda piece: piece[0].prefixlen):
+        try:
+            if claim_exactly(datastore, claims, slot, gap):
+                return Held(cidr=gap, slot=slot, dense=True)
+        except Unreadable:
+            continue
+    return None
+
+
+def taken_up(datastore: Datastore, claims: Claims, slots: Iterable[Prefix], since: Revision) -> list[Held]:
+    """What others have given to this node in these slots.  What was written before `since` was none of that: a store that went back shows
+    claims that ended long ago."""
+    stored = [(slot, datastore.get(KIND, block_name(slot))) for slot in slots]
+    fresh = [(slot, record) for slot, record in stored if record is not None and record.revision > since]
+    found = [(c.cidr, slot) for slot, record in fresh for c in _claims(record) if claims.owns(c)]
+    return [Held(cidr=cidr, slot=slot, dense=True) for cidr, slot in found if not any(contains(o, cidr) for o in claims.cidrs)]
+
+
 def claim_exactly(datastore: Datastore, claims: Claims, slot: Prefix, cidr: Prefix) -> bool:
-    """Claims the whole slot, or an address in it; False if another node has it or a part of it.
+    """Claims the whole slot, or a part of it; False if another node has it or a part of it.
 
     Records of differently cut slots can only stand beside each other where a pool was deleted and made again.  They are not
     under one compare-and-swap, so they are looked for once more after the write: of two nodes at least one sees the other.
@@ -185,16 +222,16 @@ def assert_claims(datastore: Datastore, claims: Claims, records: Records) -> Cla
     every = records if records.listed else ()
     found = [Held(cidr=c.cidr, slot=b.spec.cidr) for b in every for c in b.spec.claims if claims.owns(c)]
     known = {h.cidr: h for h in (*found, *claims.held)}.values()
-    asserted = claims.having([_asserted(datastore, claims, h, records) for h in known])
+    asserted = claims.having([_asserted(datastore, claims, h, records, anew=h not in claims.held) for h in known])
     settled = records.listed and not records.broken
     return msgspec.structs.replace(asserted, former=() if settled else claims.former)
 
 
-def _asserted(datastore: Datastore, claims: Claims, held: Held, records: Records) -> Held:
+def _asserted(datastore: Datastore, claims: Claims, held: Held, records: Records, *, anew: bool) -> Held:
     others = records.cut_otherwise(held.slot.version, held.slot.prefixlen)
     stands = not any(_beside(block, held.slot, claims, held.cidr) for block in others)
     try:
-        stands = stands and swap(datastore, held.slot, taking(claims, held.cidr))
+        stands = stands and swap(datastore, held.slot, taking(claims, held.cidr), anew=anew)
     except Unreadable:
         return held
     return msgspec.structs.replace(held, contested=not stands)

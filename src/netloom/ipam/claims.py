@@ -25,14 +25,20 @@ FORMAT = 1
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim of this node: a whole slot, or an address of it.
+    """One claim of this node: a whole slot, or a part of it, down to an address.
 
     `contested`: the datastore says that it is another's.  Its pods stay, and no more get an address of it.
+    `dense`: nothing of it is kept, and a block of one serves any pod.  A part of several addresses always is.
     """
 
     cidr: Prefix
     slot: Prefix
     contested: bool = False
+    dense: bool = False
+
+    @property
+    def is_dense(self) -> bool:
+        return self.dense or (self.cidr != self.slot and self.cidr.num_addresses > 1)
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):

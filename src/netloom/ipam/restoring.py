@@ -44,5 +44,7 @@ def _withdrawing(claims: Claims, uses: Callable[[Prefix], bool]) -> Change:
 
 
 def _is_held(claims: Claims, cidr: Prefix, uses: Callable[[Prefix], bool]) -> bool:
-    """A smaller claim that was taken into a larger one since is held, too."""
-    return any(contains(held.cidr, cidr) for held in claims.held) or uses(cidr)
+    """A smaller claim that was taken into a larger one since is held, too; of one that was split since, the parts that are left are."""
+    if any(contains(held.cidr, cidr) for held in claims.held):
+        return True
+    return uses(cidr) and not any(contains(cidr, held.cidr) for held in claims.held)

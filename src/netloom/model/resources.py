@@ -263,6 +263,21 @@ def block_name(slot: Prefix) -> str:
     return f"{text}-{slot.prefixlen}"
 
 
+class IPBlockRequestSpec(Spec, frozen=True, kw_only=True):
+    """The node of this incarnation finds no free block in `pools`; any one of them would do.  With each stands how many addresses of
+    it the node holds: whoever sees it hold more knows that the request has been answered, by whomever."""
+
+    node_id: str
+    pools: dict[str, int]
+
+
+class IPBlockRequest(Resource, frozen=True, kw_only=True, tag="IPBlockRequest"):
+    """A node asks the others for a part of a block.  It has the node's name, and only that node writes it."""
+
+    PLURAL = "ipblockrequests"
+    spec: IPBlockRequestSpec
+
+
 class IPReservationSpec(Spec, frozen=True, kw_only=True):
     reserved_cidrs: tuple[Prefix, ...] = msgspec.field(default=(), name="reservedCIDRs")
 
@@ -346,8 +361,8 @@ class Endpoint(Resource, frozen=True, kw_only=True, tag="Endpoint"):
 
 
 _OfBGP = BGPConfiguration | BGPPeer | BGPFilter | Secret | Service
-AnyResource = Node | Namespace | IPPool | IPBlock | IPReservation | FelixConfiguration | Endpoint | _OfBGP
-_KINDS = (Node, Namespace, IPPool, IPBlock, IPReservation, FelixConfiguration, Endpoint)
+AnyResource = Node | Namespace | IPPool | IPBlock | IPBlockRequest | IPReservation | FelixConfiguration | Endpoint | _OfBGP
+_KINDS = (Node, Namespace, IPPool, IPBlock, IPBlockRequest, IPReservation, FelixConfiguration, Endpoint)
 _KINDS_OF_BGP = (BGPConfiguration, BGPPeer, BGPFilter, Secret, Service)
 KINDS: Mapping[str, type[Resource]] = {kind.__name__: kind for kind in (*_KINDS, *_KINDS_OF_BGP)}
 

@@ -13,6 +13,7 @@ from netloom.model.resources import (
     FelixConfiguration,
     FelixConfigurationSpec,
     IPBlock,
+    IPBlockRequest,
     IPPool,
     IPReservation,
     Namespace,
@@ -25,6 +26,7 @@ _TABLES = {
     "Node": "nodes",
     "IPPool": "pools",
     "IPBlock": "blocks",
+    "IPBlockRequest": "requests",
     "IPReservation": "reservations",
     "Namespace": "namespaces",
     "FelixConfiguration": "configurations",
@@ -48,6 +50,7 @@ class Snapshot:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     pools: Mapping[str, IPPool] = field(default_factory=dict)
     blocks: Mapping[str, IPBlock] = field(default_factory=dict)
+    requests: Mapping[str, IPBlockRequest] = field(default_factory=dict)
     reservations: Mapping[str, IPReservation] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     configurations: Mapping[str, FelixConfiguration] = field(default_factory=dict)

@@ -15,7 +15,16 @@ from netloom.errors import DatastoreError
 from netloom.model.addresses import Mac
 from netloom.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
 from netloom.model.bgp_filter import BGPFilter
-from netloom.model.resources import AnyResource, Endpoint, EndpointSpec, FelixConfiguration, Metadata, Namespace
+from netloom.model.resources import (
+    AnyResource,
+    Endpoint,
+    EndpointSpec,
+    FelixConfiguration,
+    IPBlockRequest,
+    IPBlockRequestSpec,
+    Metadata,
+    Namespace,
+)
 from netloom.model.secret import Secret
 from netloom.model.service import Service
 from netloom.model.snapshot import Snapshot
@@ -27,6 +36,7 @@ EVERY: list[AnyResource] = [
     node("a", 1),
     pool("p", "10.0.0.0/16"),
     block("10.0.0.0/26", claim("10.0.0.0/26", "a")),
+    IPBlockRequest(metadata=Metadata(name="a"), spec=IPBlockRequestSpec(node_id="1", pools={"p": 64})),
     reservation("r", "10.0.0.0/30"),
     Namespace(metadata=Metadata(name="shop", labels={"tier": "1"})),
     FelixConfiguration(metadata=Metadata(name="default")),

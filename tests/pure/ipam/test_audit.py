@@ -13,8 +13,8 @@ def resource(kind: str, name: str, spec: Plain, **metadata: object) -> AnyResour
     return convert({"kind": kind, "metadata": {"name": name, **metadata}, "spec": spec})
 
 
-def node(name: str, incarnation: str = "1") -> AnyResource:
-    return resource("Node", name, {"id": incarnation})
+def node(name: str, incarnation: str = "1", *tunnel: str) -> AnyResource:
+    return resource("Node", name, {"id": incarnation, "tunnelAddresses": list(tunnel)})
 
 
 def pool(name: str, cidr: str, **spec: object) -> AnyResource:
@@ -91,12 +91,13 @@ def test_an_address_outside_the_nodes_blocks_is_named() -> None:
     ]
 
 
-def test_an_address_that_the_network_keeps_is_no_pods() -> None:
-    cluster = (node("a"), POOL, whole("10.0.0.0/26", "a"))
-    for kept in ("10.0.0.0", "10.0.0.1", "10.0.0.63"):
-        assert findings(*cluster, endpoint("x", "a", kept)) == [
-            f"pod default/x uses {kept}, which block 10.0.0.0/26 keeps for the network itself"
-        ]
+def test_an_address_that_the_node_has_for_itself_is_no_pods() -> None:
+    cluster = (node("a", "1", "10.0.0.0"), POOL, whole("10.0.0.0/26", "a"))
+    assert findings(*cluster, endpoint("x", "a", "10.0.0.0")) == [
+        "pod default/x uses 10.0.0.0, which is kept for the network itself, or for its node"
+    ]
+    for given_where_few_are_left in ("10.0.0.1", "10.0.0.63"):
+        assert findings(*cluster, endpoint("x", "a", given_where_few_are_left)) == []
     alone = (node("a"), POOL, block("10.0.0.0/26", ("10.0.0.0/32", "a")))
     assert findings(*alone, endpoint("x", "a", "10.0.0.0")) == []
 

@@ -246,7 +246,7 @@ def test_a_block_that_is_used_otherwise_is_passed_over(there: str | None, asked:
     given = situation("v4 10.244.0.8/29", "v4 10.244.0.32/29", holdings=holdings)
     assert chosen(Request(bridge=asked), given)[0].startswith("10.244.0.34/")
     only = situation("v4 10.244.0.8/29", holdings=holdings)
-    assert choose(Request(bridge=asked), only) == NeedBlock((V4, OTHER))
+    assert choose(Request(bridge=asked), only) == NeedBlock((V4, OTHER), whole=asked is not None)
     with pytest.raises(ConfigError, match=f"whose pods on this node are {f'on bridge {there}' if there else 'routed'}"):
         choose(asking("10.244.0.12", bridge=asked), only)
 

@@ -19,6 +19,8 @@ from netloom.model.resources import (
     Endpoint,
     EndpointSpec,
     IPBlock,
+    IPBlockRequest,
+    IPBlockRequestSpec,
     IPBlockSpec,
     IPPool,
     IPPoolSpec,
@@ -168,6 +170,11 @@ nodes = st.builds(Node, metadata=metadata(), spec=node_specs)
 pools = st.builds(IPPool, metadata=metadata(), spec=pool_specs())
 network_pools = st.builds(IPPool, metadata=metadata(), spec=network_specs())
 blocks = st.builds(IPBlock, metadata=metadata(), spec=block_specs())
+requests = st.builds(
+    IPBlockRequest,
+    metadata=metadata(),
+    spec=st.builds(IPBlockRequestSpec, node_id=names, pools=st.dictionaries(names, st.integers(0, 1 << 12), max_size=3)),
+)
 reservations = st.builds(
     IPReservation,
     metadata=metadata(),
@@ -175,5 +182,5 @@ reservations = st.builds(
 )
 endpoints = st.builds(Endpoint, metadata=metadata(namespaced=True), spec=endpoint_specs)
 resources: st.SearchStrategy[Resource] = st.one_of(
-    nodes, pools, network_pools, blocks, reservations, endpoints, st.builds(Namespace, metadata=metadata())
+    nodes, pools, network_pools, blocks, requests, reservations, endpoints, st.builds(Namespace, metadata=metadata())
 )
