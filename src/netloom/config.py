@@ -49,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     logLevel         debug, info, warning or error
     """
 
+    birdConfig       the file that BIRD reads, written by the agent; default: bird/bird.conf in stateDir (docs/bird.md)
+    birdSocket       where BIRD takes commands; default: bird/bird.ctl in runDir
+    birdPath         the program, which is only asked whether a file is right; default: the first `bird` in PATH
     node_name: str = ""
     node_addresses: tuple[Interface, ...] = ()
     ip_autodetection_method: str = ""
@@ -76,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         check_mtu(self.mtu, "mtu")
         check_vni(self.vxlan_vni, "vxlanVni")
         check_port(self.vxlan_port, "vxlanPort")
+    bird_config: str = ""
+    bird_socket: str = ""
+    bird_path: str = ""
         check_port(self.udp_port, "udpPort")
         if self.udp_port == self.vxlan_port:
             raise ValueError(f"udpPort: {self.udp_port} is VXLAN's port already")
@@ -112,6 +118,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         """Read-only state as JSON, for the command line and the page."""
         return f"{self.run_dir}/netloom.sock"
 
+        for name, path in (("birdConfig", self.bird_config), ("birdSocket", self.bird_socket), ("birdPath", self.bird_path)):
+            if path and (not os.path.isabs(path) or not path.isprintable() or '"' in path):
+                raise ValueError(f"{name}: {shown(path)} is not an absolute path that BIRD can be told")
 
 TUNNEL_ENGINES = ("auto", *(engine.value for engine in Engine))
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -140,6 +149,12 @@ def load(file: str | None = None, environment: Mapping[str, str] = os.environ, *
             origins[_FIELDS[name].encode_name] = f"--{name.replace('_', '-')}"
     try:
         return msgspec.convert(values, Settings, dec_hook=dec_hook, strict=True)
+    @property
+    def bird(self) -> tuple[str, str, str]:
+        """BIRD's file, its control socket, and the program, empty where it is to be found."""
+        config = self.bird_config or f"{self.state_dir}/bird/bird.conf"
+        return config, self.bird_socket or f"{self.run_dir}/bird/bird.ctl", self.bird_path
+
     except msgspec.ValidationError as e:
         setting, message = _reason(str(e))
         raise ConfigError(message, where=origins.get(setting), path=setting, hint=_HINT) from e
