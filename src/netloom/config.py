@@ -32,7 +32,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     ipAutodetectionMethod, ip6AutodetectionMethod
                      which address that is, for each family: default, first-found, interface=, skip-interface=, cidr=, can-reach=,
                      iface=, iface-regex= (docs/underlay.md)
-    datastore        sqlite:PATH, or memory: (one process only)
+    datastore        sqlite:PATH, etcd:https://HOST:2379 (several with commas; docs/howto/etcd.md), or memory: (one process only)
+    etcdPrefix       keys of ours in etcd; the same on every node
+    etcdCaFile       who signs etcd's certificates; default: those that this machine trusts
+    etcdCertFile, etcdKeyFile
+                     what we show etcd; its common name is the user where none is set
+    etcdUser, etcdPasswordFile
+                     and so we log in
     runDir           sockets and journal; a tmpfs, gone at reboot
     stateDir         block claims and the node's identity; survives reboot
     mtu              of pod interfaces, in bytes; 0: the uplink's less the encapsulation's
@@ -43,20 +49,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     tunnelXdp        true: datagrams of UDP tunnels are unpacked by the uplink's driver where it can, before GRO; false: by tc alone
     probePort        the same on every node; where they ask each other whether packets come through, UDP and TCP; 0: no probes
     probeInterval    seconds between two looks at one node, more where there are many; 0: asks nobody, and answers
+    birdConfig       the file that BIRD reads, written by the agent; default: bird/bird.conf in stateDir (docs/bird.md)
+    birdSocket       where BIRD takes commands; default: bird/bird.ctl in runDir
+    birdPath         the program, which is only asked whether a file is right; default: the first `bird` in PATH
     coolDown         seconds before an address is given out again
     healthAddress    ADDRESS:PORT of /livez, /readyz and /metrics; empty: none
     resyncInterval   seconds between full passes when nothing happens
     logLevel         debug, info, warning or error
     """
 
-    birdConfig       the file that BIRD reads, written by the agent; default: bird/bird.conf in stateDir (docs/bird.md)
-    birdSocket       where BIRD takes commands; default: bird/bird.ctl in runDir
-    birdPath         the program, which is only asked whether a file is right; default: the first `bird` in PATH
     node_name: str = ""
     node_addresses: tuple[Interface, ...] = ()
     ip_autodetection_method: str = ""
     ip6_autodetection_method: str = ""
     datastore: str = "sqlite:/var/lib/netloom/datastore.db"
+    etcd_prefix: str = ""
+    etcd_ca_file: str = ""
+    etcd_cert_file: str = ""
+    etcd_key_file: str = ""
+    etcd_user: str = ""
+    etcd_password_file: str = ""
     run_dir: str = "/run/netloom"
     state_dir: str = "/var/lib/netloom"
     mtu: int = 0
@@ -67,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     tunnel_xdp: bool = True
     probe_port: int = 9478
     probe_interval: float = 60.0
+    bird_config: str = ""
+    bird_socket: str = ""
+    bird_path: str = ""
     cool_down: float = 30.0
     health_address: str = "127.0.0.1:9477"
     resync_interval: float = 60.0
@@ -79,9 +94,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         check_mtu(self.mtu, "mtu")
         check_vni(self.vxlan_vni, "vxlanVni")
         check_port(self.vxlan_port, "vxlanPort")
-    bird_config: str = ""
-    bird_socket: str = ""
-    bird_path: str = ""
         check_port(self.udp_port, "udpPort")
         if self.udp_port == self.vxlan_port:
             raise ValueError(f"udpPort: {self.udp_port} is VXLAN's port already")
@@ -106,8 +118,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         for name, path in (("runDir", self.run_dir), ("stateDir", self.state_dir)):
             if not os.path.isabs(path):
                 raise ValueError(f"{name}: {shown(path)} is not an absolute path")
+        for name, path in (("birdConfig", self.bird_config), ("birdSocket", self.bird_socket), ("birdPath", self.bird_path)):
+            if path and (not os.path.isabs(path) or not path.isprintable() or '"' in path):
+                raise ValueError(f"{name}: {shown(path)} is not an absolute path that BIRD can be told")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"logLevel: {shown(self.log_level)} is none of {', '.join(LOG_LEVELS)}")
+
+    @property
+    def target(self) -> str:
+        """The datastore with all that is set of it: what `netloom.datastore.connect` takes."""
+        return self.completed(self.datastore)
+
+    def completed(self, target: str) -> str:
+        """An etcd with what the settings `etcd…` say, where it does not say so itself; others as they are."""
+        if not target.startswith("etcd:"):
+            return target
+        from urllib.parse import parse_qsl, urlencode
+
+        servers, _, own = target.partition("?")
+        values = {_option(name): str(getattr(self, name)) for name in _FIELDS if name.startswith("etcd_")}
+        options = {name: value for name, value in values.items() if value} | dict(parse_qsl(own, keep_blank_values=True))
+        return f"{servers}?{urlencode(options, safe='/')}" if options else servers
 
     @property
     def cni_socket(self) -> str:
@@ -118,9 +149,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         """Read-only state as JSON, for the command line and the page."""
         return f"{self.run_dir}/netloom.sock"
 
-        for name, path in (("birdConfig", self.bird_config), ("birdSocket", self.bird_socket), ("birdPath", self.bird_path)):
-            if path and (not os.path.isabs(path) or not path.isprintable() or '"' in path):
-                raise ValueError(f"{name}: {shown(path)} is not an absolute path that BIRD can be told")
+    @property
+    def bird(self) -> tuple[str, str, str]:
+        """BIRD's file, its control socket, and the program, empty where it is to be found."""
+        config = self.bird_config or f"{self.state_dir}/bird/bird.conf"
+        return config, self.bird_socket or f"{self.run_dir}/bird/bird.ctl", self.bird_path
+
 
 TUNNEL_ENGINES = ("auto", *(engine.value for engine in Engine))
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -149,15 +183,15 @@ def load(file: str | None = None, environment: Mapping[str, str] = os.environ, *
             origins[_FIELDS[name].encode_name] = f"--{name.replace('_', '-')}"
     try:
         return msgspec.convert(values, Settings, dec_hook=dec_hook, strict=True)
-    @property
-    def bird(self) -> tuple[str, str, str]:
-        """BIRD's file, its control socket, and the program, empty where it is to be found."""
-        config = self.bird_config or f"{self.state_dir}/bird/bird.conf"
-        return config, self.bird_socket or f"{self.run_dir}/bird/bird.ctl", self.bird_path
-
     except msgspec.ValidationError as e:
         setting, message = _reason(str(e))
         raise ConfigError(message, where=origins.get(setting), path=setting, hint=_HINT) from e
+
+
+def _option(name: str) -> str:
+    """`etcd_ca_file` → `caFile`."""
+    own = _FIELDS[name].encode_name.removeprefix("etcd")
+    return own[:1].lower() + own[1:]
 
 
 def _of_variable(field: msgspec.structs.FieldInfo, text: str, variable: str) -> object:

@@ -80,3 +80,11 @@ def test_only_an_engine_that_there_is_carries_tunnels(file: Path) -> None:
     assert config.load(str(file), {}).tunnel_engine == "forwarder"
     refused = refusal(environment={"NETLOOM_TUNNEL_ENGINE": "steam"})
     assert "NETLOOM_TUNNEL_ENGINE: tunnelEngine: 'steam' is none of auto, ebpf, kernel, forwarder" in str(refused)
+
+
+def test_an_etcd_is_named_with_all_that_is_set_of_it(file: Path) -> None:
+    file.write_text("datastore: 'etcd:https://a:2379,https://b:2379'\netcdCaFile: /etc/ca & co.pem\netcdPrefix: /nets\n")
+    found = config.load(str(file), {"NETLOOM_ETCD_USER": "node"})
+    assert found.target == "etcd:https://a:2379,https://b:2379?prefix=/nets&caFile=/etc/ca+%26+co.pem&user=node"
+    assert found.completed("etcd:http://c?prefix=/mine") == "etcd:http://c?prefix=/mine&caFile=/etc/ca+%26+co.pem&user=node"
+    assert found.completed("sqlite:/a?b") == "sqlite:/a?b"

@@ -114,7 +114,7 @@ def _open_journal(settings: Settings, namespace: NetnsId, kernel: Netlink) -> Jo
 
 def _endpoints(settings: Settings) -> list[Endpoint]:
     """As this node has published them; none where the datastore is away."""
-    datastore = Reached(settings.datastore, known=True)
+    datastore = Reached(settings.target, known=True)
     try:
         found = [stored.resource for stored in datastore.list("Endpoint").items]
     except DatastoreError as e:

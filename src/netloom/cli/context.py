@@ -45,11 +45,11 @@ class Context:
         """Connected for the time of the block.  `create`: a store that does not exist yet is made."""
         from netloom.datastore import check_target, connect
 
-        target = self.settings.datastore
+        target = self.settings.target
         scheme, path = check_target(target)
         if scheme == "memory":
             raise Unavailable("the datastore memory: is inside one agent, and no other program sees it", hint=_ANOTHER)
-        if not create:
+        if scheme == "sqlite" and not create:
             _require_store(path)
         datastore = connect(target, create=create)
         try:
@@ -107,6 +107,6 @@ _OPTIONS = (
     click.option("--config", metavar="FILE", expose_value=False, callback=_keep, help="Settings (/etc/netloom/agent.yaml)."),
     click.option("--run-dir", metavar="DIR", expose_value=False, callback=_keep, help="The agent's sockets (/run/netloom)."),
     click.option(
-        "--datastore", "target", metavar="TARGET", expose_value=False, callback=_keep, help="For example sqlite:PATH."
+        "--datastore", "target", metavar="TARGET", expose_value=False, callback=_keep, help="sqlite:PATH, etcd:URL,URL…"
     ),
 )

@@ -207,7 +207,8 @@ def test_a_datastore_that_is_not_there_is_not_made_by_asking(run: Run, tmp_path:
     [
         ("memory:", 3, "error: the datastore memory: is inside one agent, and no other program sees it\nhint: say where"),
         ("sqlite:", 2, "error: datastore: 'sqlite:' names no datastore\nhint: write sqlite:/"),
-        ("etcd:a", 2, "error: datastore: 'etcd:a' names no datastore\nhint: write sqlite:/"),
+        ("consul:a", 2, "error: datastore: 'consul:a' names no datastore\nhint: write sqlite:/"),
+        ("etcd:a", 2, "error: datastore: 'a' is no server\nhint: write etcd:https://"),
         ("sqlite:/dev/null/x", 3, "error: the datastore /dev/null/x cannot be reached: Not a directory\nhint: say where"),
     ],
 )

@@ -82,14 +82,14 @@ def _server(url: str) -> Server:
         parts = urlsplit(url)
         host, port = parts.hostname or "", PORT if parts.port is None else parts.port
     except ValueError as e:
-        raise _wrong(f"{shown(url)} is no server: {e}") from e
+        raise _wrong(f"{shown(url)} is no server") from e
     if parts.scheme not in ("http", "https") or parts.path.strip("/") or "@" in parts.netloc or not port:
         raise _wrong(f"{shown(url)} is no server")
     if not _HOST.match(host):
         try:
             host = str(ipaddress.IPv6Address(host))
         except ValueError as e:
-            raise _wrong(f"{shown(url)} is no server: {shown(host)} is neither a name nor an address") from e
+            raise _wrong(f"{shown(url)} is no server") from e
     return Server(host, port, parts.scheme == "https")
 
 
