@@ -26,6 +26,10 @@ class Metrics:
         self._failures = Counter("netloom_dataplane_failures", "Entries that the kernel refused", ["table"], registry=registry)
         self._addresses = Gauge("netloom_ipam_addresses", "Addresses of this node", ["state"], registry=registry)
         self._connected = Gauge("netloom_datastore_connected", "1 while the datastore answers", registry=registry)
+        self._held = Gauge(
+            "netloom_brake_held_nodes", "Nodes that the datastore has lost, and the ways to which are held", registry=registry
+        )
+        self._contested = Gauge("netloom_ipam_contested_blocks", "Blocks of this node that another claims", registry=registry)
         self._synced = Gauge("netloom_dataplane_in_sync", "1 while the kernel agrees with what is wanted", registry=registry)
 
     def call(self, command: str, code: int, seconds: float) -> None:
@@ -45,6 +49,10 @@ class Metrics:
 
     def connected(self, connected: bool) -> None:
         self._connected.set(connected)
+
+    def doubts(self, *, held: int, contested: int) -> None:
+        self._held.set(held)
+        self._contested.set(contested)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

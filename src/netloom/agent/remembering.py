@@ -1,6 +1,6 @@
 """Remembering: the last snapshot, kept in STATE_DIR/snapshot so that a node starts and serves pods with the datastore away.
 
-One resource as JSON per line, after a line with the revision.  It is read once, at the start, as a snapshot that is not
+One resource as JSON per line, after a line with the revision and the identity of the datastore.  It is read once, at the start, as a snapshot that is not
 complete: pods are served from it and nothing is removed by it.  Written at most every few seconds, atomically; what cannot be
 read is passed over, for the datastore is the truth.
 """
@@ -26,34 +26,40 @@ class Memory:
     def __init__(self, state_dir: str) -> None:
         self._path = f"{state_dir}/snapshot"
         self._written = float("-inf")
-        self._revision = -1
+        self._kept: Snapshot | None = None
+        self.identity = ""
+        """Of the datastore that the recalled snapshot, and then the last one kept, is of."""
         self._writing = threading.Lock()
 
     def recall(self) -> Snapshot:
         try:
             with open(self._path, "rb") as file:
                 first, *lines = file.read().splitlines()
-            return Snapshot.of(int(first), _resources(lines), complete=False)
+            revision, _, identity = first.partition(b" ")
+            snapshot = Snapshot.of(int(revision), _resources(lines), complete=False)
+            self.identity = identity.decode("ascii")
         except FileNotFoundError:
             return Snapshot()
         except (OSError, ValueError) as e:
             log.warning("%s cannot be read, starting without: %s", self._path, e)
             return Snapshot()
+        return snapshot
 
-    def keep(self, snapshot: Snapshot, *, at_once: bool = False) -> None:
+    def keep(self, snapshot: Snapshot, identity: str = "", *, at_once: bool = False) -> None:
         """Writes it down if it is new, and not more often than every few seconds."""
         with self._writing:
-            self._keep(snapshot, at_once=at_once)
+            self._keep(snapshot, identity, at_once=at_once)
 
-    def _keep(self, snapshot: Snapshot, *, at_once: bool) -> None:
+    def _keep(self, snapshot: Snapshot, identity: str, *, at_once: bool) -> None:
         now = time.monotonic()
-        if snapshot.revision == self._revision or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
+        same = snapshot is self._kept and identity == self.identity
+        if same or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
             return
-        lines = bytearray(b"%d\n" % snapshot.revision)
+        lines = bytearray(b"%d %s\n" % (snapshot.revision, identity.encode("ascii", "replace")))
         for resource in snapshot.resources():
             lines += encode(resource) + b"\n"
         write_durably(self._path, lines)
-        self._written, self._revision = now, snapshot.revision
+        self._written, self._kept, self.identity = now, snapshot, identity
 
 
 def _resources(lines: list[bytes]) -> list[AnyResource]:

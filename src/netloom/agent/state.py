@@ -1,5 +1,5 @@
 """What one node's agent knows, as a document: GET /v1/state on the unix socket RUN_DIR/netloom.sock; and, as GET /v1/routes, what its
-kernel routes by, everybody's routes.
+kernel routes by, everybody's routes.  What BIRD is told and knows is in `bgp_state`.
 
     {"apiVersion": "netloom.io/v1", "kind": "AgentState", "node": "a", "ready": true, "lastPass": {...}, ...}
 
@@ -126,6 +126,50 @@ class ProbesState(Part, frozen=True, kw_only=True):
     silent: tuple[str, ...] = ()
 
 
+class FamilyState(Part, frozen=True, kw_only=True):
+    """Routes of one family in a session.  `up`: the peer carries them."""
+
+    up: bool = False
+    imported: int = 0
+    filtered: int = 0
+    exported: int = 0
+
+
+class SessionState(Part, frozen=True, kw_only=True):
+    """A BGP session.  `name`: what BIRD calls it; `origin`: the resource that asks for it.  `state`: Established, or the protocol's word
+    for how far it is (RFC 4271); `problem`: what is wrong, in words.  `families`: by `ipv4` and `ipv6`.  `bfd`: Up, Down, Init; empty
+    without."""
+
+    name: str
+    origin: str
+    address: Address
+    remote_as: int = msgspec.field(name="remoteAS")
+    local_as: int = msgspec.field(name="localAS")
+    port: int = 179
+    state: str = ""
+    since: datetime | None = None
+    families: dict[str, FamilyState] = {}
+    bfd: str = ""
+    restarting: bool = False
+    problem: str = ""
+
+
+class BgpState(Part, frozen=True, kw_only=True):
+    """`wanted`: something asks this node to speak BGP.  `bird`: its version, while it answers; `since`: that it does, or does not, which
+    `away` says why.  `refused`: why BIRD does not have the configuration that is wanted, but the one before."""
+
+    wanted: bool = False
+    bird: str = ""
+    since: datetime | None = None
+    away: str = ""
+    refused: str = ""
+    draining: bool = False
+    withdrawn: bool = False
+    config: str = ""
+    socket: str = ""
+    sessions: tuple[SessionState, ...] = ()
+
+
 class Problem(Part, frozen=True, kw_only=True):
     """What is wrong, in one sentence that names the object, and the next thing to type."""
 
@@ -136,7 +180,7 @@ class Problem(Part, frozen=True, kw_only=True):
 class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentState", omit_defaults=False):
     """`ready`: this node serves ADD.  `in_sync_since`: from when the kernel has agreed with what is wanted; None: it does not.
     `pass_due`: something has happened since the last pass, and the next one is called for.
-    `mtu`: of new pods' interfaces, in bytes.  `addresses`: those that the other nodes use; `addresses_because`: by which rule;
+    `held`: nodes that the datastore has lost, and the ways to which are held.  `mtu`: of new pods' interfaces, in bytes.  `addresses`: those that the other nodes use; `addresses_because`: by which rule;
     `passed_over`: what else there was."""
 
     api_version: Literal["netloom.io/v1"] = API_VERSION
@@ -147,12 +191,14 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     ready: bool
     in_sync_since: datetime | None = None
     pass_due: bool = False
+    held: tuple[str, ...] = ()
     mtu: int = 0
     addresses: tuple[Interface, ...] = ()
     addresses_because: str = ""
     passed_over: tuple[str, ...] = ()
     probes: ProbesState = ProbesState()
     engines: tuple[EngineState, ...] = ()
+    bgp: BgpState = BgpState()
     datastore: DatastoreState = DatastoreState()
     last_pass: PassState | None = None
     problems: tuple[Problem, ...] = ()

@@ -119,6 +119,8 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
     if state.addresses:
         also = f" (passed over: {', '.join(state.passed_over)})" if state.passed_over else ""
         lines.append(clean(f"address {', '.join(map(str, state.addresses))}: {state.addresses_because}{also}"))
+    if not state.datastore.connected:
+        lines += map(clean, _away(state, now))
     for each in state.engines:
         if each.used:
             process = f" (process {each.process}, {each.bulk})" if each.process else ""
@@ -136,6 +138,24 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
             clean(f"block {block.cidr} of {block.pool}: {block.used} used, {block.cooling} cooling, {block.free} free")
         )
     return lines
+
+
+def _away(state: AgentState, now: datetime) -> Iterator[str]:
+    """What goes on without the datastore, and what does not."""
+    since = state.datastore.since
+    when = f" for {ago(since, now)}, since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+    free = sum(block.free for block in state.blocks)
+    yield f"datastore away{when}: {state.datastore.error or 'connecting'}"
+    if state.ready:
+        room = (
+            f"the next {count(free, 'pod')} start, out of {count(len(state.blocks), 'block')}"
+            if free
+            else "no pod starts: no address is free"
+        )
+        yield f"    goes on: all traffic; pods stop, and {room}; what others change in this kernel is repaired"
+    else:
+        yield "    goes on: all traffic; pods stop, and none starts; what others change in this kernel is repaired"
+    yield "    waits: new blocks, new nodes and pools, what changes elsewhere; other nodes do not hear of this node's changes"
 
 
 def _judgement(findings: list[Finding]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import click
 from netloom import __version__
 from netloom.cli.context import Context, connection, output_option
 from netloom.cli.printing import answer, table
+from netloom.cli.system_brake import brake
 from netloom.cli.system_install import install, uninstall
 from netloom.errors import Unavailable
 
@@ -18,6 +19,7 @@ def system() -> None:
     """Install and uninstall; version; shell completion."""
 
 
+system.add_command(brake)
 system.add_command(install)
 system.add_command(uninstall)
 

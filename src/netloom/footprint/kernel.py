@@ -52,7 +52,7 @@ _SWITCHES: Final = (
 _SYS = "/proc/sys/"
 _FAMILY = -1  # beside a chain's attributes
 _RULESETS = ("ruleset", "ruleset-ports", "ruleset-networks")
-_RUN_NAMES = ("cni.sock", "netloom.sock", "journal", "journal.new", "journal.lock", *_RULESETS)
+_RUN_NAMES = ("cni.sock", "netloom.sock", "control.sock", "journal", "journal.new", "journal.lock", *_RULESETS)
 _FORWARDERS = "loom.*.sock*"
 """Sockets of forwarders; the processes end when their device goes."""
 _STATE_NAMES = ("node.json", "node.json.new", "claims.json", "claims.json.new", "snapshot", "snapshot.new")

@@ -32,7 +32,7 @@ from netloom.ipam.figures import exhaustion
 from netloom.ipam.giving import Gift, bridged, gift
 from netloom.ipam.holdings import address_of
 from netloom.ipam.journal import Journal, boottime
-from netloom.ipam.restoring import QUARANTINE
+from netloom.ipam.restoring import QUARANTINE, withdraw
 from netloom.ipam.sparing import spare
 from netloom.model.addresses import Address, Interface, Prefix, overlap
 from netloom.model.resources import EMPTY, Claim, IPPool
@@ -62,7 +62,10 @@ class Allocator:
         self._journal, self._path, self._clock = journal, path, clock
         self._cool_down, self._grace = cool_down, grace
         self._claiming, self._viewing = threading.Lock(), threading.Lock()
-        self._claims = (load(path) or Claims(node=node, node_id=node_id)).reborn(node, node_id)
+        loaded = load(path)
+        self._claims = (loaded or Claims(node=node, node_id=node_id)).reborn(node, node_id)
+        self._knows_all = loaded is not None and loaded.node == node
+        """Whether what only the datastore knows is of no use here: the copy is as this node left it."""
         self._quarantine_ends = float("-inf")
         self._snapshot = Snapshot()
         self._pools: tuple[IPPool, ...] = ()
@@ -270,12 +273,19 @@ class Allocator:
             self._claim(need, datastore, listed=doubtful)
             self._doubtful = False
 
-    def synchronise(self, datastore: Datastore) -> None:
-        """Asserts our claims and takes up those that only the datastore knows: at the start, and whenever the watch says
-        that the datastore is another one or went back."""
+    def synchronise(self, datastore: Datastore, *, anew: bool = False) -> None:
+        """Asserts our claims: whenever the watch is there again.  `anew`: at the start, and when the datastore is another one or went
+        back; then what it says beyond our own copy is old, and is withdrawn first.  Else it is taken up."""
         with self._claiming:
+            if anew and self._knows_all:
+                withdraw(datastore, self._claims, Records.of(datastore.list(claiming.KIND)), self._uses)
             self._assert(datastore, listed=True)
-            self._doubtful = False
+            self._doubtful, self._knows_all = False, True
+
+    def settle(self, datastore: Datastore) -> None:
+        """Asserts our claims once more: another node may have let go of a contested block."""
+        with self._claiming:
+            self._assert(datastore, listed=False)
 
     def give_back(self, retired: Iterable[Held], datastore: Datastore) -> None:
         """Raises Unavailable; what could not be given back is taken up again before the next claim."""
@@ -357,6 +367,11 @@ class Allocator:
     def _situation(self, serving: Mapping[int, Sequence[IPPool]]) -> Situation:
         return Situation(serving, self._blocks, self._journal.holdings, self._cooled())
 
+    def _uses(self, cidr: Prefix) -> bool:
+        """Whether an attachment has an address of it."""
+        first, last = int(cidr.network_address), int(cidr.broadcast_address)
+        return any(first <= number <= last for number in self._journal.holdings.used[cidr.version])
+
     def _cooled(self) -> float:
         return self._clock() - self._cool_down
 
@@ -381,7 +396,8 @@ class Allocator:
     def _require_membership(self) -> None:
         """A node that was deleted, or made anew by another machine, has no right to its claims any more."""
         node = self._snapshot.nodes.get(self._claims.node)
-        if node is None and self._snapshot.complete:
+        asked = self._snapshot.complete or self._snapshot.revision  # if only by an earlier life of this agent
+        if node is None and asked:
             raise Unavailable(f"node {self._claims.node} is not in the datastore: it was deleted, or is not registered yet")
         if node is not None and node.spec.id not in ("", self._claims.node_id):
             raise Unavailable(f"node {self._claims.node} in the datastore is another incarnation ({node.spec.id})")

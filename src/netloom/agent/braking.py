@@ -1,0 +1,128 @@
+"""Braking: the brake (`calc.brake`) of one agent, between the watch and everything that goes by the cluster.
+
+    watch ─ as the datastore has it ─▶ Braking ─ as it counts ─▶ allocator, registration, passes, what is remembered
+
+What is held is named in STATE_DIR/brake.json before anything goes by it, and the remembered snapshot is the one that counts; so an
+agent that is killed holds on to the same when it starts again.  There it is also written down that the datastore has jumped, until the
+quarantine of new claims that follows from it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+import msgspec
+
+from netloom.calc import brake
+from netloom.calc.brake import Brake
+from netloom.durable import write_durably
+from netloom.errors import NotFound
+from netloom.model.showing import shown
+from netloom.model.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+_RELEASE = "where they are gone for good: netloom system brake release"
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    nodes: dict[str, bool] = {}
+    others: tuple[tuple[str, str], ...] = ()
+    jumped: bool = False
+
+
+class Braking:
+    """For the loop.  `counts`: the cluster as it counts here; at first what was remembered.  `clock` in seconds, of any beginning."""
+
+    def __init__(self, state_dir: str, own: str, remembered: Snapshot, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._own, self._clock = f"{state_dir}/brake.json", own, clock
+        self.counts = self._said = remembered
+        self._written = _read(self._path)
+        self._brake = Brake.recalled(self._written.nodes, self._written.others)
+
+    @property
+    def jumped(self) -> bool:
+        """Whether the quarantine after a jump of the datastore is not known to be over."""
+        return self._written.jumped
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Nodes of which something is held."""
+        return tuple(sorted(self._brake.nodes))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(f"{words}; {_RELEASE}" for words in brake.in_words(self._brake)) if self._said.complete else ()
+
+    def take(self, snapshot: Snapshot, *, jumped: bool = False) -> None:
+        """As the datastore has it: then `counts` is new.  Raises OSError: what is held is in force, and could not be written down."""
+        if not snapshot.complete:
+            self.counts = self._said = snapshot
+        elif snapshot is not self._said or jumped:
+            self._said = snapshot
+            self._step(jumped=jumped)
+
+    def look(self, *, quarantined: bool) -> bool:
+        """Time has passed.  Whether something else counts now.  Raises OSError, as `take`."""
+        before = self.counts
+        if self._said.complete and self._brake.holds:
+            self._step(jumped=False)
+        if self._written.jumped and not quarantined:
+            self._write(jumped=False)
+        return self.counts is not before
+
+    def release(self, nodes: Collection[str]) -> tuple[str, ...]:
+        """These are gone for good; none: everything that is held.  What was let go.  Raises NotFound, OSError."""
+        if unknown := sorted(set(nodes) - self._brake.nodes.keys()):
+            raise NotFound(f"nothing is held of node {', '.join(map(shown, unknown))}", hint="netloom system brake show")
+        let_go = tuple(nodes) or (*self.held, *(f"{kind} {key}" for kind, key in sorted(self._brake.others)))
+        self._brake = self._brake.without(nodes or None)
+        self.counts = brake.held(self._brake, self.counts, self._said, self._own)
+        self._write(jumped=self._written.jumped)
+        return let_go
+
+    def _step(self, *, jumped: bool) -> None:
+        before = self._brake
+        self._brake, counts = brake.step(before, self.counts, self._said, self._own, self._clock(), jumped=jumped)
+        if counts is self._said or counts != self.counts:  # who goes by it goes by its identity
+            self.counts = counts
+        _tell(before, self._brake)
+        self._write(jumped=jumped or self._written.jumped)
+
+    def _write(self, *, jumped: bool) -> None:
+        """Only when more is held, or nothing any more: what came back meanwhile is seen to be there."""
+        nodes, others = dict(self._brake.nodes), self._brake.others
+        written = self._written
+        known = nodes.items() <= written.nodes.items() and others <= set(written.others)
+        if known and written.jumped == jumped and self._brake.holds == bool(written.nodes or written.others):
+            return
+        file = _File(nodes, tuple(sorted(others)), jumped)
+        if file == _File():
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+        else:
+            write_durably(self._path, msgspec.json.encode(file))
+        self._written = file
+
+
+def _tell(before: Brake, now: Brake) -> None:
+    for words in brake.in_words(now) if now.nodes.keys() - before.nodes.keys() or now.others - before.others else ():
+        log.warning("brake: %s; %s", words, _RELEASE)
+    if before.holds and not now.holds:
+        log.info("brake: over, nothing is missing any more")
+
+
+def _read(path: str) -> _File:
+    """A file that cannot be read holds nothing; what goes missing then is judged anew."""
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=_File)
+    except FileNotFoundError:
+        return _File()
+    except (OSError, msgspec.MsgspecError, RecursionError) as e:
+        log.warning("%s cannot be read, starting without: %s", path, e)
+        return _File()
