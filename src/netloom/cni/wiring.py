@@ -36,6 +36,7 @@ from netloom.dataplane.netlink import (
     device,
     devices,
     get_link,
+    in_service,
     is_local,
     new_bridge,
     new_veth,
@@ -73,8 +74,7 @@ def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, home
     _host_end(kernel, attachment, part, pod, index)
     with netns.entered(pod, home):
         taken = _pod_end(attachment, index)
-    # an end that came up drops packets until the kernel has looked after its carrier; asking for the link makes it do so now
-    kernel.ask(get_link(attachment.host_interface))
+    _wait_for_service(kernel, attachment.host_interface)
     return taken
 
 
@@ -195,6 +195,14 @@ def _defaults(routes: Mapping[RouteKey, Route], refused: Collection[int]) -> tup
     """Families of default routes among those that were refused, by their place."""
     prefixes = [key.prefix for place, key in enumerate(routes) if place in refused]
     return tuple(prefix.version for prefix in prefixes if not prefix.prefixlen)
+
+
+def _wait_for_service(kernel: Netlink, name: str) -> None:
+    """Until the host's end sends, too: it came up before its peer did, and the kernel looks after its carrier later, if it is not asked to
+    (Linux 6.8).  As below, a machine that does not get to it loses a first packet."""
+    deadline = time.monotonic() + _INTAKE
+    while not in_service(kernel, name) and time.monotonic() < deadline:
+        time.sleep(0)
 
 
 def _wait_for_intake(kernel: Netlink, attachment: Attachment) -> None:

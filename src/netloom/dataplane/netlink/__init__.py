@@ -33,7 +33,7 @@ from netloom.dataplane.netlink.links import (
     set_vxlan,
     set_xdp,
 )
-from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, indexes, is_local
+from netloom.dataplane.netlink.readers import addresses_of, device, device_names, devices, in_service, indexes, is_local
 from netloom.dataplane.netlink.tables import (
     PROTOCOL,
     add_route,
@@ -74,6 +74,7 @@ __all__ = [
     "get_link",
     "get_link_at",
     "get_links",
+    "in_service",
     "indexes",
     "is_local",
     "new_bridge",

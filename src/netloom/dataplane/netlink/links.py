@@ -36,6 +36,7 @@ IFF_UP, IFF_NOARP = 0x1, 0x80
 IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, mask of flags to change
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
+IFLA_OPERSTATE, IF_OPER_UP = 16, 6
 IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP = 12, 18, 20, 26, 27
 IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 28, 29, 31, 32, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
@@ -293,6 +294,18 @@ def parse_index_and_name(body: bytes) -> tuple[int, str]:
     if kind == IFLA_IFNAME:
         return index, to_text(body[IFINFO.size + 4 : IFINFO.size + length])
     return index, to_text(attributes(body, IFINFO.size)[IFLA_IFNAME])
+
+
+def operating(body: bytes) -> bool:
+    """Whether its state is `up` (RFC 2863), which the kernel writes down with the rest that it does about a carrier.  One of the first
+    attributes, so it is not worth reading all of them."""
+    at = IFINFO.size
+    while at < len(body):
+        length, kind = struct.unpack_from("=HH", body, at)
+        if kind == IFLA_OPERSTATE:
+            return body[at + 4] == IF_OPER_UP
+        at += max(length + 3 & ~3, 4)
+    return False
 
 
 def _new(

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Collection
 
 from netloom.dataplane.netlink.connection import Netlink, NetlinkError
-from netloom.dataplane.netlink.links import Device, get_link, get_links, parse_index_and_name, parse_link
+from netloom.dataplane.netlink.links import Device, get_link, get_links, operating, parse_index_and_name, parse_link
 from netloom.dataplane.netlink.tables import RTMSG, RTN_LOCAL, get_addresses, look_up, parse_address
 from netloom.model.addresses import Address, Interface
 
@@ -19,10 +19,16 @@ def devices(netlink: Netlink) -> list[Device]:
 
 
 def device(netlink: Netlink, name: str) -> Device | None:
-    """One link by name.  Asking for one link (not a dump) also makes the kernel take note of its carrier at once: until then, some
-    milliseconds after its peer came up, a link drops what it is to send."""
+    """One link by name."""
     body = _ask_for(netlink, name)
     return parse_link(body) if body else None
+
+
+def in_service(netlink: Netlink, name: str) -> bool:
+    """Whether a link sends what it is given.  One whose peer has just come up drops it until a kernel worker has taken note of its
+    carrier, some milliseconds; from Linux 6.8 on asking for one link (not a dump) makes the kernel do so at once."""
+    body = _ask_for(netlink, name)
+    return body is not None and operating(body)
 
 
 def device_names(netlink: Netlink) -> dict[int, str]:

@@ -22,6 +22,7 @@ from netloom.dataplane.netlink import (
     delete_link,
     device,
     devices,
+    in_service,
     indexes,
     is_local,
     new_bridge,
@@ -81,7 +82,9 @@ def test_a_pod_is_wired_in_two_sends(node: int, pod: int) -> None:
 
 
 @pytest.mark.parametrize("address", ["10.244.0.2", "fd00::2"])
-def test_the_first_packet_to_a_pod_arrives_once_its_link_was_read_and_its_address_is_local(node: int, address: str) -> None:
+def test_the_first_packet_to_a_pod_arrives_once_its_link_is_in_service_and_its_address_is_local(
+    node: int, address: str
+) -> None:
     target = ipaddress.ip_interface(address)
     with Netlink() as netlink:
         netlink.transact(set_link(1, up=True), new_bridge("up0", mac=HOST, mtu=1500, index=50, up=True))
@@ -98,7 +101,8 @@ def test_the_first_packet_to_a_pod_arrives_once_its_link_was_read_and_its_addres
                     put_route(RouteKey(ipaddress.ip_network(address), 1024), Route("loom0"), index),
                 )
                 inside.transact(set_link(1, up=True), set_link(index, up=True), put_address(index, target))
-                assert device(netlink, "loom0")
+                while not in_service(netlink, "loom0"):
+                    pass
                 while not is_local(inside, target.ip):
                     pass
                 inbox.settimeout(10)
