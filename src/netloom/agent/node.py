@@ -236,7 +236,7 @@ class Agent:
             self._background.begin("remembering", self._upkeep.remember(at_once=True))
         if snapshot.complete:
             self._register()
-            self._passes.request(AFTER_NEWS)
+            self._passes.request(AFTER_NEWS, looking=False)
 
     def _resized(self) -> None:
         self._passes.attachments_changed()
@@ -254,7 +254,7 @@ class Agent:
         self._background.begin("remembering", self._upkeep.remember(at_once=True))
 
     def _claimed(self) -> None:
-        self._passes.request(AFTER_NEWS)
+        self._passes.request(AFTER_NEWS, looking=False)
 
     def _not_published(self, failures: Sequence[str]) -> None:
         """From the publishing thread."""

@@ -93,13 +93,17 @@ class Passes:
         self._basis: tuple[Snapshot, Host, frozenset[str]] | None = None
         """What `desired` was computed from; None: anew, please."""
         self._others: tuple[Snapshot, Host, Tables] | None = None
+        self._looking = True
+        """Whether the next pass has to look at all that the kernel has."""
         self._scheduled: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._patience = _RETRY[0]
 
-    def request(self, gap: float) -> None:
-        """Soon, but `gap` seconds after the one before, and so that passes take a fifth of the time; an earlier wish wins."""
+    def request(self, gap: float, *, looking: bool = True) -> None:
+        """Soon, but `gap` seconds after the one before, and so that passes take a fifth of the time; an earlier wish wins.  `looking`:
+        something may have changed on this machine."""
+        self._looking = self._looking or looking
         last = self.last.at if self.last else 0.0
         gap = max(gap, _REST * self._busy)
         when = self._loop.time() + min(gap, max(0.0, last + gap - time.time()))
@@ -115,7 +119,7 @@ class Passes:
         return self._scheduled is not None
 
     def attachments_changed(self) -> None:
-        self._basis = None
+        self._basis, self._looking = None, True
 
     def run(self) -> None:
         self._scheduled, start = None, time.thread_time()
@@ -156,7 +160,10 @@ class Passes:
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
-        done = self.last = self.reconciler.run(self.desired, snapshot.revision, complete=snapshot.complete)
+        done = self.last = self.reconciler.run(
+            self.desired, snapshot.revision, complete=snapshot.complete, looking=self._looking
+        )
+        self._looking = False
         self.number += 1
         if done.changed:
             log.info("%s", done)

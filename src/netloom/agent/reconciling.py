@@ -19,6 +19,7 @@ from netloom.agent.forwarded import Believed, Forwarded, Forwarders
 from netloom.agent.forwarding import Forwarding
 from netloom.dataplane.addresses import Addresses
 from netloom.dataplane.batch import describe
+from netloom.dataplane.entries import Entries
 from netloom.dataplane.fdb import Fdb
 from netloom.dataplane.foreign import ForeignFirewalls
 from netloom.dataplane.links import Links
@@ -51,6 +52,9 @@ _OF_TUNNELS = {
     "believed": (Engine.FORWARDER, "senders"),
 }
 """Driver → its engine, and the field of `Desired` that it takes that engine's part of."""
+
+_LARGE = frozenset(("routes", "neighbours", "fdb"))
+"""Tables of thousands, of which the kernel tells what others write in them."""
 
 _NEEDED_BY_ROUTES = frozenset(("addresses", "tunnels", "forwarded", "neighbours", "fdb"))
 """What is not wanted there any more goes when routes no longer need it; and what finishes packets, when no program sends any there."""
@@ -95,6 +99,8 @@ class Reconciler:
         self._nft, self._foreign = nft, ForeignFirewalls()
         self._guarded = False
         """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
+        self._complete = False
+        """Whether the last pass knew the whole cluster."""
         self.store = Store()
         self._routes = Routes(kernel)
         # Any: each driver has its own kinds of key and value; `Desired` has a field of nearly each one's name
@@ -117,14 +123,17 @@ class Reconciler:
             )
         }
 
-    def run(self, desired: Desired, revision: int, *, complete: bool) -> Pass:
+    def run(self, desired: Desired, revision: int, *, complete: bool, looking: bool = True) -> Pass:
+        """`looking`: at all that the kernel has.  Not so, where only other nodes have changed since the last pass: then of the large tables
+        what was wanted is compared with what is wanted, if the last pass left them in order."""
+        looking, self._complete = looking or not (complete and self._complete), complete
         start, at = time.perf_counter(), time.time()
         outcomes: dict[str, Outcome] = {}
         named: dict[str, str] = {}
         later: dict[str, Changes[Any, Any]] = {}  # Any: of each driver's keys
         for name in _ORDER:
             try:
-                outcomes[name] = self._table(name, desired, named, later, complete=complete)
+                outcomes[name] = self._table(name, desired, named, later, complete=complete, looking=looking)
             except DataplaneError as e:  # the table could not be read
                 outcomes[name] = Outcome(failures=(e,))
             if name == "filter":
@@ -153,13 +162,17 @@ class Reconciler:
         later: dict[str, Changes[Any, Any]],  # Any: of each driver's keys
         *,
         complete: bool,
+        looking: bool,
     ) -> Outcome:
         if name == "filter":
             return self._nft.reconcile(desired.filter, complete=complete)
         if name == "passages":
             return self.passages(desired) if complete else Outcome()
         driver = self._drivers[name]
-        changes = driver.changes(_wanted(name, desired))
+        wanted = _wanted(name, desired)
+        changes = driver.since(wanted) if not looking and isinstance(driver, Entries) and name in _LARGE else None
+        if changes is None:
+            changes = driver.changes(wanted)
         if not complete:
             leading = self._routes.leading() if name == self._routes.name else frozenset()
             changes = Changes({key: value for key, value in changes.put.items() if key not in leading})

@@ -3,11 +3,14 @@
 So the usual pass is a comparison of bytes.  What is wanted is encoded once as the kernel dumps it, and kept as long as the same
 mapping is wanted and its interfaces keep their indexes; a pass dumps the table, and compares two sets.  Only entries that
 differ are decoded, and compared by meaning: bytes may differ in what is of no interest (a flag `linkdown`).  A ChainMap is taken
-layer by layer: when a pod comes, the thousands of entries below are not encoded again.
+layer by layer (no two of which have a key in common): when a pod comes, the thousands of entries below are not encoded again.
 
     changes   wanted ─encode→ {bytes: key} ─┬─ same: nothing to do
               kernel ─dump→   {bytes: entry} ┴─ differ ─decode→ {key: values} ─→ Changes
+    since     wanted ─┬─ what was wanted when kernel and wish last agreed ─→ Changes, for who knows that nobody else has written since
     apply     one batch; each refusal is matched to its key
+
+`since` is what keeps a change elsewhere cheap in a large cluster: it encodes what has changed, and reads nothing.
 
 The tricky thing: the kernel may hold two entries under one key of ours (somebody appended a second route), or one that a put
 cannot replace.  Such a key is in both `put` and `delete` of the changes: it is taken away first, then put again.
@@ -19,7 +22,7 @@ import abc
 import errno
 from collections import ChainMap
 from collections.abc import Collection, Hashable, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from netloom.dataplane.batch import Batch, Step
@@ -48,7 +51,7 @@ class _Wanted(Generic[K, V]):
     want: Mapping[K, V]
     devices: frozenset[str]
     at: Mapping[str, int]
-    entries: Mapping[bytes, K]
+    entries: dict[bytes, K]
     homeless: tuple[tuple[K, V], ...]
 
 
@@ -62,6 +65,8 @@ class Entries(abc.ABC, Generic[K, V]):
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
         self._known: list[_Wanted[K, V]] = []
+        self._agreed = False
+        """Whether the kernel was brought to hold what is known to be wanted."""
 
     @abc.abstractmethod
     def device(self, key: K, value: V) -> str:
@@ -95,13 +100,12 @@ class Entries(abc.ABC, Generic[K, V]):
         return indexes(self._netlink, devices)
 
     def changes(self, want: Mapping[K, V]) -> Changes[K, V]:
-        layers = want.maps if isinstance(want, ChainMap) else [want]
+        self._agreed = False
+        layers = _layers(want)
         kept = [next((known for known in self._known if known.want is layer), None) for layer in layers]
         devices = [known.devices if known else self._devices(layer) for known, layer in zip(kept, layers, strict=True)]
         at = self.resolve(frozenset().union(*devices))
         have = self.read(at)
-        if not have:
-            return Changes(want)
         self._known = [self._encoded(*each, at) for each in zip(layers, devices, kept, strict=True)]
         extra: Set[bytes] = have.keys()
         missing: dict[K, V] = {}
@@ -109,7 +113,26 @@ class Entries(abc.ABC, Generic[K, V]):
             missing.update((key, known.want[key]) for entry, key in known.entries.items() if entry not in have)
             missing.update(known.homeless)
             extra = extra - known.entries.keys()
-        return self._difference(want, missing, [have[entry] for entry in extra]) if extra else Changes(missing)
+        found = self._difference(want, missing, [have[entry] for entry in extra]) if extra else Changes(missing)
+        self._agreed = not found
+        return found
+
+    def since(self, want: Mapping[K, V]) -> Changes[K, V] | None:
+        """What has changed of the wish since the table agreed with it; None where the table has to be looked at."""
+        layers = _layers(want)
+        if not self._agreed or len(layers) != len(self._known) or any(known.homeless for known in self._known):
+            return None
+        differences = [_difference(layer, known.want) for layer, known in zip(layers, self._known, strict=True)]
+        for (put, _), known in zip(differences, self._known, strict=True):
+            if not self._devices(put) <= known.at.keys():
+                return None
+        self._known = [self._edited(*each) for each in zip(self._known, layers, differences, strict=True)]
+        changed = {key for put, gone in differences for key in (*put, *gone)}
+        found = Changes(
+            {key: want[key] for key in changed if key in want}, frozenset(key for key in changed if key not in want)
+        )
+        self._agreed = not found
+        return found
 
     def apply(self, changes: Changes[K, V]) -> Outcome:
         put, delete = changes.put, changes.delete
@@ -126,7 +149,9 @@ class Entries(abc.ABC, Generic[K, V]):
                 batch.add(Step.PUT, key, self.put_request(key, value, at[device] if device else 0))
         for key, request in self.delete_requests(delete - first):
             batch.add(Step.DELETE, key, request)
-        return batch.send(self._netlink)
+        outcome = batch.send(self._netlink)
+        self._agreed = not outcome.failures
+        return outcome
 
     def _encoded(
         self, want: Mapping[K, V], devices: frozenset[str], known: _Wanted[K, V] | None, indexes_now: Mapping[str, int]
@@ -143,6 +168,22 @@ class Entries(abc.ABC, Generic[K, V]):
             else:
                 entries[self.encode(*item, at[device] if device else 0)] = item[0]
         return _Wanted(want, devices, at, entries, tuple(homeless))
+
+    def _edited(
+        self, known: _Wanted[K, V], want: Mapping[K, V], difference: tuple[Mapping[K, V], Collection[K]]
+    ) -> _Wanted[K, V]:
+        """In place: thousands of entries are as they were."""
+        put, gone = difference
+        before = [self._entry(known, key, known.want[key]) for key in (*put, *gone) if key in known.want]
+        after = {self._entry(known, key, value): key for key, value in put.items()}
+        for entry in before:
+            del known.entries[entry]
+        known.entries.update(after)
+        return replace(known, want=want)
+
+    def _entry(self, known: _Wanted[K, V], key: K, value: V) -> bytes:
+        device = self.device(key, value)
+        return self.encode(key, value, known.at[device] if device else 0)
 
     def _devices(self, items: Mapping[K, V]) -> frozenset[str]:
         return frozenset({self.device(*item) for item in items.items()} - {""})
@@ -167,3 +208,29 @@ class Entries(abc.ABC, Generic[K, V]):
             if decoded:
                 found.setdefault(decoded.key, []).append(decoded.value)
         return found
+
+
+def _layers(want: Mapping[K, V]) -> list[Mapping[K, V]]:
+    return list(want.maps) if isinstance(want, ChainMap) else [want]
+
+
+def _difference(new: Mapping[K, V], old: Mapping[K, V]) -> tuple[dict[K, V], list[K]]:
+    """What is to be put, and what is gone.  Who makes `new` by editing a copy of `old` keeps its keys and their order: then both are
+    walked side by side, and nothing is hashed, which for addresses takes longer than all the rest."""
+    if new is old:
+        return {}, []
+    put: dict[K, V] = {}
+    passed: list[K] = []
+    others = iter(old.items())
+    for key, value in new.items():
+        for other, its in others:
+            if other is key:
+                if its is not value:
+                    put[key] = value
+                break
+            passed.append(other)
+        else:
+            put[key] = value
+    passed += (key for key, _ in others)
+    put = {key: value for key, value in put.items() if key not in old or old[key] != value}
+    return put, [key for key in passed if key not in new]

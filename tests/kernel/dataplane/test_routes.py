@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+from collections import ChainMap
 from collections.abc import Mapping
 
 import pytest
@@ -235,3 +236,58 @@ def test_any_table_becomes_any_other_in_any_order(routes: Routes, wanted: list[T
         assert in_kernel() == keys(table)
         assert not routes.changes(table)
         assert not routes.changes(dict(table))
+
+
+def without_a_look(routes: Routes, table: Table) -> Outcome:
+    """As a pass does it when only the wish has changed."""
+    changes = routes.since(table)
+    return routes.apply(routes.changes(table) if changes is None else changes)
+
+
+def edited(table: Table, later: Table) -> Table:
+    """`later`, made of a copy of `table`: keys that stay are the same objects in the same order."""
+    found = {key: later[key] for key in table if key in later}
+    return found | {key: value for key, value in later.items() if key not in found}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(tables(), tables()), min_size=2, max_size=4), st.booleans())
+def test_any_table_becomes_any_other_without_a_look_at_the_kernel(
+    routes: Routes, wanted: list[tuple[Table, Table]], editing: bool
+) -> None:
+    upper: Table = {}
+    lower: Table = {}
+    for step in (*wanted, *reversed(wanted), wanted[-1], wanted[0]):
+        upper, lower = (edited(*each) if editing else each[1] for each in zip((upper, lower), step, strict=True))
+        table = ChainMap({key: value for key, value in upper.items() if key not in lower}, lower)
+        assert not without_a_look(routes, table).failures
+        assert in_kernel() == keys(table)
+        assert routes.since(table) == Changes(), "nothing is left to be done"
+        assert not routes.changes(table), "nor for who looks"
+
+
+def test_only_what_has_changed_is_written_and_nothing_is_read(routes: Routes, kernel: Netlink) -> None:
+    reconcile(routes, WANTED)
+    routes.changes(WANTED)
+    one = key("10.1.0.0/24", 65536)
+    later = {name: value for name, value in WANTED.items() if name != one}
+    later |= {key("10.7.0.0/24", 65540): via("10.7.0.0"), key("fd00:1::/64", 65536): via("fe80::7")}
+    run("ip route del 10.2.0.0/24 metric 65537")
+    changes = routes.since(later)
+    assert changes is not None
+    assert changes.put.keys() == {key("10.7.0.0/24", 65540), key("fd00:1::/64", 65536)}
+    assert changes.delete == {one}
+    assert not routes.apply(changes).failures
+    assert routes.changes(later).put.keys() == {key("10.2.0.0/24", 65537)}, "what others do is seen by who looks"
+
+
+def test_who_has_not_agreed_with_the_kernel_has_to_look(routes: Routes) -> None:
+    assert routes.since(WANTED) is None, "it has not been read yet"
+    reconcile(routes, WANTED)
+    assert not routes.changes(WANTED)
+    assert routes.since(WANTED) == Changes()
+    assert routes.since({**WANTED, key("10.9.0.0/24", 65540): Route("loom.none")}) is None, "an interface that nobody knows"
+    refused = {**WANTED, key("10.9.0.0/24", 65540): via("10.99.0.1", onlink=False)}
+    assert without_a_look(routes, refused).failures
+    assert routes.since(WANTED) is None, "the kernel has refused something"
+    assert not reconcile(routes, WANTED).failures
