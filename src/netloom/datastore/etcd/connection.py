@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from netloom.datastore.etcd import messages
+from netloom.datastore.etcd import handshake, messages
 from netloom.datastore.etcd.line import Expired, Line, Lost
 from netloom.datastore.etcd.target import Server, Target
 from netloom.datastore.etcd.wire import NotAMessage
@@ -107,6 +107,9 @@ class Connection:
         except NotAMessage as e:
             line.close()
             raise Unavailable(f"{server} speaks another language than etcd: {e}") from e
+        except Lost as e:
+            line.close()
+            raise handshake.fault(server, self._target, str(e)) or e from e
         except BaseException:
             line.close()
             raise

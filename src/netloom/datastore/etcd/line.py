@@ -10,12 +10,14 @@ a time limit on every call.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children of ours are other programs at once; and of its core's
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # complaints there is nothing to do about that we do not say ourselves
-import grpc  # which reads both
+os.environ.setdefault("GRPC_DNS_RESOLVER", "native")  # a name means what it means to every other program here
+import grpc  # which reads them
 
 from netloom.datastore.etcd import messages
 from netloom.datastore.etcd.target import Server, Target
@@ -40,6 +42,7 @@ _WITH_LEADER = ("hasleader", "true")  # a member that has lost the others says s
 _TOKEN_RAN_OUT = "invalid auth token"  # noqa: S105 (etcd's words)
 _USERS_CHANGED = "revision of auth store is old"
 _NO_USERS = "authentication is not enabled"
+_REASON = re.compile(r"failed to connect to all addresses; last error: [A-Z]+: \S+: (Failed to connect to remote host: )?")
 
 
 class Lost(Unavailable):
@@ -142,7 +145,7 @@ class Line:
         return Unavailable(f"{self.server}: {said}", hint=self._hint)
 
     def away(self, details: str) -> DatastoreError:
-        return Lost(f"{self.server} cannot be reached: {details}", hint=self._hint)
+        return Lost(f"{self.server} cannot be reached: {_REASON.sub('', details)}", hint=self._hint)
 
     def silent(self, details: str) -> DatastoreError:
         return Lost(f"{self.server} gives no answer", hint=self._hint)
