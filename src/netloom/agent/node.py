@@ -16,6 +16,7 @@ taken away before it has said "this is all", and nothing at the end.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -25,7 +26,11 @@ from concurrent.futures import ThreadPoolExecutor
 from netloom.agent.announcing import Announcing
 from netloom.agent.asking import Asking
 from netloom.agent.background import Background
+from netloom.agent.bgp_metrics import BgpMetrics
+from netloom.agent.bgp_state import BGP_PATH, BIRD_ROUTES_PATH, CONFIG_PATH, Pages, bgp_state
+from netloom.agent.braking import Braking
 from netloom.agent.claiming import Claiming
+from netloom.agent.control import Control, Request
 from netloom.agent.drift import Drift
 from netloom.agent.firewalls import Firewalls
 from netloom.agent.footing import Footing
@@ -45,6 +50,7 @@ from netloom.agent.registering import Registration
 from netloom.agent.remembering import Memory
 from netloom.agent.reporting import Report, document
 from netloom.agent.resizing import Resizing
+from netloom.agent.routing import Routing
 from netloom.agent.state import encode
 from netloom.agent.troubles import Troubles
 from netloom.agent.trying import Trials
@@ -89,16 +95,19 @@ class Agent:
         events = Events(own=self._own_ports)
         self._memory = Memory(settings.state_dir)
         self._snapshot, self._connection = self._memory.recall(), Connection()
+        self._braking = Braking(settings.state_dir, settings.node_name, self._snapshot)
         node = self._snapshot.nodes.get(settings.node_name)
         self._hosting = Hosting(settings, identity, kernel, node.spec.addresses if node else ())
         self._datastore = datastore = Reached(settings.datastore, known=self._snapshot.revision > 0)
-        self._watcher = Watcher(datastore, self._snapshot, self._hand_over, datastore.renew)
+        self._watcher = Watcher(datastore, self._snapshot, self._hand_over, datastore.renew, self._memory.identity)
         self._publisher = Publisher(datastore, settings.node_name, self._not_published)
         self._announcing = Announcing(journal, self._publisher, settings.node_name)
         self._allocator = Allocator(
             journal, f"{settings.state_dir}/claims.json", settings.node_name, identity.id, cool_down=settings.cool_down
         )
         self._allocator.update(self._snapshot)
+        if self._braking.jumped:
+            self._allocator.quarantine()
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
         self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
         self._networks.heard(self._snapshot)
@@ -150,9 +159,16 @@ class Agent:
             self._troubles,
             lambda: (self._snapshot, self._connection),
         )
-        self._health = Health(self._unready, self._state, self._metrics.text)
+        self._routing = Routing(settings, self._background, self._troubles)
+        self._metrics.also(BgpMetrics(lambda: self._routing.view))
+        pages = Pages(settings.node_name, self._routing)
+        queried = {BGP_PATH: pages.sessions, CONFIG_PATH: pages.config, BIRD_ROUTES_PATH: pages.routes}
+        self._health = Health(self._unready, self._state, self._metrics.text, queried=queried)
+        self._control = Control(settings.run_dir, {"release-brake": self._release})
         self._server: Server | None = None
         self._registering = self._asked = False
+        self._anew = True
+        """Whether what the datastore says is ours may be older than what we know."""
         self._started = time.time()
         self.settled = asyncio.Event()
 
@@ -170,6 +186,7 @@ class Agent:
         self._watcher.start()
         self._server = Server(self._settings.run_dir, self._dispatcher.handle)
         self._health.serve_socket(self._settings.api_socket)
+        await self._control.start()
         run_dir = self._settings.run_dir
         self._footing = Footing(
             (f"{run_dir}/journal.lock", self._settings.cni_socket, self._settings.api_socket), (f"{run_dir}/journal",)
@@ -184,7 +201,9 @@ class Agent:
             self._footing.require()
             self._health.turn()
             await self._upkeep.round()
+            self._routing.look_after()
             self._count_addresses()
+            self._look_at_brake()
             try:
                 await asyncio.wait_for(stopping.wait(), _UPKEEP)
             except TimeoutError:
@@ -196,14 +215,16 @@ class Agent:
         self._trials.stop()
         self._probing.stop()
         self._passes.forwarding.close()
+        self._routing.stop()
         self._watcher.stop()
         self._publisher.stop()
         self._health.stop()
+        self._control.stop()
         self._remover.stop()
         self._datastore_thread.shutdown(wait=False, cancel_futures=True)
         self._datastore.close()
         with self._troubles.about("remembering"):
-            self._memory.keep(self._snapshot, at_once=True)
+            self._memory.keep(self._snapshot, self._connection.identity, at_once=True)
         self._journal.close()
         os.close(self._home)
 
@@ -213,8 +234,15 @@ class Agent:
         """From the watching thread."""
         self._loop.call_soon_threadsafe(self._snapshot_came, snapshot, connection)
 
-    def _snapshot_came(self, snapshot: Snapshot, connection: Connection) -> None:
-        new_store = connection.identity != self._connection.identity or snapshot.revision < self._snapshot.revision
+    def _snapshot_came(self, said: Snapshot, connection: Connection) -> None:
+        jumped = connection.jumps != self._connection.jumps
+        if jumped:
+            self._allocator.quarantine()
+            self._anew = True
+        with self._troubles.about("brake"):
+            self._braking.take(said, jumped=jumped)
+        snapshot = self._braking.counts
+        new_store = jumped or connection.identity != self._connection.identity
         back = connection.connected and not self._connection.connected
         told = snapshot.complete and self._told(snapshot) != self._told(self._snapshot)
         self._snapshot, self._connection = snapshot, connection
@@ -242,10 +270,32 @@ class Agent:
         self._passes.attachments_changed()
         self._passes.request(AFTER_NEWS)
 
+    def _look_at_brake(self) -> None:
+        """What is held may end by the time; and another node may have let go of a block of ours."""
+        with self._troubles.about("brake"):
+            if self._braking.look(quarantined=self._allocator.quarantined):
+                self._recount()
+        self._metrics.doubts(held=len(self._braking.held), contested=len(self._allocator.contested))
+        if self._allocator.contested and self._connection.connected:
+            self._background.begin("contested blocks", self._settle_claims())
+
+    def _recount(self) -> None:
+        """Something else counts than before, and the datastore said nothing new."""
+        self._snapshot = self._braking.counts
+        self._allocator.update(self._snapshot)
+        self._networks.heard(self._snapshot)
+        self._registration.heard(self._snapshot)
+        self._passes.request(AFTER_NEWS)
+
+    def _release(self, request: Request) -> tuple[str, ...]:
+        let_go = self._braking.release(request.nodes)
+        self._recount()
+        return let_go
+
     def _told(self, snapshot: Snapshot) -> int:
-        """How often this node has told others what it receives and sends."""
+        """How often this node has told others what it receives and sends; nothing is less than never."""
         node = snapshot.nodes.get(self._settings.node_name)
-        return node.spec.generation if node else 0
+        return node.spec.generation if node else -1
 
     def _settle(self) -> None:
         """A network's pool is new: whatever it needs is there before its first pod, and it is remembered at once, for who is
@@ -287,6 +337,7 @@ class Agent:
             self._background.begin("MTU", self._resizing.run())
         if complete:
             self._firewalls.passed()
+            self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets, empty=not self._journal.attachments)
         self._register()
 
     # this node in the datastore
@@ -314,11 +365,17 @@ class Agent:
         self._passes.request(AFTER_NEWS)
 
     async def _synchronise(self) -> None:
+        jumps, anew = self._connection.jumps, self._anew
         try:
-            await self._loop.run_in_executor(self._datastore_thread, self._allocator.synchronise, self._datastore)
+            work = functools.partial(self._allocator.synchronise, self._datastore, anew=anew)
+            await self._loop.run_in_executor(self._datastore_thread, work)
+            self._anew = jumps != self._connection.jumps
         finally:
             self._asked = True
             self._passes.request(AFTER_NEWS)
+
+    async def _settle_claims(self) -> None:
+        await self._loop.run_in_executor(self._datastore_thread, self._allocator.settle, self._datastore)
 
     # facts for others
 
@@ -334,6 +391,8 @@ class Agent:
             return "it is starting"
         if not self._snapshot.revision:
             return f"the datastore was never reached: {self._connection.error or 'connecting'}"
+        if not self._snapshot.complete and self._settings.node_name not in self._snapshot.nodes:
+            return "its Node object was not in the datastore when that last answered"
         if not self._registration.membership.serves:
             return str(self._registration.membership.value)
         return None if self._hosting.addressed else self._hosting.problem
@@ -389,6 +448,8 @@ class Agent:
             probed=self._probing.rounds.figures,
             engines=self._hosting.engines,
             forwarders=tuple(self._passes.forwarding.states()),
+            bgp=bgp_state(self._routing.view, self._routing.place, time.time()),
+            held=self._braking.held,
         )
 
     def _mtu_of_all(self) -> int:
@@ -402,6 +463,9 @@ class Agent:
             yield f"the datastore is away: {self._connection.error or 'connecting'}; pods are served from claimed blocks"
         yield from (f"{name} cannot be read: {reason}" for name, reason in self._connection.broken)
         yield from self._allocator.alarms
+        yield from self._braking.problems
+        if self._allocator.quarantined:
+            yield "the datastore went back or is another one: no new block is claimed for half a minute, so that owners can assert theirs"
         if self._hosting.problem and self._hosting.addressed:
             yield self._hosting.problem
         yield from self._passes.desired.problems

@@ -64,6 +64,7 @@ class Report:
     probed: Figures | None = None
     engines: tuple[engines.Choice, ...] = ()
     forwarders: tuple[messages.State, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 def document(report: Report) -> AgentState:
@@ -75,6 +76,7 @@ def document(report: Report) -> AgentState:
         ready=report.ready,
         in_sync_since=None if report.in_sync_since is None else _time(report.in_sync_since),
         pass_due=report.pass_due,
+        held=report.held,
         mtu=report.mtu,
         addresses=report.choice.addresses if report.choice else (),
         addresses_because=report.choice.reason if report.choice else "",

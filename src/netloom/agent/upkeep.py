@@ -6,6 +6,7 @@ Each duty is for itself: one that fails does not stop the others, and is tried a
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from netloom.agent import heap
@@ -70,8 +71,9 @@ class Upkeep:
         await self._collector.bury(self._passes.missing)
 
     async def remember(self, *, at_once: bool = False) -> None:
-        snapshot, _ = self._latest()
-        await asyncio.get_running_loop().run_in_executor(None, lambda: self._memory.keep(snapshot, at_once=at_once))
+        snapshot, connection = self._latest()
+        keep = functools.partial(self._memory.keep, snapshot, connection.identity, at_once=at_once)
+        await asyncio.get_running_loop().run_in_executor(None, keep)
 
     async def _pass_firewalls(self) -> None:
         if self._latest()[0].complete:

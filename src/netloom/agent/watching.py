@@ -3,6 +3,10 @@
 List, then follow the watch; when the watch is too far behind (Compacted) or another store answers (identity), list again:
 the next snapshot is compared with the kernel as a whole, so nothing depends on having seen every change.  When the datastore
 is away the last snapshot stays, and `Connection` says since when.  A record that cannot be decoded keeps its last good form.
+
+A datastore may jump: it was restored from an older copy, or begun anew.  It shows by its identity, by a revision that is lower than one
+that was seen, or by an object that is older than it was (for others may have written so much since that the revision passed the old
+one).  Each jump is counted in `Connection.jumps`; what is to be done about it others know (`calc.brake`, `ipam.restoring`).
 """
 
 from __future__ import annotations
@@ -10,10 +14,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from netloom.datastore import Datastore, Event, Watch
+from netloom.datastore import Datastore, Event, Listing, Watch
 from netloom.errors import Compacted, DatastoreError
 from netloom.model.snapshot import Snapshot
 
@@ -29,17 +33,37 @@ _STEADY = 5.0  # seconds that a watch has to last before the next listing comes 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How it stands with the datastore.  `since`: seconds of the epoch; `broken`: records that cannot be read, and why."""
+    """How it stands with the datastore.  `since`: seconds of the epoch; `jumps`: how often it went back or was another one; `broken`:
+    records that cannot be read, and why."""
 
     connected: bool = False
     since: float = 0.0
     error: str = ""
     identity: str = ""
+    jumps: int = 0
     broken: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The latest that was seen of a store: its revision, and the object that was written last."""
+
+    revision: int
+    kind: str = ""
+    key: str = ""
+    written: int = 0
+
+    def after(self, events: Sequence[Event]) -> _Seen:
+        last = events[-1]
+        return _Seen(max(self.revision, last.revision), last.kind, last.key, last.revision)
+
+    def contradicts(self, listed: _Seen, revisions: Mapping[tuple[str, str], int]) -> bool:
+        """Whether a store that lists this was at another place before.  `revisions`: of the objects."""
+        return listed.revision < self.revision or revisions.get((self.kind, self.key), self.written) < self.written
+
+
 class Watcher:
-    """`on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore
+    """`identity`: of the store that `last` is of, empty where that is not known.  `on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore
     gave no answer, and is to be opened anew."""
 
     def __init__(
@@ -48,9 +72,11 @@ class Watcher:
         last: Snapshot,
         on_change: Callable[[Snapshot, Connection], None],
         on_loss: Callable[[], None],
+        identity: str = "",
     ) -> None:
         self._datastore, self._on_change, self._on_loss = datastore, on_change, on_loss
-        self._snapshot, self._connection = last, Connection(since=time.time())
+        self._snapshot, self._connection = last, Connection(since=time.time(), identity=identity)
+        self._seen = _Seen(last.revision)
         self._listed: dict[str, int] = {}
         self._broken: dict[str, str] = {}
         self._stopping = threading.Event()
@@ -91,17 +117,31 @@ class Watcher:
     def _list(self) -> None:
         identity, snapshot, listed = self._datastore.identity, Snapshot(complete=True), {}
         broken: dict[str, str] = {}
+        seen, revisions = _Seen(0), dict[tuple[str, str], int]()
         for kind in KINDS:
             listing = self._datastore.list(kind)
+            if listing.revision < snapshot.revision:
+                raise Compacted("the datastore went back while it was listed")
             listed[kind] = listing.revision
+            seen = _latest(seen, kind, listing)
+            if kind == self._seen.kind:
+                revisions |= {(kind, s.resource.key): s.revision for s in listing.items if s.resource.key == self._seen.key}
             snapshot = snapshot.updated(listing.revision, ((kind, s.resource.key, s.resource) for s in listing.items))
             names = {name.removeprefix(f"{kind}/"): reason for name, reason in listing.broken}
             kept = ((kind, name, last) for name in names if (last := self._snapshot.get(kind, name)) is not None)
             snapshot = snapshot.updated(listing.revision, kept)
             broken |= {f"{kind} {name}": reason for name, reason in names.items()}
-        self._listed, self._broken = listed, broken
+        if self._datastore.identity != identity:
+            raise Compacted("the datastore became another one while it was listed")
+        known = self._connection.identity
+        jumped = known not in ("", identity) or self._seen.contradicts(seen, revisions)
+        if jumped:
+            log.warning(
+                "the datastore %s", "is another one" if known not in ("", identity) else "went back to an earlier state"
+            )
+        self._listed, self._broken, self._seen = listed, broken, seen
         self._snapshot = snapshot
-        self._say(connected=True, identity=identity)
+        self._say(connected=True, identity=identity, jumps=self._connection.jumps + jumped)
 
     def _follow(self) -> None:
         self._watch = self._datastore.watch(min(self._listed.values()))
@@ -123,11 +163,12 @@ class Watcher:
                 self._broken[name] = event.error
             else:
                 self._broken.pop(name, None)
+        self._seen = self._seen.after(fresh)
         good = [(e.kind, e.key, e.resource) for e in fresh if not e.error]
         self._snapshot = self._snapshot.updated(max(self._snapshot.revision, fresh[-1].revision), good)
         self._say(connected=True)
 
-    def _say(self, *, connected: bool, error: str = "", identity: str | None = None) -> None:
+    def _say(self, *, connected: bool, error: str = "", identity: str | None = None, jumps: int | None = None) -> None:
         before = self._connection
         since = before.since if before.connected == connected else time.time()
         self._connection = replace(
@@ -136,6 +177,7 @@ class Watcher:
             since=since,
             error=error,
             identity=before.identity if identity is None else identity,
+            jumps=before.jumps if jumps is None else jumps,
             broken=tuple(sorted(self._broken.items())),
         )
         if before.connected != connected or before.error != error:
@@ -143,3 +185,10 @@ class Watcher:
                 logging.INFO if connected else logging.WARNING, "datastore %s%s", "connected" if connected else "away: ", error
             )
         self._on_change(self._snapshot, self._connection)
+
+
+def _latest(seen: _Seen, kind: str, listing: Listing) -> _Seen:
+    last = max(listing.items, key=lambda stored: stored.revision, default=None)
+    if last is None or last.revision <= seen.written:
+        return replace(seen, revision=listing.revision)
+    return _Seen(listing.revision, kind, last.resource.key, last.revision)
