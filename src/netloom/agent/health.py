@@ -3,6 +3,7 @@
     health_address      /livez  /readyz  /metrics       for probes and Prometheus, on localhost
     RUN_DIR/netloom.sock  /v1/state                     the whole state as JSON, for the command line and the page
                           /v1/routes                    the kernel's routes, everybody's
+                          /v1/bgp…                      BIRD's sessions, file and routes (bgp_state)
 
 Threads of the standard library's server, a few at a time, each connection with a deadline: a slow asker costs itself, and a
 crowd is turned away before it costs the agent descriptors or processor time.  What the pages need of the agent they get by
@@ -18,20 +19,23 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 from netloom.agent import kernel_routes
 from netloom.agent.state import ROUTES_PATH, STATE_PATH
-from netloom.errors import ConfigError
+from netloom.errors import ConfigError, Unavailable
 from netloom.model.showing import shown
 
 log = logging.getLogger(__name__)
 
 Page = Callable[[], tuple[int, str, bytes]]
 """→ status, content type, body."""
+
+Queried = Callable[[str], bytes]
+"""The query, as it was sent → a document in JSON.  Raises ValueError for one that cannot be answered, Unavailable."""
 
 _MOST = 8  # connections of one server at a time
 _SECONDS = 10.0  # of one connection, whatever it does
@@ -40,7 +44,8 @@ _TEXT = "text/plain"
 
 
 class Health:
-    """`unready`: why the node cannot take pods, or None; `state`, `routes`: the documents; `metrics`: in Prometheus' text form."""
+    """`unready`: why the node cannot take pods, or None; `state`, `routes`: the documents; `metrics`: in Prometheus' text form.
+    `queried`: further documents of the socket, by path."""
 
     def __init__(
         self,
@@ -48,10 +53,12 @@ class Health:
         state: Callable[[], bytes],
         metrics: Callable[[], bytes],
         routes: Callable[[], bytes] = kernel_routes.page,
+        queried: Mapping[str, Queried] | None = None,
     ) -> None:
         self._unready = unready
         self._turned = time.monotonic()
         self._servers: list[socketserver.BaseServer] = []
+        self._queried = dict(queried or {})
         self._pages: dict[str, Page] = {
             "/livez": self._live,
             "/readyz": self._ready,
@@ -80,7 +87,7 @@ class Health:
             os.unlink(path)
         mask = os.umask(0o117)  # root, and root's group: it is read-only
         try:
-            self._start(_UnixServer(path, _handler(self._pages, (STATE_PATH, ROUTES_PATH, "/livez", "/readyz"))))
+            self._start(_UnixServer(path, _handler(self._pages, (STATE_PATH, ROUTES_PATH, "/livez", "/readyz"), self._queried)))
         except OSError as e:
             raise ConfigError(f"cannot listen on {path}: {e}", path="runDir") from e
         finally:
@@ -159,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "netloom"
     sys_version = ""
     pages: ClassVar[dict[str, Page]] = {}
+    queried: ClassVar[dict[str, Queried]] = {}
 
     def do_GET(self) -> None:
         status, kind, body = self._page()
@@ -169,11 +177,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _page(self) -> tuple[int, str, bytes]:
-        page = self.pages.get(self.path.partition("?")[0])
-        if page is None:
-            return 404, _TEXT, b"there is no such page\n"
+        path, _, query = self.path.partition("?")
+        page, queried = self.pages.get(path), self.queried.get(path)
         try:
-            return page()
+            if queried is not None:
+                return 200, "application/json", queried(query)
+            return page() if page is not None else (404, _TEXT, b"there is no such page\n")
+        except ValueError as e:
+            return 400, _TEXT, f"{e}\n".encode()
+        except Unavailable as e:
+            return 503, _TEXT, f"{e.sentence}\n".encode()
         except TimeoutError:
             return 503, _TEXT, b"the agent is busy\n"
         except Exception:
@@ -187,5 +200,5 @@ class _Handler(BaseHTTPRequestHandler):
         """Probes ask every few seconds; a quiet system logs nothing."""
 
 
-def _handler(pages: dict[str, Page], served: tuple[str, ...]) -> type[_Handler]:
-    return type("Handler", (_Handler,), {"pages": {path: pages[path] for path in served}})
+def _handler(pages: dict[str, Page], served: tuple[str, ...], queried: Mapping[str, Queried] | None = None) -> type[_Handler]:
+    return type("Handler", (_Handler,), {"pages": {path: pages[path] for path in served}, "queried": dict(queried or {})})

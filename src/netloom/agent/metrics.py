@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.registry import Collector
 
 import netloom
 from netloom.agent.reconciling import Pass
@@ -53,6 +54,10 @@ class Metrics:
     def doubts(self, *, held: int, contested: int) -> None:
         self._held.set(held)
         self._contested.set(contested)
+
+    def also(self, collector: Collector) -> None:
+        """What somebody else counts."""
+        self._registry.register(collector)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

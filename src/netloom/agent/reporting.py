@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import netloom
@@ -15,6 +15,7 @@ from netloom.agent.reconciling import Pass
 from netloom.agent.state import (
     AgentState,
     AttachmentState,
+    BgpState,
     BlockState,
     DatastoreState,
     EngineState,
@@ -65,6 +66,7 @@ class Report:
     engines: tuple[engines.Choice, ...] = ()
     forwarders: tuple[messages.State, ...] = ()
     held: tuple[str, ...] = ()
+    bgp: BgpState = field(default_factory=BgpState)
 
 
 def document(report: Report) -> AgentState:
@@ -83,6 +85,7 @@ def document(report: Report) -> AgentState:
         passed_over=report.choice.passed_over if report.choice else (),
         probes=_probes(report.probed),
         engines=tuple(_engine(report, choice) for choice in report.engines),
+        bgp=report.bgp,
         datastore=DatastoreState(
             target=report.target,
             connected=report.connection.connected,
