@@ -2,9 +2,8 @@
 
     watch ─ as the datastore has it ─▶ Braking ─ as it counts ─▶ allocator, registration, passes, what is remembered
 
-What is held is named in STATE_DIR/brake.json before anything goes by it, and the remembered snapshot is the one that counts; so an
-agent that is killed holds on to the same when it starts again.  There it is also written down that the datastore has jumped, until the
-quarantine of new claims that follows from it is over.
+What is held is written to STATE_DIR/brake.json before anything goes by it, so an agent that is killed holds on to the same when it
+starts again.  There it also stands that the datastore has jumped, until the quarantine of new claims that follows is over.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 
 import msgspec
@@ -21,6 +20,7 @@ from netloom.calc import brake
 from netloom.calc.brake import Brake
 from netloom.durable import write_durably
 from netloom.errors import NotFound
+from netloom.model.resources import AnyResource, decode, encode
 from netloom.model.showing import shown
 from netloom.model.snapshot import Snapshot
 
@@ -29,10 +29,13 @@ log = logging.getLogger(__name__)
 _RELEASE = "where they are gone for good: netloom system brake release"
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`resources`: what is held, and the Nodes of which it is."""
+
     nodes: dict[str, bool] = {}
     others: tuple[tuple[str, str], ...] = ()
     jumped: bool = False
+    resources: tuple[msgspec.Raw, ...] = ()
 
 
 class Braking:
@@ -40,9 +43,9 @@ class Braking:
 
     def __init__(self, state_dir: str, own: str, remembered: Snapshot, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._own, self._clock = f"{state_dir}/brake.json", own, clock
-        self.counts = self._said = remembered
-        self._written = _read(self._path)
+        self._written, held = _read(self._path)
         self._brake = Brake.recalled(self._written.nodes, self._written.others)
+        self.counts = self._said = brake.held(self._brake, held, remembered, own)
 
     @property
     def jumped(self) -> bool:
@@ -60,9 +63,7 @@ class Braking:
 
     def take(self, snapshot: Snapshot, *, jumped: bool = False) -> None:
         """As the datastore has it: then `counts` is new.  Raises OSError: what is held is in force, and could not be written down."""
-        if not snapshot.complete:
-            self.counts = self._said = snapshot
-        elif snapshot is not self._said or jumped:
+        if snapshot.complete and (snapshot is not self._said or jumped):  # else it is the remembered one, and counts already
             self._said = snapshot
             self._step(jumped=jumped)
 
@@ -82,7 +83,7 @@ class Braking:
         let_go = tuple(nodes) or (*self.held, *(f"{kind} {key}" for kind, key in sorted(self._brake.others)))
         self._brake = self._brake.without(nodes or None)
         self.counts = brake.held(self._brake, self.counts, self._said, self._own)
-        self._write(jumped=self._written.jumped)
+        self._write(jumped=self._written.jumped, fewer=True)
         return let_go
 
     def _step(self, *, jumped: bool) -> None:
@@ -93,14 +94,15 @@ class Braking:
         _tell(before, self._brake)
         self._write(jumped=jumped or self._written.jumped)
 
-    def _write(self, *, jumped: bool) -> None:
-        """Only when more is held, or nothing any more: what came back meanwhile is seen to be there."""
+    def _write(self, *, jumped: bool, fewer: bool = False) -> None:
+        """Only when more is held, or nothing any more: what came back meanwhile is seen to be there.  `fewer`: a person said so."""
         nodes, others = dict(self._brake.nodes), self._brake.others
         written = self._written
         known = nodes.items() <= written.nodes.items() and others <= set(written.others)
-        if known and written.jumped == jumped and self._brake.holds == bool(written.nodes or written.others):
+        if known and not fewer and written.jumped == jumped and self._brake.holds == bool(written.nodes or written.others):
             return
-        file = _File(nodes, tuple(sorted(others)), jumped)
+        resources = tuple(msgspec.Raw(encode(resource)) for resource in _held(self._brake, self.counts))
+        file = _File(nodes, tuple(sorted(others)), jumped, resources)
         if file == _File():
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
@@ -116,13 +118,22 @@ def _tell(before: Brake, now: Brake) -> None:
         log.info("brake: over, nothing is missing any more")
 
 
-def _read(path: str) -> _File:
-    """A file that cannot be read holds nothing; what goes missing then is judged anew."""
+def _held(held: Brake, counts: Snapshot) -> Iterator[AnyResource]:
+    yield from (counts.nodes[name] for name in held.nodes if name in counts.nodes)
+    for block in counts.blocks.values() if held.nodes else ():
+        if claims := tuple(claim for claim in block.spec.claims if claim.node in held.nodes):
+            yield msgspec.structs.replace(block, spec=msgspec.structs.replace(block.spec, claims=claims))
+    yield from (found for kind, key in sorted(held.others) if (found := counts.get(kind, key)) is not None)
+
+
+def _read(path: str) -> tuple[_File, Snapshot]:
+    """With what is held.  A file that cannot be read holds nothing; what goes missing then is judged anew."""
     try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=_File)
+        with open(path, "rb") as stream:
+            file = msgspec.json.decode(stream.read(), type=_File)
+        return file, Snapshot.of(0, [decode(bytes(resource)) for resource in file.resources])
     except FileNotFoundError:
-        return _File()
+        return _File(), Snapshot()
     except (OSError, msgspec.MsgspecError, RecursionError) as e:
         log.warning("%s cannot be read, starting without: %s", path, e)
-        return _File()
+        return _File(), Snapshot()

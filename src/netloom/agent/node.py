@@ -96,10 +96,11 @@ class Agent:
         self._memory = Memory(settings.state_dir)
         self._snapshot, self._connection = self._memory.recall(), Connection()
         self._braking = Braking(settings.state_dir, settings.node_name, self._snapshot)
+        recalled, self._snapshot = self._snapshot, self._braking.counts
         node = self._snapshot.nodes.get(settings.node_name)
         self._hosting = Hosting(settings, identity, kernel, node.spec.addresses if node else ())
         self._datastore = datastore = Reached(settings.datastore, known=self._snapshot.revision > 0)
-        self._watcher = Watcher(datastore, self._snapshot, self._hand_over, datastore.renew, self._memory.identity)
+        self._watcher = Watcher(datastore, recalled, self._hand_over, datastore.renew, self._memory.identity)
         self._publisher = Publisher(datastore, settings.node_name, self._not_published)
         self._announcing = Announcing(journal, self._publisher, settings.node_name)
         self._allocator = Allocator(
@@ -288,9 +289,11 @@ class Agent:
         self._passes.request(AFTER_NEWS)
 
     def _release(self, request: Request) -> tuple[str, ...]:
-        let_go = self._braking.release(request.nodes)
-        self._recount()
-        return let_go
+        try:
+            return self._braking.release(request.nodes)
+        finally:
+            self._recount()
+            self._background.begin("remembering", self._upkeep.remember(at_once=True))
 
     def _told(self, snapshot: Snapshot) -> int:
         """How often this node has told others what it receives and sends; nothing is less than never."""

@@ -47,7 +47,7 @@ class Received:
 
 @contextmanager
 def following(
-    datastore: Datastore, last: Snapshot | None = None, on_loss: Callable[[], None] | None = None
+    datastore: Datastore, last: Snapshot | None = None, on_loss: Callable[[], None] | None = None, identity: str = ""
 ) -> Iterator[Received]:
     received = Received()
 
@@ -56,7 +56,7 @@ def following(
         if on_loss:
             on_loss()
 
-    watcher = Watcher(datastore, last or Snapshot(), received.take, lose)
+    watcher = Watcher(datastore, last or Snapshot(), received.take, lose, identity)
     watcher.start()
     try:
         yield received

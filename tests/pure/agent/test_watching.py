@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from netloom.agent.reaching import Reached
 from netloom.agent.watching import KINDS
 from netloom.datastore import Datastore
+from netloom.datastore.records import Record
 from netloom.errors import DatastoreError
 from netloom.model.addresses import Mac
 from netloom.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
@@ -325,3 +326,85 @@ def broken(names: tuple[tuple[str, str], ...]) -> set[str]:
 def test_the_kinds_that_are_watched_are_those_that_a_snapshot_holds() -> None:
     assert all(Snapshot.of(1, [r]).get(r.kind, r.key) == r for r in EVERY)
     assert {r.kind for r in EVERY} == set(KINDS)
+
+
+# A datastore that jumps
+
+
+def jumps(received: Received) -> int:
+    return received.connection.jumps
+
+
+def test_a_store_that_only_goes_on_never_jumps(place: Place, store: Datastore, received: Received) -> None:
+    for name in "abc":
+        store.create(node(name))
+    store.delete("Node", "c")
+    place.compact()
+    revision = store.create(node("d"))
+    received.wait(lambda s, c: s.revision >= revision)
+    place.compact()
+    revision = store.create(node("e"))
+    received.wait(lambda s, c: s.revision >= revision)
+    assert jumps(received) == 0
+
+
+def restored(place: MemoryPlace, copy: tuple[dict[tuple[str, str], Record], list[Record]]) -> None:
+    """The store is as it was, and the watch has to begin anew."""
+    with place.memory.changed:
+        place.memory.records = dict(copy[0])
+        place.memory.log.clear()
+        place.memory.log.extend(copy[1])
+        place.memory.changed.notify_all()
+
+
+def copied(place: MemoryPlace) -> tuple[dict[tuple[str, str], Record], list[Record]]:
+    return dict(place.memory.records), list(place.memory.log)
+
+
+def test_a_lower_revision_is_a_jump() -> None:
+    place = MemoryPlace()
+    store = place.open()
+    store.create(node("a"))
+    copy = copied(place)
+    revision = store.create(node("b"))
+    with following(place.open()) as received:
+        received.wait(lambda s, c: s.revision == revision)
+        restored(place, copy)
+        assert received.wait(lambda s, c: c.jumps == 1).nodes.keys() == {"a"}
+        for name in "cdef":
+            revision = store.create(node(name))
+        received.wait(lambda s, c: s.revision == revision)
+        assert jumps(received) == 1
+
+
+def test_a_store_that_went_back_and_was_written_to_since_has_jumped_too() -> None:
+    """Its revision is a higher one; but what was written last is not there as it was."""
+    place = MemoryPlace()
+    store = place.open()
+    store.create(node("a"))
+    copy = copied(place)
+    revision = store.update(node("a", 1), store.list("Node").items[0].revision)
+    with following(place.open()) as received:
+        received.wait(lambda s, c: s.revision == revision)
+        with place.memory.changed:  # all of it before the watcher looks again
+            restored(place, copy)
+            for name in "bcdef":
+                store.create(node(name))
+            place.compact()
+        received.wait(lambda s, c: c.jumps == 1)
+
+
+def test_who_starts_knows_a_jump_by_what_was_remembered() -> None:
+    place = MemoryPlace()
+    place.open().create(node("a"))
+    for last, identity, expected in (
+        (Snapshot(), "", 0),
+        (Snapshot(1), "", 0),
+        (Snapshot(1), place.memory.identity, 0),
+        (Snapshot(2), "", 1),
+        (Snapshot(2), place.memory.identity, 1),
+        (Snapshot(1), "another one", 1),
+    ):
+        with following(place.open(), last, identity=identity) as received:
+            received.wait(lambda s, c: c.connected)
+            assert jumps(received) == expected, (last, identity)
