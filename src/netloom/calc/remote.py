@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 
-from netloom.calc import forms, metrics
+from netloom.calc import bgp, forms, metrics
 from netloom.calc.conflicts import disputed
 from netloom.calc.encap import ENCAPS, carried, direct
 from netloom.calc.encap.peer import Peer
@@ -68,6 +68,7 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
             tables.add(carried.finished(host, device, tables.links[device]))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
+    tables.bgp = bgp.config(snapshot, host, tables, doubts)
     return tables
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from dataclasses import dataclass, field
 
-from netloom.model.addresses import Address, Mac
+from netloom.model.addresses import Address, Mac, Prefix
 from netloom.model.desired import (
     AddressKey,
     Desired,
@@ -20,10 +20,13 @@ from netloom.model.desired import (
     TunnelKey,
 )
 from netloom.model.forms import Use
+from netloom.model.routing import BgpConfig
 
 
 @dataclass(slots=True)
 class Tables:
+    """`left`, `tunnelled`: prefixes of other nodes that BIRD's routes lead to as yet, and that they must not (`calc.bgp.taking`)."""
+
     links: dict[str, Link] = field(default_factory=dict)
     addresses: dict[AddressKey, None] = field(default_factory=dict)
     routes: dict[RouteKey, Route] = field(default_factory=dict)
@@ -34,6 +37,9 @@ class Tables:
     sysctls: dict[str, str] = field(default_factory=dict)
     shaping: dict[str, Shaping] = field(default_factory=dict)
     uses: dict[tuple[str, str], Use] = field(default_factory=dict)
+    left: list[Prefix] = field(default_factory=list)
+    tunnelled: list[Prefix] = field(default_factory=list)
+    bgp: BgpConfig | None = None
     problems: list[str] = field(default_factory=list)
 
     def add(self, part: Tables) -> None:
@@ -47,6 +53,8 @@ class Tables:
         self.sysctls |= part.sysctls
         self.shaping |= part.shaping
         self.uses |= part.uses
+        self.left += part.left
+        self.tunnelled += part.tunnelled
         self.problems += part.problems
 
     def over(self, below: Tables, rules: Filter) -> Desired:
@@ -63,5 +71,6 @@ class Tables:
             shaping=below.shaping | self.shaping,
             filter=rules,
             uses=below.uses,
+            bgp=below.bgp,
             problems=(*below.problems, *self.problems),
         )

@@ -131,7 +131,7 @@ class BGPConfigurationSpec(Spec, frozen=True, kw_only=True):
     node_to_node_mesh_enabled: bool = True
     as_number: AsNumber | None = None
     listen_port: int = 0
-    bind_mode: BindMode = BindMode.NONE
+    bind_mode: BindMode | None = None
     communities: tuple[NamedCommunity, ...] = ()
     prefix_advertisements: tuple[PrefixAdvertisement, ...] = ()
     service_cluster_ips: tuple[ServiceBlock, ...] = msgspec.field(default=(), name="serviceClusterIPs")

@@ -39,11 +39,12 @@ class Form(NamedTuple):
 
 class Use(NamedTuple):
     """How one node sends to another.  `form`: in this one; None: not at all.  `next`: in that one, once it is published that it
-    does.  `why`: what the wanted form waits for; empty where it is used."""
+    does.  `why`: what the wanted form waits for; empty where it is used.  `bird`: BIRD's routes lead there, the agent has none."""
 
     form: Form | None
     next: Form | None
     why: str = ""
+    bird: bool = False
 
 
 _TEXT = re.compile(r"(?P<plain>None|IPIP)|VXLAN:(?P<vni>\d{1,8}):(?P<vxlan>\d{1,5})|UDP:(?P<udp>\d{1,5})", re.ASCII)

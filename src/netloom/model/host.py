@@ -52,7 +52,8 @@ class Host:
     """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
     not the datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster
     has none of its own.  `ways`: interfaces by which other nodes are reached.  `far`: nodes that are no neighbours whatever their
-    addresses say, and why.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams."""
+    addresses say, and why.  `lasting`: prefixes of other nodes with a route of ours, which BIRD is to lead to, and does not yet; `birds`:
+    those that BIRD's routes lead to, and that it is to leave.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams."""
 
     node: str
     node_id: str
@@ -68,6 +69,8 @@ class Host:
     probe_port: int = 0
     ways: tuple[str, ...] = ()
     far: Mapping[str, str] = field(default_factory=dict)
+    lasting: frozenset[Prefix] = frozenset()
+    birds: frozenset[Prefix] = frozenset()
     ipv6: bool = True
     engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))
     early: bool = True

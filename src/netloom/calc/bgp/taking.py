@@ -1,0 +1,52 @@
+"""Taking: which routes to other nodes are BIRD's, which the agent's, and how one takes over from the other while packets flow.
+
+    pool                    BIRD's                            the agent's
+    None                    all                               none
+    …CrossSubnet            to neighbours                     beyond, through the tunnel
+    VXLAN, IPIP, UDP        none                              all
+
+BIRD's metrics are lower, and the two never share one.  So what is new goes in beside what is there, and then that goes:
+
+    agent → BIRD     a route of the agent's that stands stays until BIRD's is in the kernel (`Host.lasting`); none is made anew
+    BIRD → agent     the agent's is made, beside BIRD's; BIRD keeps what is in the kernel (`left`) until the agent has its way there
+
+BIRD tells neighbours by their addresses.  A node that looks like one and is none (`Host.far`) is named to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from netloom.calc.encap.peer import Peer
+from netloom.calc.forms import DIRECT
+from netloom.model.addresses import Prefix
+from netloom.model.forms import Form, Use
+from netloom.model.host import Host
+from netloom.model.resources import Encapsulation, IPPool
+
+BIRDS = Use(DIRECT, DIRECT, bird=True)
+"""BIRD's affair."""
+
+
+def rest(host: Host, peer: Peer) -> Peer | None:
+    """A peer of a pool that is BIRD's, with the prefixes whose routes are the agent's all the same; None: there are none."""
+    prefixes = tuple(prefix for prefix in peer.prefixes if prefix in host.lasting)
+    return replace(peer, prefixes=prefixes) if prefixes else None
+
+
+def leads(host: Host, peer: Peer, form: Form) -> bool:
+    """Whether BIRD's routes lead to all of the peer's prefixes, in this form."""
+    return form == DIRECT and bool(host.birds) and all(prefix in host.birds for prefix in peer.prefixes)
+
+
+def left(host: Host, peer: Peer, want: Form, use: Use) -> list[Prefix]:
+    """Prefixes whose routes BIRD is to keep for now, of a pool that is the agent's."""
+    return [prefix for prefix in peer.prefixes if prefix in host.birds] if use.form != want else []
+
+
+def candidates(pools: Iterable[IPPool]) -> tuple[list[IPPool], list[IPPool]]:
+    """Pools whose routes are BIRD's, or some of them; and those whose are not."""
+    ours = [pool for pool in pools if not pool.spec.network]
+    birds = [pool for pool in ours if pool.spec.encapsulation.cross_subnet or pool.spec.encapsulation is Encapsulation.NONE]
+    return birds, [pool for pool in ours if pool not in birds]
