@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable
 from netloom.calc.encap.own import own_side, room
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import IPV6_MTU, Address, link_local
+from netloom.model.addresses import IPV6_MTU, Address, Mac, link_local
 from netloom.model.desired import FdbKey, NeighbourKey, Route, RouteKey, Vxlan
 from netloom.model.forms import Form
 from netloom.model.host import Host
@@ -64,9 +64,7 @@ def peer(host: Host, device: str, peer: Peer) -> Tables:
     if own is None or destination is None or peer.vtep_mac is None:
         wanted = f"IPv{own.version} address" if own else "underlay"
         return Tables(problems=[f"node {peer.name} has no {wanted} or VTEP MAC: VXLAN cannot reach it"])
-    gateway = _gateway(peer)
-    if gateway is None:
-        return Tables(problems=[f"node {peer.name} has not published a tunnel address: VXLAN cannot reach its pods"])
+    gateway = _gateway(peer, peer.vtep_mac)
     version = peer.prefixes[0].version
     if version == 6 and room(host, overhead(host)) < IPV6_MTU:
         return Tables()  # `local` has said why
@@ -79,7 +77,8 @@ def peer(host: Host, device: str, peer: Peer) -> Tables:
     )
 
 
-def _gateway(peer: Peer) -> Address | None:
+def _gateway(peer: Peer, vtep_mac: Mac) -> Address:
+    """It only stands for a MAC.  A node that has too few addresses to take one for itself has none of its own."""
     if peer.prefixes[0].version == 6:
-        return link_local(peer.vtep_mac) if peer.vtep_mac else None
-    return peer.tunnel_address(4)
+        return link_local(vtep_mac)
+    return peer.tunnel_address(4) or min(peer.prefixes).network_address
