@@ -1,10 +1,10 @@
 """A real etcd for tests: one member, or a cluster, each with data of its own that goes with it.
 
     with etcd() as server:                       one member in `loopback()`, a namespace of this process that has only `lo`
-        server.urls                              http://127.0.0.1:2379
+        server.urls                              http://127.0.1.1:2379
         server.ctl("put", "/a", "b")             etcdctl, as a client that may do everything
         server.member().send(signal.SIGSTOP)
-    with etcd(size=3) as cluster:                127.0.0.1 to 127.0.0.3
+    with etcd(size=3) as cluster:                127.0.2.1 to 127.0.2.3
         cluster.member(1).kill(); cluster.member(1).start()
     with etcd(places=[Place(fd, "10.1.1.1"), …]) as cluster:     where a test wants them, so that it can part them
 
@@ -14,6 +14,7 @@ the test's own process does so inside `loopback()` alone (`with inside():`); for
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -34,6 +35,8 @@ FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where fsync costs nothing."""
 _LOOPBACK = 1
 _GRACE = 10.0
+_numbers = itertools.count(1)
+"""Of clusters; each has addresses of its own, so that several can run at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ def etcd(
     *, size: int = 1, places: Sequence[Place] = (), tls: bool = False, ask: bool = True, options: Sequence[str] = ()
 ) -> Iterator[Etcd]:
     """Runs until the block ends.  `tls`: with certificates, and `ask` clients for theirs; `options`: more flags for each member."""
-    places = places or [Place(loopback(), f"127.0.0.{i + 1}") for i in range(size)]
+    number = next(_numbers) % 250
+    places = places or [Place(loopback(), f"127.0.{number}.{i + 1}") for i in range(size)]
     with ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix="nl-etcd-", dir=FAST)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

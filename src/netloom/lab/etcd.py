@@ -22,7 +22,7 @@ PACKAGES = ("etcd-server", "etcd-client")
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """By TLS.  `ask`: clients have to show a certificate of that authority, too."""
+    """By TLS.  `ask`: clients, too, have to show a certificate of that authority."""
 
     authority: str
     own: Certificate
@@ -67,7 +67,8 @@ def member(
 def _tls(secured: Secured) -> Sequence[str]:
     authority, own = secured.authority, secured.own
     return (
-        *(f"--trusted-ca-file={authority}", f"--cert-file={own.certificate}", f"--key-file={own.key}"),
+        *(f"--cert-file={own.certificate}", f"--key-file={own.key}"),
         *(f"--peer-trusted-ca-file={authority}", f"--peer-cert-file={own.certificate}", f"--peer-key-file={own.key}"),
-        *(("--client-cert-auth", "--peer-client-cert-auth") if secured.ask else ()),
+        *((f"--trusted-ca-file={authority}", "--client-cert-auth") if secured.ask else ()),
+        "--peer-client-cert-auth",
     )

@@ -10,6 +10,7 @@ import _ssl
 import socket
 import ssl
 import time
+from contextlib import suppress
 
 from netloom.datastore.etcd.target import Server, Target
 from netloom.errors import Unavailable
@@ -32,14 +33,15 @@ def fault(server: Server, target: Target, said: str) -> Unavailable | None:
         context = _context(target)
     except (OSError, ssl.SSLError) as e:
         return Unavailable(str(e), hint=f"ls -l {target.cert_file} {target.key_file} {target.ca_file}")
-    try:
-        _shake_hands(server, context)
-    except ssl.SSLCertVerificationError as e:
-        return _theirs(server, target, e.verify_message)
-    except ssl.SSLError as e:
-        return _ours(server, target, e.reason or str(e))
-    except OSError:
-        return None
+    with suppress(OSError), socket.create_connection((server.host, server.port), _PATIENCE) as plain:
+        try:
+            _shake_hands(plain, server.host, context)
+        except ssl.SSLCertVerificationError as e:
+            return _theirs(server, target, e.verify_message)
+        except ssl.SSLError as e:
+            return _ours(server, target, e.reason or str(e))
+        except ConnectionError:
+            return _ours(server, target, "it closes the connection")
     return None
 
 
@@ -58,11 +60,8 @@ def _context(target: Target) -> ssl.SSLContext:
     return context
 
 
-def _shake_hands(server: Server, context: ssl.SSLContext) -> None:
-    with (
-        socket.create_connection((server.host, server.port), _PATIENCE) as plain,
-        context.wrap_socket(plain, server_hostname=server.host) as secured,
-    ):
+def _shake_hands(plain: socket.socket, host: str, context: ssl.SSLContext) -> None:
+    with context.wrap_socket(plain, server_hostname=host) as secured:
         secured.settimeout(_ALERT)
         secured.recv(1)
 
@@ -96,6 +95,6 @@ def _ours(server: Server, target: Target, reason: str) -> Unavailable:
 
 
 def _has_expired(path: str) -> bool:
-    """The one way into a certificate that Python has; its own tests use it."""
-    end = _ssl._test_decode_cert(path).get("notAfter")
-    return isinstance(end, str) and ssl.cert_time_to_seconds(end) <= time.time()
+    """By the one way into a certificate that Python has; its own tests use it."""
+    end: str = _ssl._test_decode_cert(path)["notAfter"]  # type: ignore[attr-defined]  # it is nobody's promise
+    return ssl.cert_time_to_seconds(end) <= time.time()

@@ -38,7 +38,8 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # a write is sent once
 )
-_WITH_LEADER = ("hasleader", "true")  # a member that has lost the others says so, rather than nothing
+_Metadata = tuple[tuple[str, str], ...]
+_METADATA: _Metadata = (("hasleader", "true"),)  # a member that has lost the others says so, rather than nothing
 _TOKEN_RAN_OUT = "invalid auth token"  # noqa: S105 (etcd's words)
 _USERS_CHANGED = "revision of auth store is old"
 _NO_USERS = "authentication is not enabled"
@@ -80,11 +81,9 @@ class Line:
         """With user and password, if there is one.  Raises Lost, Unavailable."""
         if not self._target.user:
             return
-        request = messages.credentials(
-            self._target.user, _read(self._target.password_file, "etcdPasswordFile").decode().strip()
-        )
+        password = _read(self._target.password_file, "etcdPasswordFile").decode(errors="replace").strip()
         try:
-            answer = self.ask(messages.AUTHENTICATE, request)
+            answer = self._ask(messages.AUTHENTICATE, messages.credentials(self._target.user, password), ANSWER, _METADATA)
         except DatastoreError as e:
             if _NO_USERS not in str(e):
                 raise
@@ -93,9 +92,12 @@ class Line:
 
     def ask(self, method: str, request: bytes, timeout: float = ANSWER) -> bytes:
         """The answer.  Raises Lost, Expired, TooLarge, Compacted, Unavailable, DatastoreError."""
+        return self._ask(method, request, timeout, self._metadata)
+
+    def _ask(self, method: str, request: bytes, timeout: float, metadata: _Metadata) -> bytes:
         try:
             call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method, None, None)
-            return call(request, timeout=timeout, metadata=self._metadata)
+            return call(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as e:
             raise self.refusal(e) from e
         except ValueError as e:  # somebody has closed the line
@@ -158,8 +160,8 @@ class Line:
         self._channel.close()
 
     @property
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return (_WITH_LEADER, ("token", self._token)) if self._token else (_WITH_LEADER,)
+    def _metadata(self) -> _Metadata:
+        return (*_METADATA, ("token", self._token)) if self._token else _METADATA
 
     @property
     def _hint(self) -> str:
