@@ -22,7 +22,7 @@ from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.resizing import Resizing
 from netloom.agent.troubles import Troubles
 from netloom.agent.trying import Trials
-from netloom.calc import desired, remote
+from netloom.calc import Last, desired, remote
 from netloom.calc.networks import routed_blocks
 from netloom.calc.reasons import form_of
 from netloom.calc.tables import Tables
@@ -93,6 +93,7 @@ class Passes:
         self._basis: tuple[Snapshot, Host, frozenset[str]] | None = None
         """What `desired` was computed from; None: anew, please."""
         self._others: tuple[Snapshot, Host, Tables] | None = None
+        self._last = Last()
         self._looking = True
         """Whether the next pass has to look at all that the kernel has."""
         self._scheduled: asyncio.TimerHandle | None = None
@@ -195,7 +196,7 @@ class Passes:
 
     def _others_of(self, snapshot: Snapshot, host: Host) -> Tables:
         if self._others is None or self._others[0] is not snapshot or self._others[1] != host:
-            self._others = snapshot, host, remote(snapshot, host)
+            self._others = snapshot, host, remote(snapshot, host, self._last)
         return self._others[2]
 
     def _present(self) -> list[Attachment]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from netloom.calc.pods import pod
 from netloom.calc.ports import localnet, needs_localnet
-from netloom.calc.remote import remote
+from netloom.calc.remote import Last, remote
 from netloom.calc.rules import rules, sysctls
 from netloom.calc.tables import Tables
 from netloom.model.attachments import Attachment, State
@@ -19,7 +19,7 @@ from netloom.model.desired import Desired, Finisher
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
-__all__ = ["desired", "pod", "remote"]
+__all__ = ["Last", "desired", "pod", "remote"]
 
 
 def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, others: Tables | None = None) -> Desired:

@@ -1,10 +1,9 @@
 """The other nodes: for each, and each pool that it holds blocks in, what it takes to reach them; and blackholes for our own.
 
-A block counts for the node that its record names, and only while a Node of that incarnation exists.  Our own blocks are
+A block counts for the node that its record names (`claims`), and only while a Node of that incarnation exists.  Our own blocks are
 blackholed with the highest metric: a packet to an address that no pod holds ends here, and does not travel in circles.
 
-What one node says of itself draws no traffic of another's: blocks stand under their own names and are a slot of their pool, so that
-two cannot overlap; a tunnel address lies in its node's own blocks; a VTEP MAC that two nodes show leads to neither; an address of the
+What one node says of itself draws no traffic of another's: blocks do not overlap; a tunnel address lies in its node's own blocks; a VTEP MAC that two nodes show leads to neither; an address of the
 underlay that two show, or that is a pod's, is nobody's source.
 
 While the cluster goes from one form to another, several stand side by side, and each node is sent what it receives (`forms`).
@@ -13,35 +12,71 @@ While the cluster goes from one form to another, several stand side by side, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
+from zlib import crc32
 
 from netloom.calc import bgp, forms, metrics
+from netloom.calc.claims import Claims, Held
 from netloom.calc.conflicts import disputed
 from netloom.calc.encap import ENCAPS, carried, direct
 from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
-from netloom.model.addresses import Mac, Prefix, contains, overlap
+from netloom.model.addresses import Address, Mac, Prefix
 from netloom.model.desired import Route, RouteKey, RouteKind
 from netloom.model.forms import Form, Method, Use
 from netloom.model.host import Host
-from netloom.model.resources import IPPool, Node, block_name
+from netloom.model.resources import IPPool, Node
 from netloom.model.snapshot import Snapshot
 
 _MOST = 8
 """Problems of one kind that are told."""
 
 
-def remote(snapshot: Snapshot, host: Host) -> Tables:
-    tables = Tables()
+_GROUPS = 128
+
+
+class _Group(NamedTuple):
+    """What leads to some of the nodes, and what that was computed from besides the circumstances: each node and its claims, by name.
+    Groups, because tables for each of thousands would take more memory than they save time."""
+
+    members: Mapping[str, tuple[Node | None, list[Held]]]
+    tables: Tables
+
+
+class _Doubts(NamedTuple):
+    """What several nodes say of themselves, and cannot all be true of; `nodes`, `pools`: asked about which."""
+
+    nodes: Mapping[str, Node]
+    pools: Mapping[str, IPPool]
+    host: tuple[object, ...]
+    macs: frozenset[Mac]
+    addresses: Mapping[Address, str]
+    problems: tuple[str, ...]
+
+
+class Last:
+    """What was computed last, and from what: when one node of thousands has changed, so does its part alone.  It saves time, and
+    decides nothing."""
+
+    def __init__(self) -> None:
+        self.claims = Claims()
+        self.pools: Mapping[str, IPPool] | None = None
+        self.circumstances: tuple[object, ...] = ()
+        self.groups: Mapping[int, _Group] = {}
+        self.doubts: _Doubts | None = None
+
+
+def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
+    last, tables = last or Last(), Tables()
     devices = forms.opened(snapshot, host)
     for form, device in devices.items():
         tables.add(ENCAPS[form.method].local(host, form, device))
-    claims = _claims(snapshot, host, tables.problems)
-    shared = _shared_macs(snapshot, host, tables.problems)
-    doubts = disputed(snapshot, host)
-    tables.problems += doubts.values()
+    claims = last.claims.of_others(snapshot, host, tables.problems)
+    doubts = last.doubts = _doubts(snapshot, host, last.doubts)
+    tables.problems += doubts.problems
     tables.problems += [
         f"node {name} says that it sends {form}, which no pool wants: ports below 1024 are not opened for that; see what its Node says"
         for form, name in islice(forms.privileged(snapshot, host).items(), _MOST)
@@ -51,24 +86,75 @@ def remote(snapshot: Snapshot, host: Host) -> Tables:
         f"first to a form with another port, and to {form} when nobody sends {holder} any more"
         for form, holder in islice(forms.clashes(snapshot, host).items(), _MOST)
     ]
-    held: dict[str, list[Prefix]] = defaultdict(list)
-    for (name, _), prefixes in claims.items():
-        held[name] += prefixes
-    others = {name: _peer(snapshot.nodes[name], prefixes, shared) for name, prefixes in held.items()}
-    for form, device in devices.items():
-        tables.add(ENCAPS[form.method].known(host, device, others.values(), doubts))
-    for (name, pool_name), prefixes in claims.items():
-        peer = replace(others[name], prefixes=tuple(prefixes))
-        want = forms.wanted(snapshot, host, snapshot.pools[pool_name])
-        if snapshot.pools[pool_name].spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
-            want = forms.DIRECT
-        tables.uses[name, pool_name] = _reach(tables, snapshot, host, peer, want, devices)
+    known = last.groups if _unchanged(last, snapshot, host, devices, doubts) else {}
+    last.groups = {}
+    for number, members in _grouped(snapshot, claims).items():
+        group = known.get(number)
+        if group is None or group.members != members:
+            group = _Group(members, _ways(snapshot, host, devices, doubts, members))
+        last.groups[number] = group
+        tables.add(group.tables)
     for form, device in devices.items():
         if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
             tables.add(carried.finished(host, device, tables.links[device]))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
-    tables.bgp = bgp.config(snapshot, host, tables, doubts)
+    tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses)
+    return tables
+
+
+def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form, str], doubts: _Doubts) -> bool:
+    """Whether all that ways to nodes depend on, besides those nodes, is as it was.  This node's blocks are none of it."""
+    circumstances = (
+        snapshot.configuration,
+        replace(host, blocks=()),
+        forms.own_word(snapshot, host),
+        dict(devices),
+        doubts.macs,
+        frozenset(doubts.addresses),
+    )
+    same = last.pools is snapshot.pools and last.circumstances == circumstances
+    last.pools, last.circumstances = snapshot.pools, circumstances
+    return same
+
+
+def _grouped(
+    snapshot: Snapshot, claims: Mapping[str, list[Held]]
+) -> Mapping[int, Mapping[str, tuple[Node | None, list[Held]]]]:
+    found: dict[int, dict[str, tuple[Node | None, list[Held]]]] = defaultdict(dict)
+    for name, held in claims.items():
+        found[crc32(name.encode()) % _GROUPS][name] = (snapshot.nodes.get(name), held)
+    return found
+
+
+def _ways(
+    snapshot: Snapshot,
+    host: Host,
+    devices: Mapping[Form, str],
+    doubts: _Doubts,
+    members: Mapping[str, tuple[Node | None, list[Held]]],
+) -> Tables:
+    tables = Tables()
+    for name, (node, claims) in members.items():
+        by_pool: dict[str, list[Prefix]] = defaultdict(list)
+        for held in claims:
+            if not held.pool:
+                tables.problems.append(f"block {held.prefix} of node {name} is in no pool: no way there")
+            elif node is None or node.spec.id != held.node_id:
+                tables.problems.append(f"block {held.prefix} belongs to node {name}, which is not there: no way there")
+            else:
+                by_pool[held.pool].append(held.prefix)
+        if node is None or not by_pool:
+            continue
+        whole = _peer(node, [prefix for prefixes in by_pool.values() for prefix in prefixes], doubts.macs)
+        for form, device in devices.items():
+            tables.add(ENCAPS[form.method].known(host, device, (whole,), doubts.addresses))
+        for pool_name, prefixes in by_pool.items():
+            peer, pool = replace(whole, prefixes=tuple(prefixes)), snapshot.pools[pool_name]
+            want = forms.wanted(snapshot, host, pool)
+            if pool.spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
+                want = forms.DIRECT
+            tables.uses[name, pool_name] = _reach(tables, snapshot, host, peer, want, devices)
     return tables
 
 
@@ -95,31 +181,13 @@ def _to_processes(tables: Tables, snapshot: Snapshot, form: Form) -> bool:
     return any(not node.receives and not node.machine for node in nodes)
 
 
-def _claims(snapshot: Snapshot, host: Host, problems: list[str]) -> dict[tuple[str, str], list[Prefix]]:
-    """Prefixes by (node, pool)."""
-    found: dict[tuple[str, str], list[Prefix]] = defaultdict(list)
-    for block in snapshot.blocks.values():
-        pool = _pool_of(snapshot, block.spec.cidr)
-        if pool and pool.spec.network:
-            continue
-        if block.name != block_name(block.spec.cidr) or (pool and block.spec.cidr.prefixlen != pool.spec.block_size):
-            problems.append(f"block {block.name} is no slot of its pool: what it claims does not count (netloom ipam check)")
-            continue
-        for claim in block.spec.claims:
-            if claim.node == host.node or any(overlap(claim.cidr, own) for own in host.blocks):
-                continue
-            node = snapshot.nodes.get(claim.node)
-            if pool is None:
-                problems.append(f"block {claim.cidr} of node {claim.node} is in no pool: no way there")
-            elif node is None or node.spec.id != claim.node_id:
-                problems.append(f"block {claim.cidr} belongs to node {claim.node}, which is not there: no way there")
-            else:
-                found[claim.node, pool.name].append(claim.cidr)
-    return found
-
-
-def _pool_of(snapshot: Snapshot, cidr: Prefix) -> IPPool | None:
-    return next((pool for pool in snapshot.pools.values() if contains(pool.spec.cidr, cidr)), None)
+def _doubts(snapshot: Snapshot, host: Host, known: _Doubts | None) -> _Doubts:
+    own = (host.node, host.addresses, host.vtep_mac)
+    if known is not None and known.nodes is snapshot.nodes and known.pools is snapshot.pools and known.host == own:
+        return known
+    problems: list[str] = []
+    macs, addresses = _shared_macs(snapshot, host, problems), disputed(snapshot, host)
+    return _Doubts(snapshot.nodes, snapshot.pools, own, frozenset(macs), addresses, (*problems, *addresses.values()))
 
 
 def _shared_macs(snapshot: Snapshot, host: Host, problems: list[str]) -> set[Mac]:
@@ -133,7 +201,7 @@ def _shared_macs(snapshot: Snapshot, host: Host, problems: list[str]) -> set[Mac
     return shared
 
 
-def _peer(node: Node, held: list[Prefix], shared: set[Mac]) -> Peer:
+def _peer(node: Node, held: list[Prefix], shared: Container[Mac]) -> Peer:
     """With all that it claims, in any pool."""
     return Peer(
         name=node.name,

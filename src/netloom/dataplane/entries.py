@@ -34,6 +34,7 @@ V = TypeVar("V")
 
 UNLIKE: Final = object()
 """Stands for a value that no wanted one can be."""
+_END: Final = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,22 +216,27 @@ def _layers(want: Mapping[K, V]) -> list[Mapping[K, V]]:
 
 
 def _difference(new: Mapping[K, V], old: Mapping[K, V]) -> tuple[dict[K, V], list[K]]:
-    """What is to be put, and what is gone.  Who makes `new` by editing a copy of `old` keeps its keys and their order: then both are
-    walked side by side, and nothing is hashed, which for addresses takes longer than all the rest."""
+    """What is to be put, and what is gone.  Who computes only what has changed keeps the other keys, the very objects, in their order:
+    then both are walked side by side, and little is hashed, which for addresses takes longer than all the rest."""
     if new is old:
         return {}, []
     put: dict[K, V] = {}
     passed: list[K] = []
     others = iter(old.items())
+    other, its = next(others, _END)
     for key, value in new.items():
-        for other, its in others:
-            if other is key:
-                if its is not value:
-                    put[key] = value
-                break
-            passed.append(other)
-        else:
+        if other is not key and other != key:
+            if key not in old:
+                put[key] = value
+                continue
+            while other is not None and other != key:
+                passed.append(other)
+                other, its = next(others, _END)
+        if its is not value:
             put[key] = value
-    passed += (key for key, _ in others)
+        other, its = next(others, _END)
+    while other is not None:
+        passed.append(other)
+        other, _ = next(others, _END)
     put = {key: value for key, value in put.items() if key not in old or old[key] != value}
     return put, [key for key in passed if key not in new]
