@@ -12,6 +12,7 @@ from netloom.dataplane.netlink.tables import (
     all_ways,
     default_ways,
     get_routes,
+    is_deprecated,
     is_passing,
     look_up,
     see_route,
@@ -30,10 +31,13 @@ def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[
     """Interfaces that are not ours, with addresses that stay before those that pass.  `bridges`: ours under names of the users'
     choice; `default`: those of default routes."""
     held: dict[int, list[Interface]] = {}
+    deprecated: dict[int, list[Address]] = {}
     for version in (4, 6):
-        for body in sorted(kernel.dump(get_addresses(version)), key=is_passing):
+        for body in sorted(kernel.dump(get_addresses(version)), key=lambda body: (is_deprecated(body), is_passing(body))):
             index, address, _ = parse_address(body)
             held.setdefault(index, []).append(address)
+            if is_deprecated(body):
+                deprecated.setdefault(index, []).append(address.ip)
     return {
         link.name: Uplink(
             link.name,
@@ -43,6 +47,7 @@ def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[
             link.name in default,
             _accept_ra(link.name),
             link.kind in _UNFINISHED,
+            frozenset(deprecated.get(link.index, ())),
         )
         for link in devices(kernel)
         if not _ours(link.name, bridges)

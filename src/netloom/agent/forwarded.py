@@ -64,16 +64,16 @@ class Believed:
     def __init__(self, forwarding: Forwarding) -> None:
         self._forwarding = forwarding
 
-    def changes(self, want: Mapping[SenderKey, None]) -> Changes[SenderKey, None]:
+    def changes(self, want: Mapping[SenderKey, Address | None]) -> Changes[SenderKey, Address | None]:
         known = self._forwarding.known()
-        have = {SenderKey(device, address): None for device, each in known.items() for address in each.senders}
-        return Changes(
-            {key: None for key in want if key.device in known and key not in have}, frozenset(have.keys() - want.keys())
-        )
+        have = {SenderKey(device, address): now for device, each in known.items() for address, now in each.senders.items()}
+        wanted = {key: present for key, present in want.items() if key.device in known}
+        put = {key: present for key, present in wanted.items() if key not in have or have[key] != present}
+        return Changes(put, frozenset(have.keys() - wanted.keys()))
 
-    def apply(self, changes: Changes[SenderKey, None]) -> Outcome:
+    def apply(self, changes: Changes[SenderKey, Address | None]) -> Outcome:
         def carry(device: str) -> None:
-            believe = frozenset(key.address for key in changes.put if key.device == device)
+            believe = {key.address: present for key, present in changes.put.items() if key.device == device}
             gone = frozenset(key.address for key in changes.delete if key.device == device)
             self._forwarding.change(device, believe=believe, disbelieve=gone)
 

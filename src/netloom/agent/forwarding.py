@@ -51,7 +51,7 @@ class _Known:
     number: int
     mtu: int
     tunnels: dict[Prefix, Address]
-    senders: set[Address]
+    senders: dict[Address, Address | None]
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class Forwarding:
         try:
             if forwarder.known is None or forwarder.client.state().number != forwarder.known.number:
                 whole = forwarder.client.read()
-                tunnels, senders = messages.prefixes(whole.tunnels), set(messages.addresses(whole.senders))
+                tunnels, senders = messages.prefixes(whole.tunnels), messages.senders(whole.senders, whole.former)
                 forwarder.known = _Known(whole.number, whole.mtu, tunnels, senders)
         except DataplaneError:
             self._part(forwarder)
@@ -145,7 +145,7 @@ class Forwarding:
         device: str,
         put: Mapping[Prefix, Address] | None = None,
         delete: frozenset[Prefix] = frozenset(),
-        believe: frozenset[Address] = frozenset(),
+        believe: Mapping[Address, Address | None] | None = None,
         disbelieve: frozenset[Address] = frozenset(),
     ) -> None:
         """Raises DataplaneError."""
@@ -161,7 +161,9 @@ class Forwarding:
         known.tunnels.update(put or {})
         for prefix in delete:
             known.tunnels.pop(prefix, None)
-        known.senders = (known.senders | believe) - disbelieve
+        known.senders.update(believe or {})
+        for address in disbelieve:
+            known.senders.pop(address, None)
         known.mtu = forwarder.wanted.mtu
         if number == known.number + 1:
             known.number = number

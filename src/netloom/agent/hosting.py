@@ -1,8 +1,8 @@
 """Hosting: this machine as the value `Host` that a calculation takes.  The kernel is read again when it said that links or
 addresses changed; in between the same value is given, so whoever compares sees that nothing did.
 
-The node's address is not changed lightly, for everybody else knows it: a choice stands as long as an interface holds it, or the one
-that held it is down.  What is known of that interface stands, too, so an uplink that goes down takes nothing with it but what the
+The node's address is not changed lightly, for everybody else knows it: a choice stands as long as an interface holds it and it is not
+deprecated, or the interface that held it is down, unless `nodeAddresses` says another one.  What is known of that interface stands, too, so an uplink that goes down takes nothing with it but what the
 kernel takes away itself.  One exception: a machine that has chosen before it knew of a cluster, and then finds one that it is not in
 yet, chooses again, for now it sees where the others are.
 
@@ -119,13 +119,13 @@ class Hosting:
         down = [
             name for address in present.addresses for name in self._holders(address) if name in found and not found[name].up
         ]
-        held = {address.ip for uplink in found.values() for address in uplink.addresses}
+        held = {address.ip for uplink in found.values() for address in uplink.addresses if address.ip not in uplink.deprecated}
         stands = bool(present.addresses) and not self._free and (bool(down) or held >= {a.ip for a in present.addresses})
         try:
             choice = addressing.choose(found, default, self._steering(stands=stands))
         except ConfigError as e:
             return present, e.sentence
-        if stands and not set(choice.addresses) & set(present.addresses):
+        if stands and not self._settings.node_addresses and not set(choice.addresses) & set(present.addresses):
             return present, f"{down[0]} is down, which holds this node's address" if down else None
         return choice, None
 

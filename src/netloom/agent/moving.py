@@ -20,7 +20,7 @@ from netloom.reconcile import Outcome
 
 GRACE = 3.0
 """Seconds that a packet may be on its way."""
-_TABLES = frozenset(("filter", "tunnels", "senders", "programs", "forwarders", "forwarded", "believed"))
+_TABLES = frozenset(("filter", "tunnels", "senders", "formers", "programs", "forwarders", "forwarded", "believed"))
 """Without them, and a device, no form is received."""
 
 

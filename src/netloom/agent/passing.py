@@ -18,6 +18,7 @@ from netloom.agent.facts import read_labelled_tunnels, read_tunnels
 from netloom.agent.forwarding import Forwarding
 from netloom.agent.hosting import Hosting
 from netloom.agent.moving import Moving
+from netloom.agent.readdressing import Readdressing
 from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.resizing import Resizing
 from netloom.agent.troubles import Troubles
@@ -82,6 +83,7 @@ class Passes:
         self._known, self._passed = known, passed
         self.forwarding = Forwarding(run_dir, lambda: self.request(AFTER_NEWS))
         self.reconciler = Reconciler(kernel, nft, self.forwarding)
+        self._readdressing = Readdressing()
         self.host: Host | None = None
         self.desired = Desired()
         self.missing: frozenset[str] = frozenset()
@@ -153,6 +155,7 @@ class Passes:
         blocks = routed_blocks(known.blocks, snapshot.pools.values(), attachments)
         self._hosting.heard(snapshot.nodes)
         host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
+        host = self._readdressing.host(snapshot, host, self._loop.time())
         host = known.moving.host(snapshot, self._with_tunnels(host), self._loop.time())
         largest = known.resizing.largest(snapshot, host, attachments)
         untried = known.trials.untried(snapshot, host, self.desired.uses)
@@ -172,10 +175,12 @@ class Passes:
         if snapshot.complete:
             known.moving.passed(snapshot, host, self.desired, done.outcomes)
             known.trials.begin(snapshot, host, self.desired.uses)
-        self._close_later(known.moving.due(self._loop.time()))
+        now = self._loop.time()
+        pauses = known.moving.due(now), self._readdressing.due(host, now)
+        self._go_on_later(min((pause for pause in pauses if pause is not None), default=None))
         return done
 
-    def _close_later(self, pause: float | None) -> None:
+    def _go_on_later(self, pause: float | None) -> None:
         if self._closing is not None:
             self._closing.cancel()
         self._closing = None if pause is None else self._loop.call_later(pause, self.request, 0.0)

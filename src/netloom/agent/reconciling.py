@@ -32,12 +32,12 @@ from netloom.dataplane.sysctls import Sysctls
 from netloom.errors import DataplaneError
 from netloom.model.desired import Desired, Engine, SenderKey, Tunnel, TunnelKey, is_finisher
 from netloom.reconcile import Changes, Driver, Outcome
-from netloom.tunnel.ebpf import Programs, Senders, Store, Tunnels
+from netloom.tunnel.ebpf import Formers, Programs, Senders, Store, Tunnels
 
 _NAMED = 3  # entries of a table, of either sign
 _ORDER = (
     *("links", "shaping", "sysctls", "addresses", "filter", "passages"),
-    *("tunnels", "senders", "programs"),
+    *("tunnels", "senders", "formers", "programs"),
     *("forwarders", "forwarded", "believed"),
     *("neighbours", "fdb", "routes"),
 )
@@ -46,6 +46,7 @@ _ORDER = (
 _OF_TUNNELS = {
     "tunnels": (Engine.EBPF, "tunnels"),
     "senders": (Engine.EBPF, "senders"),
+    "formers": (Engine.EBPF, "senders"),
     "programs": (Engine.EBPF, "links"),
     "forwarders": (Engine.FORWARDER, "links"),
     "forwarded": (Engine.FORWARDER, "tunnels"),
@@ -113,6 +114,7 @@ class Reconciler:
                 Addresses(kernel),
                 Tunnels(self.store),
                 Senders(self.store),
+                Formers(self.store),
                 Programs(kernel, self.store),
                 Forwarders(forwarding),
                 Forwarded(forwarding),

@@ -122,6 +122,7 @@ class Registration:
             id=host.node_id,
             machine=self._machine,
             addresses=host.addresses,
+            former=host.former,
             vtep_mac=host.vtep_mac,
             mtu=host.mtu,
             receives=word.receives,

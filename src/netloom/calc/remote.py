@@ -19,6 +19,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from netloom.calc import bgp, forms, metrics
+from netloom.calc.bgp import taking
 from netloom.calc.claims import Claims, Held
 from netloom.calc.conflicts import disputed
 from netloom.calc.encap import ENCAPS, carried, direct
@@ -112,6 +113,7 @@ def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form
         dict(devices),
         doubts.macs,
         frozenset(doubts.addresses),
+        bgp.is_on(snapshot),
     )
     same = last.pools is snapshot.pools and last.circumstances == circumstances
     last.pools, last.circumstances = snapshot.pools, circumstances
@@ -154,8 +156,25 @@ def _ways(
             want = forms.wanted(snapshot, host, pool)
             if pool.spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
                 want = forms.DIRECT
-            tables.uses[name, pool_name] = _reach(tables, snapshot, host, peer, want, devices)
+            tables.uses[name, pool_name] = _sent(tables, snapshot, host, peer, pool, want, devices)
     return tables
+
+
+def _sent(
+    tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, pool: IPPool, want: Form, devices: Mapping[Form, str]
+) -> Use:
+    """Adds what the agent has to do with a peer's prefixes in one pool.  Of what is BIRD's it does only what is to last (`bgp.taking`)."""
+    if not bgp.is_on(snapshot):
+        return _reach(tables, snapshot, host, peer, want, devices)
+    if want == forms.DIRECT:
+        rest = taking.rest(host, peer)
+        return taking.BIRDS if rest is None else _reach(tables, snapshot, host, rest, want, devices)
+    use = _reach(tables, snapshot, host, peer, want, devices)
+    if use.form != want:
+        tables.left += taking.led(host, peer)
+    elif pool.spec.encapsulation.cross_subnet and peer.name in host.far:
+        tables.tunnelled += peer.prefixes
+    return use
 
 
 def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: Form, devices: Mapping[Form, str]) -> Use:
@@ -167,8 +186,13 @@ def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: For
             found[form] = ENCAPS[form.method].peer(host, devices[form], peer) if form in devices else Tables()
         return found[form]
 
-    use = forms.use(want, host, forms.own_word(snapshot, host), snapshot.nodes[peer.name], lambda form: bool(part(form).routes))
-    if use.form is not None:
+    def reaches(form: Form) -> bool:
+        return bool(part(form).routes) or taking.leads(host, peer, form)
+
+    use = forms.use(want, host, forms.own_word(snapshot, host), snapshot.nodes[peer.name], reaches)
+    if use.form is not None and taking.leads(host, peer, use.form):
+        use = use._replace(bird=True)
+    elif use.form is not None:
         tables.add(part(use.form))
     if use.next is not None and use.next != use.form:
         tables.add(replace(part(use.next), routes={}))
@@ -209,5 +233,6 @@ def _peer(node: Node, held: list[Prefix], shared: Container[Mac]) -> Peer:
         prefixes=tuple(held),
         metric=metrics.node_metric(node.name),
         vtep_mac=node.spec.vtep_mac if node.spec.vtep_mac not in shared else None,
+        former=node.spec.former,
         tunnel_addresses=tuple(a for a in node.spec.tunnel_addresses if any(a in prefix for prefix in held)),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from netloom.calc.forms import opened
 from netloom.calc.networks import alone, apart, links, of_node
 from netloom.calc.ports import published
+from netloom.model.addresses import Address
 from netloom.model.attachments import Attachment
 from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Source
 from netloom.model.forms import Form, Method
@@ -36,7 +37,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
-        vteps=frozenset(a.ip for node in snapshot.nodes.values() for a in node.spec.addresses) if among else frozenset(),
+        vteps=_vteps(snapshot) if among else frozenset(),
         outers=outers,
         carried=frozenset(form.port for form in forms if form.port),
         tunnels=tunnels,
@@ -47,6 +48,12 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         alone=by_itself,
         published=frozenset(port for a in attachments for port in published(a)),
     )
+
+
+def _vteps(snapshot: Snapshot) -> frozenset[Address]:
+    """What nodes may send from."""
+    specs = [node.spec for node in snapshot.nodes.values()]
+    return frozenset(a.ip for spec in specs for a in spec.addresses) | {a for spec in specs for a in spec.former}
 
 
 def outer_of(form: Form, host: Host) -> Outer | None:

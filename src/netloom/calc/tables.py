@@ -33,7 +33,7 @@ class Tables:
     neighbours: dict[NeighbourKey, Mac] = field(default_factory=dict)
     fdb: dict[FdbKey, Address] = field(default_factory=dict)
     tunnels: dict[TunnelKey, Address] = field(default_factory=dict)
-    senders: dict[SenderKey, None] = field(default_factory=dict)
+    senders: dict[SenderKey, Address | None] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     shaping: dict[str, Shaping] = field(default_factory=dict)
     uses: dict[tuple[str, str], Use] = field(default_factory=dict)

@@ -76,7 +76,8 @@ class Engine(enum.Enum):
 class Tunnel:
     """A device that leads to other nodes: where to, by prefix, is in `Desired.tunnels`.  `local`: outer source; all outer packets are
     of its family.  `port`: UDP, source and destination; 0 for IPIP.  `uplinks`: interfaces by which outer packets may come.
-    `finished`: packets are finished before they go in (`Finisher`).  `early`: datagrams may be unpacked by the uplink's driver (XDP)."""
+    `finished`: packets are finished before they go in (`Finisher`).  `early`: datagrams may be unpacked by the uplink's driver (XDP).
+    `also`: other addresses that it takes packets in by."""
 
     mac: Mac
     mtu: int
@@ -87,6 +88,7 @@ class Tunnel:
     uplinks: tuple[str, ...] = ()
     finished: bool = False
     early: bool = True
+    also: tuple[Address, ...] = ()
 
     @property
     def alias(self) -> str:
@@ -284,7 +286,7 @@ class Desired:
     neighbours: Mapping[NeighbourKey, Mac] = field(default_factory=dict)
     fdb: Mapping[FdbKey, Address] = field(default_factory=dict)
     tunnels: Mapping[TunnelKey, Address] = field(default_factory=dict)
-    senders: Mapping[SenderKey, None] = field(default_factory=dict)
+    senders: Mapping[SenderKey, Address | None] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
     shaping: Mapping[str, Shaping] = field(default_factory=dict)
     filter: Filter = Filter()

@@ -14,7 +14,7 @@ from netloom.model.forms import Form
 class Uplink:
     """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not
     a cable is in it; `default`: a default route leads out of it; `accept_ra`: whether it takes router advertisements (0 no,
-    1 unless it forwards, 2 yes).  `unfinished`: nothing behind it finishes checksums, or cuts what is many packets as one."""
+    1 unless it forwards, 2 yes).  `deprecated`: addresses of its that are not to be used any more (RFC 4862, 5.5.4).  `unfinished`: nothing behind it finishes checksums, or cuts what is many packets as one."""
 
     name: str
     mtu: int
@@ -23,6 +23,7 @@ class Uplink:
     default: bool = False
     accept_ra: int = 0
     unfinished: bool = False
+    deprecated: frozenset[Address] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Host:
     not the datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster
     has none of its own.  `ways`: interfaces by which other nodes are reached.  `far`: nodes that are no neighbours whatever their
     addresses say, and why.  `lasting`: prefixes of other nodes with a route of ours, which BIRD is to lead to, and does not yet; `birds`:
-    those that BIRD's routes lead to, and that it is to leave.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams."""
+    those that BIRD's routes lead to, and that it is to leave.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams.
+    `former`: addresses before these, which it still has; `source`: what its packets leave with, as far as that is one of those."""
 
     node: str
     node_id: str
@@ -74,12 +76,14 @@ class Host:
     ipv6: bool = True
     engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))
     early: bool = True
+    former: tuple[Address, ...] = ()
+    source: Interface | None = None
     moving: Moving = Moving()
 
     @property
     def outer(self) -> Interface | None:
         """This node's address on outer packets."""
-        return self.address(4) or self.address(6)
+        return self.source or self.address(4) or self.address(6)
 
     def address(self, version: int) -> Interface | None:
         return next((a for a in self.addresses if a.version == version), None)

@@ -73,7 +73,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
 
     `id` is the node's incarnation (a UUID): a node deleted and made again under the same name is another node.  `machine` is
     what runs as this node now: boot and network namespace of its kernel.
-    `addresses`: its underlay addresses with their networks, at most one per family.  `tunnel_addresses`: its own side of a
+    `addresses`: its underlay addresses with their networks, at most one per family.  `former`: those before these, which it still has,
+    and may still send from.  `tunnel_addresses`: its own side of a
     tunnel, out of its own blocks.  `vtep_mac` survives reboots.  `mtu`: of the uplink, in bytes, 0 if not known.
     `receives`: forms (model.forms) in which others may send to it now, the newest first; empty where a node does not say.  `sends`:
     those in which it sends, or is going to, the oldest first.  `generation` grows with each change of either.
@@ -84,6 +85,7 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     id: str = ""
     machine: str = ""
     addresses: tuple[Interface, ...] = ()
+    former: tuple[Address, ...] = ()
     tunnel_addresses: tuple[Address, ...] = ()
     vtep_mac: Mac | None = None
     mtu: int = 0
@@ -94,7 +96,8 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
     draining: bool | None = None
 
     def __post_init__(self) -> None:
-        for field, values in (("addresses", self.addresses), ("tunnelAddresses", self.tunnel_addresses)):
+        told = ("addresses", self.addresses), ("former", self.former), ("tunnelAddresses", self.tunnel_addresses)
+        for field, values in told:
             if len({a.version for a in values}) != len(values):
                 raise ValueError(f"spec.{field}: at most one address per family")
         if self.vtep_mac is not None:

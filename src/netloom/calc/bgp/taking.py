@@ -40,12 +40,12 @@ def leads(host: Host, peer: Peer, form: Form) -> bool:
     return form == DIRECT and bool(host.birds) and all(prefix in host.birds for prefix in peer.prefixes)
 
 
-def left(host: Host, peer: Peer, want: Form, use: Use) -> list[Prefix]:
-    """Prefixes whose routes BIRD is to keep for now, of a pool that is the agent's."""
-    return [prefix for prefix in peer.prefixes if prefix in host.birds] if use.form != want else []
+def led(host: Host, peer: Peer) -> list[Prefix]:
+    """Prefixes of a pool that is the agent's, to which BIRD's routes lead as yet."""
+    return [prefix for prefix in peer.prefixes if prefix in host.birds]
 
 
-def candidates(pools: Iterable[IPPool]) -> tuple[list[IPPool], list[IPPool]]:
+def parted(pools: Iterable[IPPool]) -> tuple[list[IPPool], list[IPPool]]:
     """Pools whose routes are BIRD's, or some of them; and those whose are not."""
     ours = [pool for pool in pools if not pool.spec.network]
     birds = [pool for pool in ours if pool.spec.encapsulation.cross_subnet or pool.spec.encapsulation is Encapsulation.NONE]

@@ -38,7 +38,8 @@ _UDP_HEADER = {Carrier.IPIP: 0, Carrier.UDP: 8}
 
 
 def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) -> Tables:
-    address, engine = host.outer, host.engines.get(carrier)
+    engine = host.engines.get(carrier)
+    address = host.outer if engine is Engine.EBPF else host.address(4) or host.address(6)
     if address is None or host.vtep_mac is None:
         return Tables(problems=[f"this node has no underlay address: {form.method.value} cannot send"])
     if engine is None:
@@ -48,9 +49,12 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
         return Tables(problems=[f"no interface holds this node's address {address.ip}: {form.method.value} cannot send"])
     mtu = room(host, overhead)
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default or u.name in host.ways))
-    own = (*host.blocks, *(host_prefix(a.ip) for a in host.addresses))
+    addresses = (*(a.ip for a in host.addresses), *host.former)
+    own = (*host.blocks, *map(host_prefix, addresses))
+    also = tuple(a for a in addresses if a.version == address.version and a != address.ip and engine is Engine.EBPF)
+    tunnel = Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks, early=host.early, also=also)
     tables = Tables(
-        links={device: Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks, early=host.early)},
+        links={device: tunnel},
         tunnels={TunnelKey(device, prefix): address.ip for prefix in own},  # nobody else sends in our name
     )
     tables.add(own_side(host, device, mtu))
@@ -69,6 +73,8 @@ def known(host: Host, peers: Iterable[Peer], device: str, doubts: Container[Addr
             addresses = (host_prefix(address) for address in peer.addresses if address not in doubts)
             tables.tunnels |= {TunnelKey(device, prefix): destination for prefix in (*peer.prefixes, *addresses)}
             tables.senders[SenderKey(device, destination)] = None
+            former = (a for a in peer.former if a not in doubts and a.version == destination.version)
+            tables.senders |= {SenderKey(device, address): destination for address in former}
     return tables
 
 

@@ -9,7 +9,7 @@ from netloom.model.addresses import Address, Mac, Prefix
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`addresses`: on the underlay, at most one per family.  `prefixes`: its claims in one pool, all of one family."""
+    """`addresses`: on the underlay, at most one per family; `former`: what it may still send from.  `prefixes`: its claims in one pool, all of one family."""
 
     name: str
     addresses: tuple[Address, ...]
@@ -17,6 +17,7 @@ class Peer:
     metric: int
     vtep_mac: Mac | None = None
     tunnel_addresses: tuple[Address, ...] = ()
+    former: tuple[Address, ...] = ()
 
     def address(self, version: int) -> Address | None:
         return next((a for a in self.addresses if a.version == version), None)

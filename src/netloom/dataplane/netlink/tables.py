@@ -89,6 +89,11 @@ def is_passing(body: bytes) -> bool:
     return bool(to_int(attributes(body, IFADDR.size).get(IFA_FLAGS, b"")) & _IFA_F_PASSING)
 
 
+def is_deprecated(body: bytes) -> bool:
+    """Whether its preferred time is over: nobody is to begin anything with it."""
+    return bool(to_int(attributes(body, IFADDR.size).get(IFA_FLAGS, b"")) & IFA_F_DEPRECATED)
+
+
 def encode_address(index: int, address: Interface) -> bytes:
     head = IFADDR.pack(FAMILY[address.version], address.network.prefixlen, 0, _scope(address), index)
     return head + attribute(IFA_LOCAL, address.ip.packed) + attribute(IFA_ADDRESS, address.ip.packed)

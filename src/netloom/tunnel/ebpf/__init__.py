@@ -17,7 +17,7 @@ Why there is a device, and what else there might have been: docs/decisions/0012.
 
 from netloom.tunnel.ebpf.programs import Programs
 from netloom.tunnel.ebpf.store import Store, forget
-from netloom.tunnel.ebpf.tables import Senders, Tunnels
+from netloom.tunnel.ebpf.tables import Formers, Senders, Tunnels
 from netloom.tunnel.ebpf.wire import Counters
 
-__all__ = ["Counters", "Programs", "Senders", "Store", "Tunnels", "forget"]
+__all__ = ["Counters", "Formers", "Programs", "Senders", "Store", "Tunnels", "forget"]

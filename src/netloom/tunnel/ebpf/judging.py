@@ -6,6 +6,9 @@
     inner length plus headers = outer length                    from here on what is wrong is refused, and counted: `refuse`
     inner source: no prefix of another node                     no node sends in another's name; outsiders' packets are passed on
 
+A node that changes its address sends from the one before for a while, when its prefixes lead to the new one already (`formers`).  That is
+one more look, only for packets that would be refused.
+
 Peers set Don't Fragment on what they send (`header`), so fragments come only from others, or from a path that cuts in spite of it.
 Nobody puts them together: the stack would, and then find that no socket or device here wants them.
 """
@@ -68,6 +71,8 @@ _LENGTH = 0xFFFF
 
 PEER, COUNTERS = -40, -48
 """Places on the stack: the outer source, the peer's counters."""
+OWNER = -104
+"""And the node that has the inner source."""
 
 Kept = Callable[[int], Iterator[Step]]
 
@@ -87,9 +92,7 @@ def ours(wire: Wire, packet: int, end: int) -> Iterator[Step]:
     else:
         yield step("a packet of either family", jump_if(R8, "==", IPIP, "carried"), jump_if(R8, "!=", IPV6_IN_IP, "next"))
     yield at("carried", "it is of a kind that we carry")
-    place = ETHERNET + (16 if four else 24)
-    for number, word in enumerate(words(wire.local.packed)):
-        yield step("to this node", load(R4, U32, R2, place + 4 * number), jump_if(R4, "!=", word, "next", bits=32))
+    yield from _to_this_node(wire)
     if four:
         yield step("no options", load(R4, U8, R2, ETHERNET), jump_if(R4, "!=", VERSION_AND_LENGTH, "next"))
         yield step("not a fragment", load(R4, U16, R2, ETHERNET + 6), jump_if(R4, "&", FRAGMENT, "next"))
@@ -99,6 +102,20 @@ def ours(wire: Wire, packet: int, end: int) -> Iterator[Step]:
     if wire.port:
         port = network16(wire.port)
         yield step("our port", load(R4, U16, R2, ETHERNET + wire.ip_header + 2), jump_if(R4, "!=", port, "next"))
+
+
+def _to_this_node(wire: Wire) -> Iterator[Step]:
+    """By any of its addresses: a node that changes its own has two for a while."""
+    place, addresses = ETHERNET + (16 if wire.local.version == 4 else 24), (wire.local, *wire.also)
+    for candidate, address in enumerate(addresses):
+        last = candidate == len(addresses) - 1
+        otherwise = "next" if last else f"not{candidate}"
+        for number, word in enumerate(words(address.packed)):
+            yield step("to this node", load(R4, U32, R2, place + 4 * number), jump_if(R4, "!=", word, otherwise, bits=32))
+        if not last:
+            yield step("it is", jump("here"))
+            yield at(otherwise, "or to another address of its")
+    yield at("here", "it is for us")
 
 
 def from_peer(wire: Wire) -> Iterator[Step]:
@@ -147,8 +164,16 @@ def of_its_own(wire: Wire, kept: Kept) -> Iterator[Step]:
 
 
 def _peers(version: int) -> Iterator[Step]:
+    passed, other = f"passed{version}", f"other{version}"
     yield step("the longest prefix counts", map_into(R1, PREFIXES[version]), mov(R2, FP), add(R2, KEY), call(Helper.MAP_LOOKUP))
-    yield step("nobody's: from outside the cluster, and passed on", jump_if(R0, "==", 0, f"passed{version}"))
+    yield step("nobody's: from outside the cluster, and passed on", jump_if(R0, "==", 0, passed))
     for half in (0, 8):
-        yield step("the peer's", load(R1, U64, R0, half), load(R2, U64, FP, PEER + half), jump_if(R1, "!=", R2, "refuse"))
-    yield at(f"passed{version}", "no other node's")
+        yield step("the peer's", load(R1, U64, R0, half), load(R2, U64, FP, PEER + half), jump_if(R1, "!=", R2, other))
+    yield step("it is", jump(passed))
+    kept = (i for half in (0, 8) for i in (load(R1, U64, R0, half), store(U64, FP, OWNER + half, R1)))
+    yield at(other, "another's, unless the peer is that one by the address that it had before", *kept)
+    yield step("which it has now", map_into(R1, "formers"), mov(R2, FP), add(R2, PEER), call(Helper.MAP_LOOKUP))
+    yield step("it has the same", jump_if(R0, "==", 0, "refuse"))
+    for half in (0, 8):
+        yield step("that one's", load(R1, U64, R0, half), load(R2, U64, FP, OWNER + half), jump_if(R1, "!=", R2, "refuse"))
+    yield at(passed, "no other node's")

@@ -216,7 +216,7 @@ class Programs:
 
     def _set(self, device: str, tunnel: Tunnel, index: int, names: Mapping[int, str]) -> _Set:
         """Loading takes half a millisecond, so it is done once."""
-        wire = Wire(index, tunnel.mac, tunnel.carrier, tunnel.local, tunnel.port)
+        wire = Wire(index, tunnel.mac, tunnel.carrier, tunnel.local, tunnel.port, tunnel.also)
         maps = self._store.make(device)
         numbers = tuple(held.id for held in maps.values())
         have, finisher = self._sets.get(device), _index(names, finishers(device)[0]) if tunnel.finished else 0

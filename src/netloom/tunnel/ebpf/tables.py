@@ -2,6 +2,7 @@
 
 tunnels     prefix → node          (`Desired.tunnels`)
 senders     nodes that are believed (`Desired.senders`); one that stays keeps its counters
+formers     which of these have another address now
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Tunnels(_Elements[TunnelKey, Address]):
         return pack(value)
 
 
-class Senders(_Elements[SenderKey, None]):
+class Senders(_Elements[SenderKey, Address | None]):
     """An IPv4 address in a map looks like an IPv6 one with a rest of zeros, which no node has."""
 
     name = "senders"
@@ -114,5 +115,22 @@ class Senders(_Elements[SenderKey, None]):
     def key(self, element: _Element) -> SenderKey:
         return SenderKey(element.device, unpack(element.key))
 
-    def value(self, value: None) -> None:
+    def value(self, value: Address | None) -> None:
         return None
+
+
+class Formers(_Elements[SenderKey, Address | None]):
+    name = "formers"
+    maps = ("formers",)
+
+    def changes(self, want: Mapping[SenderKey, Address | None]) -> Changes[SenderKey, Address | None]:
+        return super().changes({key: present for key, present in want.items() if present is not None})
+
+    def element(self, key: SenderKey) -> _Element:
+        return _Element(key.device, "formers", pack(key.address))
+
+    def key(self, element: _Element) -> SenderKey:
+        return SenderKey(element.device, unpack(element.key))
+
+    def value(self, value: Address | None) -> bytes | None:
+        return pack(value) if value is not None else None

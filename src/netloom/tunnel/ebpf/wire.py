@@ -2,6 +2,7 @@
 
     prefixes4, prefixes6    prefix → outer address of the node that has it
     peers                   outer address → what was sent there, what came from there, what was refused
+    formers                 an outer address that a node had before → the one that it has now
 
 An outer address is 16 bytes in a map, an IPv4 one with zeros behind it.  Every processor has counters of its own for each peer.
 """
@@ -40,6 +41,7 @@ COUNTERS = struct.calcsize("=6Q")
 SHAPES = {
     "prefixes4": Shape(maps.Kind.LPM_TRIE, key=4 + 4, value=ADDRESS, room=ROOM),
     "prefixes6": Shape(maps.Kind.LPM_TRIE, key=4 + 16, value=ADDRESS, room=ROOM),
+    "formers": Shape(maps.Kind.HASH, key=ADDRESS, value=ADDRESS, room=ROOM),
     "peers": Shape(maps.Kind.COUNTERS, key=ADDRESS, value=COUNTERS, room=ROOM),
 }
 PREFIXES = {4: "prefixes4", 6: "prefixes6"}
@@ -47,18 +49,20 @@ PREFIXES = {4: "prefixes4", 6: "prefixes6"}
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One end of a tunnel: its device, and what its outer packets are.  `port` 0: there is no UDP header."""
+    """One end of a tunnel: its device, and what its outer packets are.  `port` 0: there is no UDP header.  `also`: other addresses that
+    packets come to."""
 
     device: int
     mac: Mac
     carrier: Carrier
     local: Address
     port: int = 0
+    also: tuple[Address, ...] = ()
 
     @property
     def token(self) -> int:
         """64 bits by which this tunnel knows what it has unpacked itself: other nodes of the same kernel have others."""
-        text = f"{self.mac} {self.local} {self.device} {self.port}".encode()
+        text = f"{self.mac} {self.device} {self.port}".encode()  # not of its address, which may change under traffic
         return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
     @property

@@ -94,7 +94,7 @@ class Client:
         self,
         put: Mapping[Prefix, Address] | None = None,
         delete: Iterable[Prefix] = (),
-        believe: Iterable[Address] = (),
+        believe: Mapping[Address, Address | None] | None = None,
         disbelieve: Iterable[Address] = (),
         mtu: int = 0,
     ) -> int:
@@ -102,7 +102,8 @@ class Client:
         change = Change(
             put={str(prefix): str(address) for prefix, address in (put or {}).items()},
             delete=[str(p) for p in delete],
-            believe=[str(a) for a in believe],
+            believe=[str(a) for a in believe or ()],
+            former={str(a): str(present) for a, present in (believe or {}).items() if present is not None},
             disbelieve=[str(a) for a in disbelieve],
             mtu=mtu,
         )

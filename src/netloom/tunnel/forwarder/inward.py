@@ -120,7 +120,8 @@ class Inward:
         if not own:
             self._lost.malformed += 1
             return
-        if self._find(bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])) not in (sender, None):
+        owner = self._find(bytes(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24]))
+        if owner is not sender and owner is not None and not self._was(owner, sender):
             self._lost.liars += 1
             return
         sender.received += 1
@@ -137,12 +138,16 @@ class Inward:
             own = whole(packet)
             if not own:
                 self._lost.malformed += 1
-            elif self._find(source(packet)) not in (sender, None):
+            elif (owner := self._find(source(packet))) not in (sender, None) and not self._was(owner, sender):
                 self._lost.liars += 1
             else:
                 self._write(head, packet[:own])
         sender.received += -(-len(datagrams) // size)
         sender.received_bytes += len(datagrams)
+
+    def _was(self, owner: Peer | None, sender: Peer) -> bool:
+        """Whether it is the owner who sends, from the address that it had before."""
+        return owner is not None and self._table.former.get(sender.address) == owner.address
 
     def _write(self, head: bytes, packet: memoryview) -> None:
         try:

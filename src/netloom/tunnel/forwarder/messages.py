@@ -28,21 +28,23 @@ class Message(msgspec.Struct, frozen=True, tag_field="do", kw_only=True):
 
 
 class Replace(Message, frozen=True, kw_only=True):
-    """`mtu`: of the device."""
+    """`mtu`: of the device.  `former`: those of `senders` that a node had before, and the address that it has now."""
 
     tunnels: dict[str, str]
     senders: list[str]
     mtu: int
+    former: dict[str, str] = {}
 
 
 class Change(Message, frozen=True, kw_only=True):
-    """`mtu` 0: as it is."""
+    """`mtu` 0: as it is.  `former`: of those in `believe`."""
 
     put: dict[str, str] = {}
     delete: list[str] = []
     believe: list[str] = []
     disbelieve: list[str] = []
     mtu: int = 0
+    former: dict[str, str] = {}
 
 
 class Ask(Message, frozen=True, kw_only=True):
@@ -108,6 +110,7 @@ class Whole(Message, frozen=True, kw_only=True):
     senders: list[str]
     mtu: int
     number: int
+    former: dict[str, str] = {}
 
 
 class Succession(Message, frozen=True, kw_only=True):
@@ -168,3 +171,8 @@ def prefixes(texts: dict[str, str]) -> dict[Prefix, Address]:
 def addresses(texts: list[str]) -> list[Address]:
     """Raises ValueError."""
     return [ipaddress.ip_address(text) for text in texts]
+
+
+def senders(texts: list[str], former: dict[str, str]) -> dict[Address, Address | None]:
+    """Each with the address that it has now, if that is another.  Raises ValueError."""
+    return {parse_address(text): parse_address(former[text]) if text in former else None for text in texts}

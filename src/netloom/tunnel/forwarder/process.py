@@ -191,13 +191,13 @@ class Forwarder:
     def _carry(self, request: Request, connection: Connection) -> tuple[Answer, Sequence[int]]:
         match request:
             case Replace():
-                self._table.replace(messages.prefixes(request.tunnels), messages.addresses(request.senders))
+                self._table.replace(messages.prefixes(request.tunnels), messages.senders(request.senders, request.former))
                 self._mtu = self._inward.mtu = request.mtu
             case Change():
                 self._table.change(
                     messages.prefixes(request.put),
                     messages.prefixes(dict.fromkeys(request.delete, "::")).keys(),
-                    messages.addresses(request.believe),
+                    messages.senders(request.believe, request.former),
                     messages.addresses(request.disbelieve),
                 )
                 self._mtu = self._inward.mtu = request.mtu or self._inward.mtu
@@ -249,6 +249,7 @@ class Forwarder:
         return Whole(
             tunnels={str(prefix): str(address) for prefix, address in self._table.tunnels.items()},
             senders=[str(address) for address in self._table.senders],
+            former={str(address): str(present) for address, present in self._table.former.items()},
             mtu=self._mtu,
             number=self._table.number,
         )
@@ -282,7 +283,7 @@ class Forwarder:
             self._forward(True)
 
     def _know(self, whole: Whole) -> None:
-        self._table.replace(messages.prefixes(whole.tunnels), messages.addresses(whole.senders))
+        self._table.replace(messages.prefixes(whole.tunnels), messages.senders(whole.senders, whole.former))
         self._table.number = whole.number
         self._mtu = whole.mtu
 

@@ -1,7 +1,8 @@
 """Who is where: prefix → peer for what goes out, outer source → peer for what comes in.
 
 The two belong together.  A datagram is believed if a known node has sent it; the packet in it, if its source is in one of that node's
-own prefixes, or nobody's: from outside the cluster, passed on.  A peer is one object in both, so that is one comparison.
+own prefixes, or nobody's: from outside the cluster, passed on.  A peer is one object in both, so that is one comparison.  A node that
+changes its address sends from the one before for a while, when its prefixes lead to the new one already: `former`.
 """
 
 from __future__ import annotations
@@ -37,32 +38,33 @@ class Table:
         self.number = 0
         self.by_prefix: Prefixes[Peer] = Prefixes()
         self.by_sender: dict[str, Peer] = {}
+        self.former: dict[Address, Address] = {}
 
     @property
-    def senders(self) -> list[Address]:
-        return [peer.address for peer in self.by_sender.values()]
+    def senders(self) -> set[Address]:
+        return {peer.address for peer in self.by_sender.values()}
 
     @property
     def peers(self) -> Collection[Peer]:
         return self._peers.values()
 
-    def replace(self, tunnels: Mapping[Prefix, Address], senders: Collection[Address]) -> None:
+    def replace(self, tunnels: Mapping[Prefix, Address], senders: Mapping[Address, Address | None]) -> None:
         """With all there is to know; what is the same stays the same, with its counters."""
-        believed = set(senders)
         self.change(
             {prefix: address for prefix, address in tunnels.items() if self.tunnels.get(prefix) != address},
             self.tunnels.keys() - tunnels.keys(),
-            believed,
-            set(self.senders) - believed,
+            senders,
+            self.senders - senders.keys(),
         )
 
     def change(
         self,
         put: Mapping[Prefix, Address],
         delete: Collection[Prefix],
-        believe: Collection[Address] = (),
+        believe: Mapping[Address, Address | None] | None = None,
         disbelieve: Collection[Address] = (),
     ) -> None:
+        """`believe`: senders, each with the address that it has now, if that is another."""
         for prefix, address in put.items():
             before = self.tunnels.get(prefix)
             self.tunnels[prefix] = address
@@ -73,10 +75,14 @@ class Table:
             if (before := self.tunnels.pop(prefix, None)) is not None:
                 self.by_prefix.delete(prefix)
                 self._leave(before)
-        for address in believe:
+        for address, present in (believe or {}).items():
             if str(address) not in self.by_sender:
                 self.by_sender[str(address)] = self._use(address)
+            self.former.pop(address, None)
+            if present is not None:
+                self.former[address] = present
         for address in disbelieve:
+            self.former.pop(address, None)
             if self.by_sender.pop(str(address), None) is not None:
                 self._leave(address)
         self.number += 1

@@ -15,7 +15,7 @@ def found(table: Table, prefix: Prefix) -> Peer | None:
 
 def test_who_is_sent_to_and_who_is_believed_is_one_peer() -> None:
     table = Table(8285)
-    table.replace({ONE: A, TWO: B}, [A, B])
+    table.replace({ONE: A, TWO: B}, {A: None, B: None})
     for prefix, address in ((ONE, A), (TWO, B)):
         peer = found(table, prefix)
         assert peer is not None
@@ -25,7 +25,7 @@ def test_who_is_sent_to_and_who_is_believed_is_one_peer() -> None:
 
 def test_a_change_counts_on_and_keeps_what_stays() -> None:
     table = Table(8285)
-    table.replace({ONE: A}, [A])
+    table.replace({ONE: A}, {A: None})
     peer = found(table, ONE)
     assert peer is not None
     peer.sent = 7
@@ -34,14 +34,14 @@ def test_a_change_counts_on_and_keeps_what_stays() -> None:
     assert table.number == number + 1
     assert found(table, ONE) is None
     assert found(table, TWO) is peer
-    table.replace({ONE: A}, [A])
+    table.replace({ONE: A}, {A: None})
     assert found(table, ONE) is peer
     assert peer.sent == 7
 
 
 def test_a_prefix_that_moves_is_nowhere_else() -> None:
     table = Table(8285)
-    table.replace({ONE: A}, [A])
+    table.replace({ONE: A}, {A: None})
     table.change({ONE: B}, [])
     moved = found(table, ONE)
     assert moved is not None
@@ -54,9 +54,20 @@ def test_a_prefix_that_moves_is_nowhere_else() -> None:
 def test_whoever_nothing_refers_to_is_forgotten() -> None:
     table = Table(8285)
     nothing: dict[Prefix, Address] = {}
-    table.replace({ONE: A, TWO: A}, [A])
-    table.replace(nothing, [])
+    table.replace({ONE: A, TWO: A}, {A: None})
+    table.replace(nothing, {})
     assert not table.peers
     assert not table.by_sender
     table.change(nothing, [ONE], disbelieve=[A])
     assert not table.peers
+
+
+def test_a_sender_that_has_another_address_now_is_told_from_one_that_has_not() -> None:
+    table = Table(8285)
+    table.replace({ONE: B}, {A: B, B: None})
+    assert table.former == {A: B}
+    table.change({}, [], believe={A: None})
+    assert table.former == {}
+    table.change({}, [], believe={A: B})
+    table.change({}, [], disbelieve=[A])
+    assert (table.former, table.senders) == ({}, {B})
