@@ -35,6 +35,7 @@ from netloom.agent.drift import Drift
 from netloom.agent.firewalls import Firewalls
 from netloom.agent.footing import Footing
 from netloom.agent.giving import Giving
+from netloom.agent.growing import Growing
 from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity, boot_id
@@ -156,6 +157,7 @@ class Agent:
             self._claiming,
             self._asking,
             self._giving,
+            Growing(settings.state_dir),
             self._memory,
             self._troubles,
             lambda: (self._snapshot, self._connection),

@@ -14,6 +14,7 @@ from netloom.agent.asking import Asking
 from netloom.agent.claiming import Claiming
 from netloom.agent.firewalls import Firewalls
 from netloom.agent.giving import Giving
+from netloom.agent.growing import Growing
 from netloom.agent.passing import AFTER_NEWS, Passes
 from netloom.agent.remembering import Memory
 from netloom.agent.troubles import Troubles
@@ -38,13 +39,14 @@ class Upkeep:
         claiming: Claiming,
         asking: Asking,
         giving: Giving,
+        growing: Growing,
         memory: Memory,
         troubles: Troubles,
         latest: Callable[[], tuple[Snapshot, Connection]],
     ) -> None:
         self._operations, self._collector, self._tombstones = operations, collector, tombstones
         self._passes, self._firewalls, self._claiming = passes, firewalls, claiming
-        self._asking, self._giving = asking, giving
+        self._asking, self._giving, self._growing = asking, giving, growing
         self._memory, self._troubles, self._latest = memory, troubles, latest
         self._trimmed = 0
 
@@ -56,6 +58,7 @@ class Upkeep:
             "other firewalls": self._pass_firewalls,
             "blocks": self._give_back,
             "requests for blocks": self._look_at_requests,
+            "growth of pools": self._look_at_growth,
             "clashes": self._look_for_clashes,
             "memory": self._trim,
         }
@@ -93,6 +96,11 @@ class Upkeep:
         if self._latest()[1].connected:
             self._giving.look()
             await self._asking.look_after()
+
+    async def _look_at_growth(self) -> None:
+        snapshot, connection = self._latest()
+        if connection.connected and (write := self._growing.look(snapshot)) is not None:
+            await asyncio.get_running_loop().run_in_executor(None, write)
 
     async def _trim(self) -> None:
         """Passes need memory for a moment; what they leave free goes back."""

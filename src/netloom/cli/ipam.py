@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from netloom.cli.usage import BlockUse, PoolUse
     from netloom.datastore import Datastore, Listing
     from netloom.ipam.audit import Finding, Records
+    from netloom.ipam.growth import Outlook
     from netloom.model.attachments import NetnsId
     from netloom.model.resources import Endpoint, IPPool
 
@@ -41,13 +43,17 @@ def ipam() -> None:
 @connection
 @click.pass_obj
 def show(context: Context, prefix: str | None, blocks: bool, output: str) -> None:
-    """How full the pools are; in figures of addresses and of blocks."""
+    """How full the pools are; in figures of addresses and of blocks; and when they will run out.
+
+    That is known on a node whose agent has been looking for ten minutes: at the rate at which nodes have claimed blocks in the last days.
+    """
     within = _prefix(prefix) if prefix else None
     with context.datastore() as datastore:
         records = _records(datastore.list())
     if not records.cluster.pools:
         note("there is no pool; pods get no address until there is one: netloom apply -f POOL.yaml")
-    found: Iterable[PoolUse | BlockUse] = usage.blocks(records) if blocks else usage.pools(records)
+    outlooks = {} if blocks else _outlooks(context, records)
+    found: Iterable[PoolUse | BlockUse] = usage.blocks(records) if blocks else usage.pools(records, outlooks)
     shown = [use for use in found if within is None or contains(within, use.cidr) or contains(use.cidr, within)]
     if within and not shown:
         raise NotFound(f"{within} has no {'block' if blocks else 'pool'}", hint="see all pools: netloom ipam show")
@@ -55,6 +61,19 @@ def show(context: Context, prefix: str | None, blocks: bool, output: str) -> Non
         click.echo(answer(output, "BlockUseList" if blocks else "PoolUseList", items=shown))
     elif shown:
         click.echo(table(usage.BLOCK_COLUMNS if blocks else usage.POOL_COLUMNS, [use.row() for use in shown]))
+        names = {use.name for use in shown if isinstance(use, usage.PoolUse)}
+        for words in usage.in_words([outlook for name, outlook in outlooks.items() if name in names]):
+            click.echo(clean(words))
+
+
+def _outlooks(context: Context, records: Records) -> Mapping[str, Outlook]:
+    """By pool, as far as this node's agent has looked."""
+    from netloom.agent import growing
+    from netloom.ipam import growth
+
+    looks = growing.read(f"{context.settings.state_dir}/{growing.FILE}")
+    now = growth.look(time.time(), records.cluster)
+    return {outlook.pool: outlook for outlook in growth.known(records.cluster.pools, now, looks)}
 
 
 def _prefix(text: str) -> Prefix:

@@ -105,9 +105,12 @@ def to_yaml(value: Any) -> str:  # Any: a JSON-like value
 
 def ago(then: datetime | None, now: datetime) -> str:
     """How long it has been, in kubectl's way: `45s`, `12m`, `3h5m`, `4d3h`."""
-    if then is None:
-        return "-"
-    seconds = max(0, int((now - then).total_seconds()))
+    return "-" if then is None else duration((now - then).total_seconds())
+
+
+def duration(exactly: float) -> str:
+    """The same, of seconds."""
+    seconds = max(0, int(exactly))
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if minutes < 2:
         return f"{seconds}s"

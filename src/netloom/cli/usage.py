@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from netloom.cli.printing import duration
 from netloom.model.addresses import Prefix, contains
 
 if TYPE_CHECKING:
     from netloom.ipam.audit import Records
+    from netloom.ipam.growth import Outlook
     from netloom.model.resources import Encapsulation
 
 POOL_COLUMNS = ("POOL", "CIDR", "ENCAPSULATION", "USED", "BLOCKS", "NODES", "DISABLED")
@@ -19,7 +21,8 @@ BLOCK_COLUMNS = ("BLOCK", "POOL", "NODE", "SIZE", "USED", "FREE")
 
 @dataclass(frozen=True, slots=True)
 class PoolUse:
-    """`used` of `addresses`, in `blocks` of `slots`; `nodes` have them."""
+    """`used` of `addresses`, in `blocks` of `slots`; `nodes` have them.  `claimed_per_hour`, in addresses, and `runs_out_seconds`: where
+    it is known, and where it grows."""
 
     name: str
     cidr: Prefix
@@ -30,6 +33,8 @@ class PoolUse:
     slots: int
     nodes: int
     disabled: bool
+    claimed_per_hour: float | None = None
+    runs_out_seconds: float | None = None
 
     def row(self) -> tuple[object, ...]:
         figures = (_of(self.used, self.addresses), _of(self.blocks, self.slots))
@@ -51,7 +56,7 @@ class BlockUse:
         return self.cidr, self.pool, self.node, self.size, self.used, self.free
 
 
-def pools(records: Records) -> Iterator[PoolUse]:
+def pools(records: Records, outlooks: Mapping[str, Outlook] | None = None) -> Iterator[PoolUse]:
     from netloom.ipam.blocks import slot_count
 
     for pool in records.cluster.pools.values():
@@ -67,7 +72,20 @@ def pools(records: Records) -> Iterator[PoolUse]:
             slots=slot_count(pool),
             nodes=len({claim.node for block in blocks for claim in block.spec.claims}),
             disabled=pool.spec.disabled,
+            claimed_per_hour=outlook.per_hour if (outlook := (outlooks or {}).get(pool.name)) else None,
+            runs_out_seconds=outlook.seconds if outlook else None,
         )
+
+
+def in_words(outlooks: Sequence[Outlook]) -> Iterator[str]:
+    """When they will run out, the first one first."""
+    for one in outlooks:
+        rate = f"{one.per_hour:.3g} addresses an hour have been claimed in the last {duration(one.over)}"
+        if one.seconds is not None:
+            when = f"will run out of free blocks in {duration(one.seconds)}" if one.seconds else "has no free block"
+            yield f"pool {one.pool} {when}: {rate}"
+    if outlooks and all(one.seconds is None for one in outlooks):
+        yield f"no growth: no pool has more claimed than {duration(max(one.over for one in outlooks))} ago"
 
 
 def blocks(records: Records) -> Iterator[BlockUse]:

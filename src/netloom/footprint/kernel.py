@@ -55,7 +55,8 @@ _RULESETS = ("ruleset", "ruleset-ports", "ruleset-networks")
 _RUN_NAMES = ("cni.sock", "netloom.sock", "control.sock", "journal", "journal.new", "journal.lock", *_RULESETS)
 _FORWARDERS = "loom.*.sock*"
 """Sockets of forwarders; the processes end when their device goes."""
-_STATE_NAMES = ("node.json", "node.json.new", "claims.json", "claims.json.new", "snapshot", "snapshot.new")
+_STATE = ("node.json", "claims.json", "snapshot", "brake.json", "growth.json")
+_STATE_NAMES = tuple(f"{name}{suffix}" for name in _STATE for suffix in ("", ".new"))
 _DATASTORE_SUFFIXES = ("", "-wal", "-shm", "-journal", "-bell")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from textwrap import dedent
 
@@ -9,6 +10,7 @@ import yaml
 
 from netloom.datastore.sqlite import SqliteDatastore
 from netloom.ipam.claims import Claims, save
+from netloom.ipam.growth import Look, history
 from netloom.ipam.journal import Journal
 from tests.pure.cli.conftest import Run, fill
 from tests.pure.cli.samples import block, endpoint, pool
@@ -109,6 +111,20 @@ def test_an_address_and_a_check_are_documents_too(run: Run, cluster: SqliteDatas
     assert (found["kind"], found["address"], found["pod"]) == ("AddressUse", "10.244.0.2", "shop/web-0")
     checked = json.loads(run("ipam", "check", "-o", "json").stdout)
     assert checked == {"apiVersion": "netloom.io/v1", "kind": "AddressCheck", "ok": True, "findings": []}
+
+
+def test_pools_say_when_they_run_out(run: Run, cluster: SqliteDatastore, tmp_path: Path) -> None:
+    def looked(claimed: int) -> list[str]:
+        looks = [Look(time.time() - 2 * 86400 - 5, {"default": claimed})]
+        (tmp_path / "growth.json").write_bytes(history(looks))
+        return run("ipam", "show").stdout.splitlines()[2:]
+
+    [grows] = looked(80)
+    assert grows.startswith("pool default will run out of free blocks in 2725d"), grows
+    assert grows.endswith(": 1 addresses an hour have been claimed in the last 2d0h")
+    document = json.loads(run("ipam", "show", "-o", "json").stdout)
+    assert document["items"][0]["claimedPerHour"] == pytest.approx(1.0, rel=0.01)
+    assert looked(128) == ["no growth: no pool has more claimed than 2d0h ago"]
 
 
 def test_a_pool_too_large_to_count_shows_what_is_used(run: Run, store: SqliteDatastore) -> None:
