@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
-from netloom.bgp.tokens import as_symbol, asn, comment, number, prefix, quoted
+from netloom.bgp.tokens import as_symbol, asn, comment, flag, number, prefix, quoted
 from netloom.model.addresses import Prefix
 from netloom.model.routing import BgpConfig, Change, Community, FilterRule, Match, RouteFilter, Session, Trust
 from netloom.model.showing import shown
@@ -44,6 +44,7 @@ def sets(config: BgpConfig, family: int) -> list[str]:
         *prefix_set(f"POOLS{family}", of_family(config.pools, family), "+"),
         *prefix_set(f"PLAIN{family}", of_family(config.plain, family), "+"),
         *prefix_set(f"NEIGHBOURS{family}", of_family(config.neighbours, family), "+"),
+        *prefix_set(f"TUNNELLED{family}", of_family(config.tunnelled, family), "+"),
         *prefix_set(f"NOBODYS{family}", _NOBODYS[family], "+"),
     ]
 
@@ -62,7 +63,7 @@ def functions(config: BgpConfig, family: int) -> Iterator[str]:
     yield "    reject;"
     yield "}"
     yield f"function announce{family}() {{"
-    if not config.withdrawn:
+    if not flag(config.withdrawn):
         yield f'    if proto = "own{family}" || proto = "services{family}" then accept;'
     yield "}"
     if _reflects(config):
@@ -85,7 +86,8 @@ def to_kernel(config: BgpConfig, family: int) -> Iterator[str]:
         if of_family(config.neighbours, family) and subnets:
             # not a set: `bgp_next_hop ~ [ PREFIX+ ]` never holds in BIRD 2.0
             near = " || ".join(f"bgp_next_hop ~ {prefix(each)}" for each in subnets)
-            allowed.append(f"(net ~ NEIGHBOURS{family} && ({near}))")
+            far = f" && ! (net ~ TUNNELLED{family})" if of_family(config.tunnelled, family) else ""
+            allowed.append(f"(net ~ NEIGHBOURS{family}{far} && ({near}))")
         yield f"        if ! ({' || '.join(allowed) or 'false'}) then reject;"
         yield "    }"
     least, most = _FROM_PRIORITY - LAST_METRIC, _FROM_PRIORITY - FIRST_METRIC
@@ -151,7 +153,7 @@ def import_filter(session: Session, rules: Rules, family: int) -> str:
 
 def export_filter(config: BgpConfig, session: Session, rules: Rules, family: int) -> str:
     parts = []
-    if config.draining:
+    if flag(config.draining):
         parts.append(f"bgp_community.add({_community(GRACEFUL_SHUTDOWN)}); ")
         if not session.external:
             parts.append("bgp_local_pref = 0; ")
@@ -178,8 +180,8 @@ def _community(value: Community) -> str:
 
 
 def _rule(rule: FilterRule) -> str:
-    verdict = "accept;" if rule.accept is True else "reject;"
-    changes = "".join(f"{_change(change)} " for change in rule.changes) if rule.accept is True else ""
+    verdict = "accept;" if flag(rule.accept) else "reject;"
+    changes = "".join(f"{_change(change)} " for change in rule.changes) if rule.accept else ""
     conditions = list(_conditions(rule))
     body = f"{{ {changes}{verdict} }}" if changes else verdict
     return f"if {' && '.join(conditions)} then {body}" if conditions else f"{changes}{verdict}"
@@ -190,12 +192,12 @@ def _conditions(rule: FilterRule) -> Iterator[str]:
         yield _prefix_condition(rule.prefix, rule.match, rule.lengths)
     elif rule.lengths is not None:
         yield _length_condition(rule.lengths)
-    if rule.learned:
+    if flag(rule.learned):
         yield "source = RTS_BGP"
-    if rule.interface:
+    if rule.interface != "":
         yield f"ifname ~ {quoted(rule.interface, 'interface')}"
     if rule.external is not None:
-        yield "outside" if rule.external is True else "! outside"
+        yield "outside" if flag(rule.external) else "! outside"
     for each in rule.communities:
         kind = "bgp_community" if len(each.numbers) == 2 else "bgp_large_community"
         yield f"{_community(each)} ~ {kind}"
@@ -214,7 +216,8 @@ def _prefix_condition(wanted: Prefix, match: Match, lengths: tuple[int, int] | N
         raise ValueError(f"{shown(str(match))} is no way to compare prefixes")
     inside = f"{text}+"
     if lengths is not None:
-        least, most = max(lengths[0], wanted.prefixlen), lengths[1]
+        least, most = lengths
+        least = max(least, wanted.prefixlen)
         if most < least:
             raise ValueError(f"no prefix in {text} is {shown(list(lengths))} bits long")
         inside = f"{text}{{{number(least, 0, wanted.max_prefixlen)},{number(most, 0, wanted.max_prefixlen)}}}"

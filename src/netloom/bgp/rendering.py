@@ -26,9 +26,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 
+from netloom.bgp import tokens
 from netloom.bgp.filtering import Rules, add_community, functions, sets, to_kernel
 from netloom.bgp.sessions import TEMPLATE, session_lines
-from netloom.bgp.tokens import address, comment, number, prefix, quoted
+from netloom.bgp.tokens import address, comment, flag, number, prefix, quoted
 from netloom.errors import ConfigError
 from netloom.model.addresses import host_prefix
 from netloom.model.routing import Announced, BgpConfig, Secret, Session
@@ -48,22 +49,8 @@ def render(config: BgpConfig | None, secrets: Mapping[Secret, str], node: str = 
     """The whole file.  None: BGP is off; then it has no session, and takes its routes out of the kernel.  Raises ConfigError."""
     if config is None:
         config = BgpConfig(node=node, router_id=_NOBODY, local_as=0)
-    parts = [_header(config)]
-    parts += [sets(config, family) for family in config.families]
-    parts.append(_host(config))
-    parts += [_announced(config, family) for family in config.families]
-    rules = Rules(config.filters)
-    for family in config.families:
-        with _named("BGPFilter"):
-            parts.append([*rules.functions(family)])
-        parts.append([*functions(config, family), *to_kernel(config, family)])
-    parts += [_kernel(family) for family in config.families]
-    if config.sessions:
-        parts.append([*TEMPLATE])
-    _check_names(config.sessions)
-    for session in config.sessions:
-        with _named(session.origin):
-            parts.append([*session_lines(config, session, rules, secrets)])
+    with _named("BGPConfiguration"):
+        parts = _parts(config, secrets)
     text = "\n\n".join("\n".join(lines) for lines in parts if lines)
     return f'{text}\n\ndefine {CONTENT} = "{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}";\n'
 
@@ -89,25 +76,46 @@ def names(config: BgpConfig | None) -> frozenset[str]:
     return frozenset(session.name for session in config.sessions) if config else frozenset()
 
 
+def _parts(config: BgpConfig, secrets: Mapping[Secret, str]) -> list[list[str]]:
+    for family in config.families:
+        tokens.family(family)
+    parts = [_header(config)]
+    parts += [sets(config, family) for family in config.families]
+    parts.append(_host(config))
+    parts += [_announced(config, family) for family in config.families]
+    rules = Rules(config.filters)
+    for family in config.families:
+        with _named("BGPFilter"):
+            parts.append([*rules.functions(family)])
+        parts.append([*functions(config, family), *to_kernel(config, family)])
+    parts += [_kernel(family) for family in config.families]
+    if config.sessions:
+        parts.append([*TEMPLATE])
+    _check_names(config.sessions)
+    for session in config.sessions:
+        with _named(session.origin):
+            parts.append([*session_lines(config, session, rules, secrets)])
+    return parts
+
+
 @contextmanager
 def _named(origin: object) -> Iterator[None]:
     """What cannot be written is said of the resource that it comes from."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError) as e:
+    except (ValueError, TypeError, AttributeError, LookupError) as e:
         raise ConfigError(str(e), where=shown(str(origin))[1:-1], hint="netloom get bgppeers,bgpfilters -o yaml") from e
 
 
 def _header(config: BgpConfig) -> list[str]:
-    with _named("BGPConfiguration"):
-        return [
-            comment(f"BIRD's configuration on node {config.node}, made by Netloom's agent.  What is changed here is lost."),
-            comment("netloom bgp render shows it, netloom bgp peers what comes of it."),
-            "log stderr { info, remote, warning, error, auth, fatal, bug };",
-            f"router id {address(config.router_id)};",
-            "timeformat protocol iso long;",
-            f"graceful restart wait {GRACE};",
-        ]
+    return [
+        comment(f"BIRD's configuration on node {config.node}, made by Netloom's agent.  What is changed here is lost."),
+        comment("netloom bgp render shows it, netloom bgp peers what comes of it."),
+        "log stderr { info, remote, warning, error, auth, fatal, bug };",
+        f"router id {address(config.router_id)};",
+        "timeformat protocol iso long;",
+        f"graceful restart wait {GRACE};",
+    ]
 
 
 def _host(config: BgpConfig) -> list[str]:
@@ -123,7 +131,7 @@ def _host(config: BgpConfig) -> list[str]:
 
 def _announced(config: BgpConfig, family: int) -> list[str]:
     ours = [each for each in config.announced if each.prefix.version == family]
-    lines = _static(f"own{family}", family, (_route(each) for each in ours if not each.blackhole))
+    lines = _static(f"own{family}", family, (_route(each) for each in ours if not flag(each.blackhole)))
     lines += _static(f"services{family}", family, (_route(each) for each in ours if each.blackhole))
     ways: dict[str, str] = {}
     for session in config.sessions:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from netloom.bgp import tokens
 from netloom.bgp.filtering import Rules, export_filter, import_filter
-from netloom.bgp.tokens import MOST, address, asn, comment, number, quoted, symbol
+from netloom.bgp.tokens import MOST, address, asn, comment, flag, number, quoted, session_name
 from netloom.model.addresses import Address
 from netloom.model.routing import BgpConfig, NextHop, Secret, Session
 from netloom.model.showing import shown
@@ -34,24 +35,24 @@ _PORT = 179
 def session_lines(config: BgpConfig, session: Session, rules: Rules, secrets: Mapping[Secret, str]) -> Iterator[str]:
     """Raises ValueError."""
     yield comment(session.origin)
-    yield f"protocol bgp {symbol(session.name)} from session {{"
+    yield f"protocol bgp {session_name(session.name)} from session {{"
     yield f"    local{_local(config, session)} as {asn(session.local_as)};"
     yield f"    neighbor {address(session.address)}{_port(session.port)} as {asn(session.remote_as)};"
     yield from _reaching(session)
     if config.listen:
         yield "    strict bind on;"
-    if session.passive is True:
+    if flag(session.passive):
         yield "    passive on;"
     if session.password is not None:
         yield f"{CONFIDENTIAL}{_password(session.password, secrets)};"
-    if session.hold_time:
+    if session.hold_time != 0:
         yield f"    hold time {number(session.hold_time, 3, 65535)};"
-    if session.keepalive_time:
+    if session.keepalive_time != 0:
         yield f"    keepalive time {number(session.keepalive_time, 1, 65535)};"
     yield from _surviving(session)
     if session.reflects is not None:
         yield f"    rr client; rr cluster id {address(session.reflects)};"
-    if session.allowed_local_as:
+    if session.allowed_local_as != 0:
         yield f"    allow local as {number(session.allowed_local_as, 1, 255)};"
     if not session.families:
         raise ValueError("it carries routes of no family")
@@ -82,11 +83,11 @@ def _port(port: int) -> str:
 
 def _reaching(session: Session) -> Iterator[str]:
     """How many hops away.  With ttl security, so many and no more (RFC 5082)."""
-    if session.ttl:
+    if session.ttl != 0:
         hops = number(session.ttl, 1, 254)
-        yield f"    multihop {hops}; ttl security on;" if session.multihop else "    direct; ttl security on;"
+        yield f"    multihop {hops}; ttl security on;" if flag(session.multihop) else "    direct; ttl security on;"
     else:
-        yield "    multihop;" if session.multihop else "    direct;"
+        yield "    multihop;" if flag(session.multihop) else "    direct;"
 
 
 def _surviving(session: Session) -> Iterator[str]:
@@ -107,12 +108,10 @@ def _password(secret: Secret, secrets: Mapping[Secret, str]) -> str:
 
 
 def _channel(config: BgpConfig, session: Session, rules: Rules, family: int) -> Iterator[str]:
-    if family not in (4, 6):
-        raise ValueError(f"{shown(family)} is no family of IP")
-    yield f"    ipv{family} {{"
+    yield f"    ipv{tokens.family(family)} {{"
     yield f"        import filter {import_filter(session, rules, family)};"
     yield f"        export filter {export_filter(config, session, rules, family)};"
-    if session.limit:
+    if session.limit != 0:
         yield f"        import limit {number(session.limit, 1, MOST)} action restart;"
     # what a router on our link says leads to our link; what others say is looked up in what is known already
     options = "gateway direct;" if session.external and not session.multihop else "gateway recursive;"

@@ -13,7 +13,7 @@ from socket import AF_INET6, inet_ntoa, inet_ntop
 
 from netloom.model.showing import shown
 
-_SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
+_SESSION = re.compile(r"(?:mesh6?|peer)_[A-Za-z0-9_]{1,58}\Z")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _LONGEST_COMMENT = 120
 _LONGEST_STRING = 80  # bytes: TCP_MD5SIG_MAXKEYLEN
@@ -47,10 +47,25 @@ def prefix(value: object) -> str:
     raise ValueError(f"{shown(str(value))} is not a prefix")
 
 
-def symbol(value: object) -> str:
-    """A name that BIRD can take for nothing else; at most 63 characters."""
-    if type(value) is not str or not _SYMBOL.match(value):
-        raise ValueError(f"{shown(value)} is not a name for BIRD (letters, digits and '_', at most 63)")
+def family(value: object) -> str:
+    if type(value) is not int or value not in (4, 6):
+        raise ValueError(f"{shown(value)} is no family of IP")
+    return str(value)
+
+
+def flag(value: object) -> bool:
+    """Nothing that is only as good as true."""
+    if type(value) is not bool:
+        raise ValueError(f"{shown(value)} is neither true nor false")
+    return value
+
+
+def session_name(value: object) -> str:
+    """A name that BIRD can take for nothing else: none of its words begins so."""
+    if type(value) is not str or not _SESSION.match(value):
+        raise ValueError(
+            f"{shown(value)} is not a session's name (mesh_, mesh6_ or peer_, then letters, digits and '_', at most 63)"
+        )
     return value
 
 
