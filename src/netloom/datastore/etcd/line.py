@@ -90,9 +90,9 @@ class Line:
         else:
             self._token = messages.token(answer)
 
-    def ask(self, method: str, request: bytes, timeout: float = ANSWER) -> bytes:
-        """The answer.  Raises Lost, Expired, TooLarge, Compacted, Unavailable, DatastoreError."""
-        return self._ask(method, request, timeout, self._metadata)
+    def ask(self, method: str, request: bytes, timeout: float | None = None) -> bytes:
+        """The answer, within ANSWER or `timeout`.  Raises Lost, Expired, TooLarge, Compacted, Unavailable, DatastoreError."""
+        return self._ask(method, request, ANSWER if timeout is None else timeout, self._metadata)
 
     def _ask(self, method: str, request: bytes, timeout: float, metadata: _Metadata) -> bytes:
         try:
@@ -142,8 +142,8 @@ class Line:
             return Compacted(f"{self.server}: {said}")
         if "space exceeded" in said:
             return Unavailable(f"{self.server} is full: {said}", hint="etcdctl compact, defrag, and alarm disarm")
-        if "too large" in said:
-            return DatastoreError(f"{self.server}: {said}", hint="this object is larger than etcd takes")
+        if "too large" in said or "larger than max" in said:
+            return DatastoreError(f"{self.server}: this object is too large: {said}", hint="etcd takes 1.5 MiB")
         return Unavailable(f"{self.server}: {said}", hint=self._hint)
 
     def away(self, details: str) -> DatastoreError:
@@ -153,7 +153,9 @@ class Line:
         return Lost(f"{self.server} gives no answer", hint=self._hint)
 
     def too_large(self, details: str) -> DatastoreError:
-        return TooLarge(f"{self.server}: {details}") if "larger than max" in details else self.refused(details)
+        """The one in the answer, or ours in a request: the server says that with its own name before it."""
+        ours = details.startswith("grpc:")
+        return TooLarge(f"{self.server}: {details}") if "larger than max" in details and not ours else self.refused(details)
 
     def close(self) -> None:
         """Calls under way end."""
