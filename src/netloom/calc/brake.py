@@ -20,7 +20,7 @@ remembered snapshot holds the rest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -153,10 +153,11 @@ def _missing(before: Snapshot, now: Snapshot, own: str, *, everything: bool) -> 
     others = _missing_others(before, now, everything=everything)
     leaving = frozenset[str]()
     if nodes or claims or others:
-        standing = {claim.node for block in now.blocks.values() for claim in block.spec.claims}
+        among = nodes.keys() | claims.keys() if before.pools is now.pools else before.nodes.keys() - {own}
+        standing = {claim.node for block in now.blocks.values() for claim in block.spec.claims if claim.node in among}
         leaving = frozenset(
             name
-            for name in _reached(before, own) - _reached(now, own)
+            for name in _reached(before, among) - _reached(now, among)
             if (name in claims or name in standing) and not _reborn(before, now, name)
         )
     return _Missing(nodes, claims, others, leaving)
@@ -212,12 +213,12 @@ def _reborn(before: Snapshot, now: Snapshot, name: str) -> bool:
     return old is not None and new is not None and new.spec.id not in ("", old.spec.id)
 
 
-def _reached(snapshot: Snapshot, own: str) -> set[str]:
-    """Other nodes that something leads to."""
+def _reached(snapshot: Snapshot, among: Container[str]) -> set[str]:
+    """Nodes that something leads to."""
     found: set[str] = set()
     for block in snapshot.blocks.values():
         for claim in block.spec.claims:
-            if claim.node in found or claim.node == own:
+            if claim.node in found or claim.node not in among:
                 continue
             node = snapshot.nodes.get(claim.node)
             if node is not None and node.spec.id == claim.node_id and _in_a_pool(snapshot.pools.values(), claim.cidr):
