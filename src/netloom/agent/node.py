@@ -100,7 +100,7 @@ class Agent:
         recalled, self._snapshot = self._snapshot, self._braking.counts
         node = self._snapshot.nodes.get(settings.node_name)
         self._hosting = Hosting(settings, identity, kernel, node.spec.addresses if node else ())
-        self._datastore = datastore = Reached(settings.datastore, known=self._snapshot.revision > 0)
+        self._datastore = datastore = Reached(settings.target, known=self._snapshot.revision > 0)
         self._watcher = Watcher(datastore, recalled, self._hand_over, datastore.renew, self._memory.identity)
         self._publisher = Publisher(datastore, settings.node_name, self._not_published)
         self._announcing = Announcing(journal, self._publisher, settings.node_name)
