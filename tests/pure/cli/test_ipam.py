@@ -123,7 +123,7 @@ def test_pools_say_when_they_run_out(run: Run, cluster: SqliteDatastore, tmp_pat
     assert grows.startswith("pool default will run out of free blocks in 2725d"), grows
     assert grows.endswith(": 1 addresses an hour have been claimed in the last 2d0h")
     document = json.loads(run("ipam", "show", "-o", "json").stdout)
-    assert document["items"][0]["claimedPerHour"] == pytest.approx(1.0, rel=0.01)
+    assert document["items"][0]["claimed_per_hour"] == pytest.approx(1.0, rel=0.01)
     assert looked(128) == ["no growth: no pool has more claimed than 2d0h ago"]
 
 
