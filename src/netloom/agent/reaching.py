@@ -2,16 +2,22 @@
 
 So an agent starts, and serves its pods, while the datastore is away.  One that this node has known is never made anew here:
 where its file is missing (a disk that is not mounted yet), an empty store in its place would say that there is no cluster.
+
+Several threads ask.  Where nobody answers, an attempt may take seconds, and they would try one after the other; so one that failed
+counts for as long as it took.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from netloom.datastore import Datastore, Listing, Revision, Stored, Watch, check_target, connect
 from netloom.errors import Unavailable
 from netloom.model.resources import AnyResource
+
+_REST = 2.0  # seconds
 
 
 class Reached:
@@ -22,6 +28,9 @@ class Reached:
         self._target, self._known = target, known
         self._opening = threading.Lock()
         self._store: Datastore | None = None
+        self._refused: Unavailable | None = None
+        self._until = 0.0
+        """Monotonic time until which `_refused` counts."""
         self._closed = False
 
     def renew(self) -> None:
@@ -65,6 +74,17 @@ class Reached:
             if self._closed:
                 raise Unavailable("the datastore is closed")
             if self._store is None:
-                self._store = connect(self._target, create=not self._known)
+                self._store = self._connected()
                 self._known = True
             return self._store
+
+    def _connected(self) -> Datastore:
+        begun = time.monotonic()
+        if self._refused is not None and begun < self._until:
+            raise self._refused
+        try:
+            return connect(self._target, create=not self._known)
+        except Unavailable as e:
+            now = time.monotonic()
+            self._refused, self._until = e, now + min(now - begun, _REST)
+            raise

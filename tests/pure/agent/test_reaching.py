@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from netloom.agent import reaching
 from netloom.agent.reaching import Reached
-from netloom.datastore import connect
+from netloom.datastore import Datastore, connect
 from netloom.errors import ConfigError, Unavailable
 from tests.pure.datastore.places import node
 
@@ -104,7 +105,24 @@ def test_a_damaged_store_is_unavailable_and_left_as_it_is(reached: Reached, path
         reached.list()
 
 
-@pytest.mark.parametrize("target", ["", "sqlite", "sqlite:", "etcd:http://x", "/var/lib/netloom.db"])
+def test_an_attempt_that_failed_counts_for_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 3.0, 4.0, 5.1, 5.2])
+    tries: list[str] = []
+
+    def nobody_answers(target: str, *, create: bool) -> Datastore:
+        tries.append(target)
+        raise Unavailable("nobody answers")
+
+    monkeypatch.setattr(reaching, "connect", nobody_answers)
+    monkeypatch.setattr(reaching.time, "monotonic", lambda: next(times))
+    reached = Reached("memory:", known=True)
+    for tried in (1, 1, 2):  # at 0 it takes 3 seconds and counts for 2; at 4; at 5.1
+        with pytest.raises(Unavailable, match="nobody answers"):
+            reached.list()
+        assert len(tries) == tried
+
+
+@pytest.mark.parametrize("target", ["", "sqlite", "sqlite:", "consul:http://x", "/var/lib/netloom.db"])
 def test_a_target_that_names_nothing_is_a_setting_to_mend(target: str) -> None:
     with pytest.raises(ConfigError, match="names no datastore"):
         Reached(target, known=False)
