@@ -59,7 +59,7 @@ class Drift:
     def _look_at_ways(self) -> None:
         self._looking = None
         with self._troubles.about("ways to nodes"):
-            if self._hosting.ways_changed():
+            if self._hosting.ways_changed() | self._passes.birds.changed():
                 self._passes.request(AFTER_DRIFT)
 
     def _concerns_us(self, touched: Touched) -> bool:

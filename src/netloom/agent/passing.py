@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from netloom.agent.birds import BirdsRoutes
 from netloom.agent.facts import read_labelled_tunnels, read_tunnels
 from netloom.agent.forwarding import Forwarding
 from netloom.agent.hosting import Hosting
@@ -64,6 +65,7 @@ class Passes:
     desired    what it wanted
     missing    host interfaces of pods that are not there
     own_links  indexes of our interfaces
+    birds      what of BIRD's routes matters to ours
     forwarding this node's forwarders, which tell of themselves below `run_dir`
     """
 
@@ -84,6 +86,7 @@ class Passes:
         self.forwarding = Forwarding(run_dir, lambda: self.request(AFTER_NEWS))
         self.reconciler = Reconciler(kernel, nft, self.forwarding)
         self._readdressing = Readdressing()
+        self.birds = BirdsRoutes(kernel)
         self.host: Host | None = None
         self.desired = Desired()
         self.missing: frozenset[str] = frozenset()
@@ -156,6 +159,7 @@ class Passes:
         self._hosting.heard(snapshot.nodes)
         host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
         host = self._readdressing.host(snapshot, host, self._loop.time())
+        host = self.birds.host(snapshot, host, self._others[2] if self._others else None)
         host = known.moving.host(snapshot, self._with_tunnels(host), self._loop.time())
         largest = known.resizing.largest(snapshot, host, attachments)
         untried = known.trials.untried(snapshot, host, self.desired.uses)

@@ -168,7 +168,10 @@ def _sent(
         return _reach(tables, snapshot, host, peer, want, devices)
     if want == forms.DIRECT:
         rest = taking.rest(host, peer)
-        return taking.BIRDS if rest is None else _reach(tables, snapshot, host, rest, want, devices)
+        if rest is None:
+            return taking.BIRDS
+        tables.lasting += rest.prefixes
+        return _reach(tables, snapshot, host, rest, want, devices)
     use = _reach(tables, snapshot, host, peer, want, devices)
     if use.form != want:
         tables.left += taking.led(host, peer)

@@ -25,7 +25,8 @@ from netloom.model.routing import BgpConfig
 
 @dataclass(slots=True)
 class Tables:
-    """`left`, `tunnelled`: prefixes of other nodes that BIRD's routes lead to as yet, and that they must not (`calc.bgp.taking`)."""
+    """`lasting`, `left`, `tunnelled`: prefixes of other nodes to which our routes lead, as BIRD's do not yet; to which BIRD's lead as yet;
+    to which they must not (`calc.bgp.taking`)."""
 
     links: dict[str, Link] = field(default_factory=dict)
     addresses: dict[AddressKey, None] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Tables:
     sysctls: dict[str, str] = field(default_factory=dict)
     shaping: dict[str, Shaping] = field(default_factory=dict)
     uses: dict[tuple[str, str], Use] = field(default_factory=dict)
+    lasting: list[Prefix] = field(default_factory=list)
     left: list[Prefix] = field(default_factory=list)
     tunnelled: list[Prefix] = field(default_factory=list)
     bgp: BgpConfig | None = None
@@ -53,6 +55,7 @@ class Tables:
         self.sysctls |= part.sysctls
         self.shaping |= part.shaping
         self.uses |= part.uses
+        self.lasting += part.lasting
         self.left += part.left
         self.tunnelled += part.tunnelled
         self.problems += part.problems

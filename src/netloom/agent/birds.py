@@ -1,0 +1,104 @@
+"""BIRD's routes in this kernel, as far as the agent's own depend on them (`calc.bgp.taking`).
+
+    lasting   prefixes with a route of ours, in pools that are BIRD's, to which BIRD's does not lead yet
+    birds     prefixes with a route of BIRD's, in pools that are not
+
+Both are empty but on the way from one to the other, and then a table of thousands of routes is read, at most once a second: when
+somebody who is not us has changed routes.  Otherwise it is read when pools change; without BGP never.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from netloom.calc.bgp import is_on
+from netloom.calc.bgp.taking import parted
+from netloom.calc.tables import Tables
+from netloom.dataplane.netlink import Netlink
+from netloom.dataplane.netlink.tables import PROTOCOL, RTA_DST, RTMSG, RTN_UNICAST, get_routes, see_route
+from netloom.dataplane.netlink.wire import FAMILY, attributes
+from netloom.model.addresses import Prefix, contains
+from netloom.model.host import Host
+from netloom.model.resources import IPPool
+from netloom.model.snapshot import Snapshot
+
+_BIRD = 12  # RTPROT_BIRD, linux/rtnetlink.h
+
+
+class BirdsRoutes:
+    """For the thread of the loop."""
+
+    def __init__(self, kernel: Netlink) -> None:
+        self._kernel = kernel
+        self._pools: Mapping[str, IPPool] | None = None
+        """For which the rest is known; None: BGP was off."""
+        self._ours: frozenset[Prefix] = frozenset()
+        self._others: tuple[IPPool, ...] = ()
+        self._lasting: frozenset[Prefix] = frozenset()
+        self._birds: frozenset[Prefix] = frozenset()
+
+    def host(self, snapshot: Snapshot, host: Host, last: Tables | None) -> Host:
+        """With what a pass has to mind.  `last`: what the last pass wanted towards other nodes; None: there was none."""
+        if not is_on(snapshot):
+            self._pools = None
+            return host
+        if self._pools is not snapshot.pools:
+            mine, others = parted(snapshot.pools.values())
+            self._pools, self._others = snapshot.pools, tuple(others)
+            self._ours = frozenset(_within(mine, self._own(last)))
+            self._read()
+        elif last is not None and self._ours:
+            # as soon as they are known by node, those that are none of BIRD's stay out
+            self._ours &= frozenset(last.lasting)
+            self._lasting &= self._ours
+        return replace(host, lasting=self._lasting, birds=self._birds)
+
+    def changed(self) -> bool:
+        """Somebody changed routes: whether that matters."""
+        before = self._lasting, self._birds
+        if self._pools is None or not any(before):
+            return False
+        self._read()
+        return (self._lasting, self._birds) != before
+
+    def _read(self) -> None:
+        if not self._ours and not self._others:
+            self._lasting = self._birds = frozenset()
+            return
+        held = {key for version in (4, 6) for body in self._kernel.dump(get_routes(version, _BIRD)) if (key := _key(body))}
+        self._lasting = frozenset(prefix for prefix in self._ours if _key_of(prefix) not in held)
+        self._birds = frozenset(_within(self._others, map(_prefix, held))) if self._others else frozenset()
+
+    def _own(self, last: Tables | None) -> Iterable[Prefix]:
+        if last is not None:
+            return [key.prefix for key, route in last.routes.items() if route.gateway is not None]
+        bodies = (body for version in (4, 6) for body in self._kernel.dump(get_routes(version, PROTOCOL)))
+        return [route.prefix for route in map(see_route, bodies) if route is not None and route.gateway is not None]
+
+
+Key = tuple[int, int, bytes]
+"""Family, length and address of a prefix, as a dump has them: of thousands, most are never looked at."""
+
+
+def _key(body: bytes) -> Key | None:
+    """Of a route that leads somewhere, for all packets."""
+    family, length, source_length, tos, _, _, _, kind, _ = RTMSG.unpack_from(body)
+    if kind != RTN_UNICAST or source_length or tos:
+        return None
+    return family, length, attributes(body, RTMSG.size).get(RTA_DST, b"")
+
+
+def _key_of(prefix: Prefix) -> Key:
+    return FAMILY[prefix.version], prefix.prefixlen, prefix.network_address.packed if prefix.prefixlen else b""
+
+
+def _prefix(key: Key) -> Prefix:
+    family, length, address = key
+    return ipaddress.ip_network((address or bytes(4 if family == FAMILY[4] else 16), length))
+
+
+def _within(pools: Iterable[IPPool], prefixes: Iterable[Prefix]) -> Iterable[Prefix]:
+    cidrs = [pool.spec.cidr for pool in pools]
+    return (prefix for prefix in prefixes if any(contains(cidr, prefix) for cidr in cidrs))
