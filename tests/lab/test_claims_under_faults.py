@@ -9,8 +9,6 @@ import pytest
 
 from tests.chaos.claims import contend
 
-LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
-
 
 def test_sixteen_processes_claim_for_many_nodes_and_no_block_is_given_twice(tmp_path: Path) -> None:
     outcome = contend(
@@ -20,7 +18,7 @@ def test_sixteen_processes_claim_for_many_nodes_and_no_block_is_given_twice(tmp_
     assert not outcome.faults, outcome.faults
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes")
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_thousand_nodes_claim_four_blocks_each(tmp_path: Path, seed: int) -> None:
     outcome = contend(

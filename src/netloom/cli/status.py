@@ -142,20 +142,15 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
 
 def _away(state: AgentState, now: datetime) -> Iterator[str]:
     """What goes on without the datastore, and what does not."""
-    since = state.datastore.since
+    since, free = state.datastore.since, Counter[int]()
+    for block in state.blocks:
+        free[block.cidr.version] += block.free
     when = f" for {ago(since, now)}, since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
-    free = sum(block.free for block in state.blocks)
+    room = min(free.values(), default=0) if state.ready else 0
+    starting = f"the next {count(room, 'pod')} start, in blocks that are claimed" if room else "none starts"
     yield f"datastore away{when}: {state.datastore.error or 'connecting'}"
-    if state.ready:
-        room = (
-            f"the next {count(free, 'pod')} start, out of {count(len(state.blocks), 'block')}"
-            if free
-            else "no pod starts: no address is free"
-        )
-        yield f"    goes on: all traffic; pods stop, and {room}; what others change in this kernel is repaired"
-    else:
-        yield "    goes on: all traffic; pods stop, and none starts; what others change in this kernel is repaired"
-    yield "    waits: new blocks, new nodes and pools, what changes elsewhere; other nodes do not hear of this node's changes"
+    yield f"    goes on: all traffic; pods stop, {starting}; what others change in this kernel is repaired"
+    yield "    waits: new blocks, new nodes and pools, what changes elsewhere; and what changes here is not heard of elsewhere"
 
 
 def _judgement(findings: list[Finding]) -> Iterator[str]:

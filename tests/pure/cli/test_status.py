@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import ip_interface
+from datetime import UTC, datetime
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from netloom import __version__
-from netloom.agent.state import AgentState, DatastoreState, EngineState, PassState, ProbesState, Problem, encode
+from netloom.agent.state import AgentState, BlockState, DatastoreState, EngineState, PassState, ProbesState, Problem, encode
 from netloom.datastore.sqlite import SqliteDatastore
 from tests.pure.cli.conftest import Run, answering, fill
 from tests.pure.cli.samples import CLUSTER, STATE, block, pool
@@ -127,6 +128,36 @@ def test_the_nodes_address_is_said_with_the_rule_and_who_answers_probes(
         shown = run("status").stdout
     assert f"address 192.168.0.1/24: {because} (passed over: 10.0.0.1 of eth1)\n" in shown
     assert "probes: 1 of 2 nodes answer, b not\n" in shown
+
+
+@pytest.mark.parametrize(("free", "starting"), [(7, "the next 7 pods start, in blocks that are claimed"), (0, "none starts")])
+def test_a_datastore_that_is_away_is_said_with_since_when_what_goes_on_and_what_waits(
+    free: int, starting: str, run: Run, cluster: SqliteDatastore, tmp_path: Path
+) -> None:
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    six = BlockState(cidr=ip_network("fd00::/122"), pool="six", free=free)
+    datastore = DatastoreState(target="sqlite:x", since=since, error="refused")
+    away = msgspec.structs.replace(STATE, datastore=datastore, blocks=(*STATE.blocks, six))
+    with answering(tmp_path / "netloom.sock", encode(away)):
+        shown = run("status").stdout
+    assert re.search(r"\ndatastore away for \w+, since 2026-01-02 03:04:05 UTC: refused\n", shown)
+    assert f"\n    goes on: all traffic; pods stop, {starting}; what others" in shown
+    assert "\n    waits: new blocks, new nodes and pools, what changes elsewhere;" in shown
+
+
+@pytest.mark.parametrize(("held", "shown"), [(("b", "c"), "b\nc\n"), ((), "nothing is held\n")])
+def test_what_the_brake_holds_is_shown(
+    held: tuple[str, ...], shown: str, run: Run, cluster: SqliteDatastore, tmp_path: Path
+) -> None:
+    with answering(tmp_path / "netloom.sock", encode(msgspec.structs.replace(STATE, held=held))):
+        result = run("system", "brake", "show")
+        assert (result.exit_code, result.stdout) == (int(bool(held)), shown)
+        assert json.loads(run("system", "brake", "show", "-o", "json").stdout)["held"] == list(held)
+
+
+def test_a_brake_is_released_by_the_agent_alone(run: Run, cluster: SqliteDatastore) -> None:
+    result = run("system", "brake", "release")
+    assert result.exit_code == 3 and "nobody listens there" in result.stderr
 
 
 def test_a_pool_without_blocks_left_is_a_warning(run: Run, store: SqliteDatastore, agent: AgentState) -> None:
