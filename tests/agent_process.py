@@ -206,7 +206,7 @@ def machine(pools: Mapping[str, IPPoolSpec] = POOLS, command: Sequence[str] = _A
         stack.callback(forget, netns.identify(made.netns).inode)
         stack.callback(_end_all, made)
         _join(node, outside)
-        _configure(made)
+        configure(made)
         _declare(made, pools)
         yield made
 
@@ -224,7 +224,7 @@ def neighbour(other: Machine, **settings: object) -> Iterator[Machine]:
         stack.callback(_remove_names, folder)
         stack.callback(forget, netns.identify(made.netns).inode)
         stack.callback(_end_all, made)
-        _configure(made)
+        configure(made)
         made.start()
         yield made
 
@@ -240,7 +240,8 @@ def _remove_names(folder: str) -> None:
         netns.take_name(f"{folder}/netns/{name}")
 
 
-def _configure(made: Machine) -> None:
+def configure(made: Machine) -> None:
+    """Its agent's settings, as they are now."""
     settings = {
         "nodeName": NODE,
         "nodeAddresses": [str(address) for address in ADDRESSES],
