@@ -50,7 +50,7 @@ class Context:
         if scheme == "memory":
             raise Unavailable("the datastore memory: is inside one agent, and no other program sees it", hint=_ANOTHER)
         if scheme == "sqlite" and not create:
-            _require_store(path)
+            require_store(path)
         datastore = connect(target, create=create)
         try:
             yield datastore
@@ -64,7 +64,7 @@ class Context:
         return state(self.settings.api_socket)
 
 
-def _require_store(path: str) -> None:
+def require_store(path: str) -> None:
     try:
         os.stat(path)
     except FileNotFoundError as e:

@@ -10,6 +10,7 @@ from netloom import __version__
 from netloom.cli.context import Context, connection, output_option
 from netloom.cli.printing import answer, table
 from netloom.cli.system_brake import brake
+from netloom.cli.system_datastore import datastore
 from netloom.cli.system_install import install, uninstall
 from netloom.errors import Unavailable
 
@@ -20,6 +21,7 @@ def system() -> None:
 
 
 system.add_command(brake)
+system.add_command(datastore)
 system.add_command(install)
 system.add_command(uninstall)
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from netloom.model.addresses import contains
-from netloom.model.resources import AnyResource, Endpoint, IPBlock, IPBlockRequest, IPPool, Node, NodeSpec
+from netloom.model.resources import AnyResource, DatastoreCopy, Endpoint, IPBlock, IPBlockRequest, IPPool, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
 
 
@@ -36,7 +36,7 @@ def check_against(existing: Snapshot, new: Iterable[AnyResource]) -> tuple[Probl
                 problems += _pool(resource, existing)
             case Node():
                 problems += _node(resource, existing.nodes.get(resource.key))
-            case IPBlock() | IPBlockRequest() | Endpoint():
+            case IPBlock() | IPBlockRequest() | Endpoint() | DatastoreCopy():
                 problems.append(_of_nodes(resource))
     return tuple(problems)
 
@@ -54,7 +54,7 @@ def check_deletion(
                 message = f"{len(claimed)} of its blocks are claimed by nodes ({_nodes(claimed)})"
                 hint = "write `disabled: true`; delete it when its pods are gone (netloom ipam show --blocks)"
                 problems.append(Problem(resource, "", message, hint))
-            case IPBlock() | IPBlockRequest() | Endpoint():
+            case IPBlock() | IPBlockRequest() | Endpoint() | DatastoreCopy():
                 problems.append(_of_nodes(resource))
     return tuple(problems)
 

@@ -325,6 +325,20 @@ class FelixConfiguration(Resource, frozen=True, kw_only=True, tag="FelixConfigur
             raise ValueError(f"metadata.name: {self.metadata.name} configures nobody; the one of the cluster is `{self.NAME}`")
 
 
+class DatastoreCopySpec(Spec, frozen=True, kw_only=True):
+    """`source`: the identity of the datastore that this one is to be a copy of."""
+
+    source: str
+
+
+class DatastoreCopy(Resource, frozen=True, kw_only=True, tag="DatastoreCopy"):
+    """While it is there, its datastore is a copy that is not whole (netloom.datastore.copying)."""
+
+    NAME: ClassVar[str] = "unfinished"
+    PLURAL = "datastorecopies"
+    spec: DatastoreCopySpec
+
+
 class EndpointBandwidth(Spec, frozen=True, kw_only=True):
     """As it was asked for: bits per second, and bits at once; 0 is no limit."""
 
@@ -364,8 +378,19 @@ class Endpoint(Resource, frozen=True, kw_only=True, tag="Endpoint"):
 
 
 _OfBGP = BGPConfiguration | BGPPeer | BGPFilter | Secret | Service
-AnyResource = Node | Namespace | IPPool | IPBlock | IPBlockRequest | IPReservation | FelixConfiguration | Endpoint | _OfBGP
-_KINDS = (Node, Namespace, IPPool, IPBlock, IPBlockRequest, IPReservation, FelixConfiguration, Endpoint)
+AnyResource = (
+    Node
+    | Namespace
+    | IPPool
+    | IPBlock
+    | IPBlockRequest
+    | IPReservation
+    | FelixConfiguration
+    | Endpoint
+    | _OfBGP
+    | DatastoreCopy
+)
+_KINDS = (Node, Namespace, IPPool, IPBlock, IPBlockRequest, IPReservation, FelixConfiguration, Endpoint, DatastoreCopy)
 _KINDS_OF_BGP = (BGPConfiguration, BGPPeer, BGPFilter, Secret, Service)
 KINDS: Mapping[str, type[Resource]] = {kind.__name__: kind for kind in (*_KINDS, *_KINDS_OF_BGP)}
 

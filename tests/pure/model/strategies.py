@@ -15,6 +15,8 @@ from netloom.model.resources import (
     BLOCK_SIZES,
     NETWORK_LENGTHS,
     Claim,
+    DatastoreCopy,
+    DatastoreCopySpec,
     Encapsulation,
     Endpoint,
     EndpointSpec,
@@ -181,6 +183,7 @@ reservations = st.builds(
     spec=st.builds(IPReservationSpec, reserved_cidrs=st.lists(prefixes(), max_size=3).map(tuple)),
 )
 endpoints = st.builds(Endpoint, metadata=metadata(namespaced=True), spec=endpoint_specs)
+copies = st.builds(DatastoreCopy, metadata=metadata(), spec=st.builds(DatastoreCopySpec, source=names))
 resources: st.SearchStrategy[Resource] = st.one_of(
-    nodes, pools, network_pools, blocks, requests, reservations, endpoints, st.builds(Namespace, metadata=metadata())
+    nodes, pools, network_pools, blocks, requests, reservations, endpoints, copies, st.builds(Namespace, metadata=metadata())
 )
