@@ -68,6 +68,7 @@ class Last:
         self.circumstances: tuple[object, ...] = ()
         self.groups: Mapping[int, _Group] = {}
         self.doubts: _Doubts | None = None
+        self.bgp = bgp.Known()
 
 
 def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
@@ -100,7 +101,7 @@ def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
             tables.add(carried.finished(host, device, tables.links[device]))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
-    tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses)
+    tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses, last.bgp)
     return tables
 
 
@@ -189,11 +190,14 @@ def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: For
             found[form] = ENCAPS[form.method].peer(host, devices[form], peer) if form in devices else Tables()
         return found[form]
 
+    def leads(form: Form) -> bool:
+        return bgp.is_on(snapshot) and taking.leads(host, peer, form)
+
     def reaches(form: Form) -> bool:
-        return bool(part(form).routes) or taking.leads(host, peer, form)
+        return bool(part(form).routes) or leads(form)
 
     use = forms.use(want, host, forms.own_word(snapshot, host), snapshot.nodes[peer.name], reaches)
-    if use.form is not None and taking.leads(host, peer, use.form):
+    if use.form is not None and leads(use.form):
         use = use._replace(bird=True)
     elif use.form is not None:
         tables.add(part(use.form))

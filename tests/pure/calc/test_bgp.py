@@ -532,3 +532,15 @@ def test_a_full_mesh_has_everybody_but_reflectors(resources: list[AnyResource]) 
 @given(st.permutations([node(1), node(2), node(3, **REFLECTOR), pool(), MESH, TO_REFLECTORS, peer(**TOR), configuration()]))
 def test_the_order_in_which_things_are_known_is_all_one(resources: list[AnyResource]) -> None:
     assert computed(*resources) == computed(node(1), node(2), node(3, **REFLECTOR), pool(), TO_REFLECTORS, peer(**TOR), MESH)
+
+
+@given(st.lists(clusters(), min_size=2, max_size=4))
+def test_what_was_computed_before_changes_nothing(walk: list[list[AnyResource]]) -> None:
+    known, snapshot = bgp.Known(), Snapshot()
+    for resources in walk:
+        kept = {(r.kind, r.key): r for r in snapshot.resources()}
+        now = [kept.get((r.kind, r.key), r) if kept.get((r.kind, r.key)) == r else r for r in resources]
+        gone = [(kind, key, None) for kind, key in kept.keys() - {(r.kind, r.key) for r in now}]
+        snapshot = snapshot.updated(snapshot.revision + 1, [*((r.kind, r.key, r) for r in now), *gone])
+        on = host(addresses=snapshot.nodes["n1"].spec.addresses)
+        assert bgp.config(snapshot, on, Tables(), (), known) == bgp.config(snapshot, on, Tables(), ())

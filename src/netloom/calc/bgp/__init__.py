@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address
 
 from netloom.calc.bgp.announced import announced
-from netloom.calc.bgp.sessions import sessions
+from netloom.calc.bgp.sessions import Known, sessions
 from netloom.calc.bgp.speakers import Speakers
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Address, Prefix
@@ -26,22 +26,24 @@ from netloom.model.resources import Encapsulation, IPPool
 from netloom.model.routing import BgpConfig
 from netloom.model.snapshot import Snapshot
 
-__all__ = ["config", "is_on"]
+__all__ = ["Known", "config", "is_on"]
 
 
 def is_on(snapshot: Snapshot) -> bool:
     return bool(snapshot.bgp_peers) or BGPConfiguration.NAME in snapshot.bgp_configurations
 
 
-def config(snapshot: Snapshot, host: Host, others: Tables, disputed: Collection[Address]) -> BgpConfig | None:
+def config(
+    snapshot: Snapshot, host: Host, others: Tables, disputed: Collection[Address], known: Known | None = None
+) -> BgpConfig | None:
     """`others`: what leads to the other nodes, where problems are told, too.  `disputed`: addresses that a node says to have and that
-    may be another's.  None: BGP is off."""
+    may be another's.  `known`: what was computed last.  None: BGP is off."""
     if not is_on(snapshot):
         return None
     speakers = Speakers(snapshot, host)
     own, settings = speakers.own, speakers.settings
     pools = [pool for _, pool in sorted(snapshot.pools.items()) if not pool.spec.network]
-    found = sessions(snapshot, host, speakers, disputed, others.problems)
+    found = sessions(snapshot, host, speakers, disputed, others.problems, known or Known())
     named = {name for session in found for name in session.filters}
     return BgpConfig(
         node=host.node,

@@ -21,6 +21,7 @@ from netloom.model.addresses import Address
 from netloom.model.bgp import BGP_PORT, BGPPassword, BGPPeer, BGPPeerSpec, SourceAddress
 from netloom.model.bgp_values import milliseconds
 from netloom.model.host import Host
+from netloom.model.resources import Node
 from netloom.model.routing import Secret, Session, Trust
 from netloom.model.snapshot import Snapshot
 
@@ -34,13 +35,38 @@ _VERSIONS = (4, 6)
 _MESH = {4: "mesh", 6: "mesh6"}
 
 
+class Known:
+    """Sessions with other nodes as they were computed last, and from what: of thousands of nodes few change at a time.  It saves time,
+    and decides nothing."""
+
+    def __init__(self) -> None:
+        self.by_node: dict[str, tuple[Node, Pair, tuple[Session, ...]]] = {}
+        self._circumstances: tuple[object, ...] = ()
+        self._resources: tuple[object, object] = (None, None)
+
+    def mind(self, snapshot: Snapshot, host: Host, speakers: Speakers, disputed: Collection[Address]) -> None:
+        """Forgets what was computed under other circumstances: all that a session depends on, besides the other node."""
+        resources = snapshot.bgp_peers, snapshot.bgp_configurations
+        circumstances = (host.addresses, host.uplinks, host.far, speakers.own, frozenset(disputed))
+        same = all(one is other for one, other in zip(resources, self._resources, strict=True))
+        if not same or circumstances != self._circumstances:
+            self.by_node = {}
+        self._resources, self._circumstances = resources, circumstances
+
+
 def sessions(
-    snapshot: Snapshot, host: Host, speakers: Speakers, disputed: Collection[Address], problems: list[str]
+    snapshot: Snapshot,
+    host: Host,
+    speakers: Speakers,
+    disputed: Collection[Address],
+    problems: list[str],
+    known: Known,
 ) -> tuple[Session, ...]:
     """In the order of their names."""
+    known.mind(snapshot, host, speakers, disputed)
     taken: dict[Address, str] = {}
     found: dict[str, Session] = {}
-    for session in _all(snapshot, host, speakers, disputed, problems):
+    for session in _all(snapshot, host, speakers, disputed, problems, known):
         if session.address in taken:
             problems.append(f"{session.origin}: {session.address} has a session already, by {taken[session.address]}")
             continue
@@ -60,7 +86,12 @@ def session_name(start: str, name: str, address: Address | None = None) -> str:
 
 
 def _all(
-    snapshot: Snapshot, host: Host, speakers: Speakers, disputed: Collection[Address], problems: list[str]
+    snapshot: Snapshot,
+    host: Host,
+    speakers: Speakers,
+    disputed: Collection[Address],
+    problems: list[str],
+    known: Known,
 ) -> Iterator[Session]:
     for peer in (peer for _, peer in sorted(snapshot.bgp_peers.items())):
         if not peer.spec.peer_ip or not takes_part(peer)(host.node, snapshot.nodes.get(host.node)):
@@ -69,13 +100,19 @@ def _all(
             problems.append(f"{_origin(peer)}: {reason}")
         else:
             yield _outside(peer, host, speakers)
+    before, known.by_node = known.by_node, {}
     for pair in pairs(snapshot, speakers):
         if pair.peer is not None and (reason := _obstacle(pair.peer, snapshot, host)):
             message = f"{_origin(pair.peer)}: {reason}"
             if message not in problems:
                 problems.append(message)
         else:
-            yield from _with_node(pair, host, speakers, disputed)
+            node = snapshot.nodes[pair.other]
+            last = before.get(pair.other)
+            if last is None or last[0] is not node or last[1] != pair:
+                last = node, pair, tuple(_with_node(pair, host, speakers, disputed))
+            known.by_node[pair.other] = last
+            yield from last[2]
 
 
 def _origin(peer: BGPPeer) -> str:

@@ -63,7 +63,9 @@ class Speakers:
         self.settings = self._settings(host.node)
         node = snapshot.nodes.get(host.node)
         self.own = self._speaker(host.node, node, host.addresses)
+        self._others = [self._nodes[name] for name in sorted(self._nodes) if name != host.node]
         self._known: dict[str, Speaker] = {}
+        self._by_address: dict[Address, str] | None = None
 
     def get(self, name: str) -> Speaker:
         """Of a node that there is."""
@@ -74,14 +76,14 @@ class Speakers:
 
     def others(self) -> Iterator[Node]:
         """By name."""
-        return (self._nodes[name] for name in sorted(self._nodes) if name != self.own.name)
+        return iter(self._others)
 
     def with_address(self, address: Address) -> Speaker | None:
         """Another node that has it."""
-        for node in self.others():
-            if any(a.ip == address for a in node.spec.addresses):
-                return self.get(node.name)
-        return None
+        if self._by_address is None:
+            self._by_address = {a.ip: node.name for node in reversed(self._others) for a in node.spec.addresses}
+        name = self._by_address.get(address)
+        return None if name is None else self.get(name)
 
     def _speaker(self, name: str, node: Node | None, addresses: tuple[Interface, ...]) -> Speaker:
         bgp = node.spec.bgp if node else None
