@@ -70,7 +70,10 @@ def lab() -> None:
 @wiring_option
 @click.option("--nodes", type=click.IntRange(1, 50), default=3, show_default=True, help="Without a file: how many nodes.")
 @click.option("--pods", type=click.IntRange(0, 200), default=6, show_default=True, help="Without a file: how many pods.")
-def up(file: str | None, name: str | None, encapsulation: str | None, wiring: str | None, nodes: int, pods: int) -> None:
+@click.option("--etcd", type=click.IntRange(0, 9), default=0, help="Without a file: with an etcd of how many members (none).")
+def up(
+    file: str | None, name: str | None, encapsulation: str | None, wiring: str | None, nodes: int, pods: int, etcd: int
+) -> None:
     """Build a cluster: nodes with a real agent each, pods through the real CNI plugin.
 
     FILE describes it (see examples/); without one it is three nodes on one switch.
@@ -84,7 +87,7 @@ def up(file: str | None, name: str | None, encapsulation: str | None, wiring: st
     from netloom.lab.topology import one_switch
 
     require_root()
-    topology = load(file) if file else one_switch(nodes=nodes, pods=pods)
+    topology = load(file) if file else one_switch(nodes=nodes, pods=pods, etcd=etcd)
     end_on_sigterm()
     topology = altered(topology, name, encapsulation, wiring)
     click.echo(f"{pictures.summary(topology)}\n")

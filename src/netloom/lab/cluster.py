@@ -23,15 +23,13 @@ import msgspec
 import yaml
 
 from netloom.dataplane import netns
-from netloom.datastore import connect
 from netloom.errors import ConfigError, NotFound
-from netloom.lab import birds, daemons, packages, probes, processes, record, sandboxes, underlay
+from netloom.lab import birds, daemons, packages, probes, processes, record, sandboxes, stores, underlay
 from netloom.lab.inside import addresses_inside, marked_namespaces
 from netloom.lab.probes import Kind, Place
 from netloom.lab.record import Record, Sandbox, folder, namespace_path
 from netloom.lab.topology import Node, Pod, Topology
 from netloom.model.addresses import Address
-from netloom.model.resources import IPPool, Metadata
 from netloom.tunnel.ebpf import forget
 
 RESPONDER_PORT = 8080
@@ -73,7 +71,7 @@ def _bring_up(topology: Topology, say: Say) -> Lab:
     record.write(Record(topology=topology))
     lab = Lab(Record(topology=topology))
     underlay.build(topology)
-    _declare(topology)
+    stores.prepare(topology)
     step.done(f"{_count(topology.nodes, 'node')} on {_count(topology.switches, 'switch')}")
     lab.start_birds()
     lab.start_agents(topology.nodes)
@@ -100,21 +98,9 @@ def _count(things: tuple[object, ...], word: str) -> str:
     return f"{len(things)} {word}{plural if len(things) != 1 else ''}"
 
 
-def _declare(topology: Topology) -> None:
-    """Pools, manifests, and what of a node others declare: its agent takes such a Node over."""
-    datastore = connect(datastore_of(topology.name))
-    try:
-        for i, spec in enumerate(topology.pools):
-            datastore.create(IPPool(metadata=Metadata(name=f"pool-{i}"), spec=spec))
-        for resource in topology.declared():
-            datastore.create(resource)
-    finally:
-        datastore.close()
-
-
 def datastore_of(lab: str) -> str:
-    """Where a lab's cluster is declared."""
-    return f"sqlite:{folder(lab, 'datastore.db')}"
+    """Where a lab's cluster is declared, if it has no etcd."""
+    return stores.file_of(lab)
 
 
 def _take_down(name: str, *, keep_folder: bool = False) -> bool:
@@ -232,7 +218,7 @@ class Lab:
         settings = {
             "nodeName": node.name,
             "nodeAddresses": [str(a) for a in self.topology.node_addresses(node)],
-            "datastore": datastore_of(self.name),
+            **stores.settings(self.topology, node.name),
             "runDir": f"{home}/run",
             "stateDir": f"{home}/state",
             **self.topology.settings,

@@ -1,7 +1,7 @@
 """What a lab has made, on disk before it is made: so another process can list, enter and remove it, whatever happened.
 
     /run/netloom-lab/<lab>/lab.json        the record: topology and sandboxes
-                          /datastore.db    the cluster's datastore
+                          /datastore.db    the cluster's datastore, where it has no etcd (see `stores`)
                           /responder.log
                           /<node>/run      the agent's sockets and journal       (its `runDir`)
                           /<node>/state    block claims and identity             (its `stateDir`)
@@ -54,7 +54,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def places(self) -> tuple[str, ...]:
         """Whatever has a network namespace."""
         t = self.topology
-        return tuple(part.name for parts in (t.switches, t.routers, t.nodes, t.pods) for part in parts)
+        return tuple(part.name for parts in (t.switches, t.routers, t.nodes, t.etcd, t.pods) for part in parts)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=str)

@@ -4,10 +4,12 @@
     router   joins switches and forwards between them; with an AS number it speaks BGP
     node     a machine of the cluster, plugged into one switch, or more
     pod      runs on a node
+    member   of an etcd, which then is the datastore: a machine that runs nothing else, on a switch
     pool     addresses for pods, and how their packets cross from node to node
     resource whatever else the cluster is told from the start: a manifest, as `netloom apply` takes it
 
-Addresses follow from the order of the declarations: on each subnet the routers take .1, .2, …, the nodes .11, .12, …
+Addresses follow from the order of the declarations: on each subnet the routers take .1, .2, …, the nodes .11, .12, …,
+members of an etcd what comes after the nodes.
 A node's own addresses are those on its first switch.
 `cables` and `static_routes` turn a topology into the two tables that the underlay is built from.
 
@@ -99,6 +101,10 @@ class Node(Part, frozen=True, kw_only=True):
         return {"apiVersion": API_VERSION, "kind": "Node", "metadata": metadata, **spec}
 
 
+class Member(Part, frozen=True, kw_only=True):
+    switch: str
+
+
 class Pod(Part, frozen=True, kw_only=True):
     node: str
     namespace: str = "default"
@@ -123,6 +129,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...] = ()
     pools: tuple[IPPoolSpec, ...]
+    etcd: tuple[Member, ...] = ()
     wiring: Wiring = Wiring.ROUTED
     mtu: int = 1500
     settings: dict[str, str | int | float] = {}
@@ -152,6 +159,9 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     def nodes_on(self, switch: str) -> tuple[Node, ...]:
         return tuple(n for n in self.nodes if switch in n.switches)
 
+    def members_on(self, switch: str) -> tuple[Member, ...]:
+        return tuple(m for m in self.etcd if m.switch == switch)
+
     def pods_on(self, node: str) -> tuple[Pod, ...]:
         return tuple(p for p in self.pods if p.node == node)
 
@@ -162,6 +172,10 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         """On that switch of its, or the first one: its own."""
         switch = switch or node.switch
         return _hosts(self.switch(switch), FIRST_NODE + self.nodes_on(switch).index(node))
+
+    def member_addresses(self, member: Member) -> tuple[Interface, ...]:
+        there = self.members_on(member.switch)
+        return _hosts(self.switch(member.switch), FIRST_NODE + len(self.nodes_on(member.switch)) + there.index(member))
 
     def declared(self) -> tuple[AnyResource, ...]:
         """What the manifests say, and a Node of each that has labels or an AS number of its own.  Raises ValueError."""
@@ -174,6 +188,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             ("switches", self.switches),
             ("routers", self.routers),
             ("nodes", self.nodes),
+            ("etcd", self.etcd),
             ("pods", self.pods),
         ):
             for i, part in enumerate(parts):
@@ -200,6 +215,8 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
                 _check_known(f"nodes[{i}].uplinks[{j}]", "switch", name, switches)
             if len(set(node.switches)) != len(node.switches):
                 raise ValueError(f"nodes[{i}].uplinks: a switch is named twice")
+        for i, member in enumerate(self.etcd):
+            _check_known(f"etcd[{i}].switch", "switch", member.switch, switches)
         for i, pod in enumerate(self.pods):
             _check_known(f"pods[{i}].node", "node", pod.node, [n.name for n in self.nodes])
 
@@ -215,7 +232,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     def _check_room(self, switch: Switch) -> None:
         highest = max(
             FIRST_ROUTER + len(self.routers_on(switch.name)) - 1,
-            FIRST_NODE + len(self.nodes_on(switch.name)) - 1,
+            FIRST_NODE + len(self.nodes_on(switch.name)) + len(self.members_on(switch.name)) - 1,
         )
         if len(self.routers_on(switch.name)) > FIRST_NODE - FIRST_ROUTER:
             raise ValueError(f"routers: more than {FIRST_NODE - FIRST_ROUTER} on {switch.name}")
@@ -273,7 +290,8 @@ def cables(topology: Topology) -> tuple[Cable, ...]:
         for node in topology.nodes
         for number, switch in enumerate(node.switches)
     )
-    return (*routers, *nodes)
+    members = (Cable(m.name, f"{UPLINK}0", m.switch, topology.member_addresses(m)) for m in topology.etcd)
+    return (*routers, *nodes, *members)
 
 
 StaticRoute = tuple[Prefix, Address]
@@ -281,14 +299,15 @@ _DEFAULT: Mapping[int, Prefix] = {4: ipaddress.IPv4Network("0.0.0.0/0"), 6: ipad
 
 
 def static_routes(topology: Topology) -> Mapping[str, tuple[StaticRoute, ...]]:
-    """What the underlay's routers and nodes are configured with: routers reach every subnet on a shortest way, nodes have a
+    """What the underlay's routers and machines are configured with: routers reach every subnet on a shortest way, nodes have a
     default route through the first router on their switch."""
     routers = {router.name: tuple(_router_routes(topology, router)) for router in topology.routers}
     nodes = {node.name: tuple(_default_routes(topology, node)) for node in topology.nodes}
-    return routers | nodes
+    members = {member.name: tuple(_default_routes(topology, member)) for member in topology.etcd}
+    return routers | nodes | members
 
 
-def _default_routes(topology: Topology, node: Node) -> Iterator[StaticRoute]:
+def _default_routes(topology: Topology, node: Node | Member) -> Iterator[StaticRoute]:
     for router in topology.routers_on(node.switch)[:1]:
         for address in topology.router_addresses(router, node.switch):
             yield _DEFAULT[address.version], address.ip
@@ -328,8 +347,10 @@ def one_switch(
     pods: int = 6,
     encapsulation: Encapsulation = Encapsulation.VXLAN,
     wiring: Wiring = Wiring.ROUTED,
+    etcd: int = 0,
 ) -> Topology:
-    """`nodes` nodes on one switch with a router as the way out, `pods` pods dealt out one by one, both families."""
+    """`nodes` nodes on one switch with a router as the way out, `pods` pods dealt out one by one, both families; with `etcd`
+    machines more the datastore is there."""
     return Topology(
         name=name,
         switches=(
@@ -343,6 +364,7 @@ def one_switch(
             for cidr in DUAL_STACK_POOLS
         ),
         wiring=wiring,
+        etcd=tuple(Member(name=f"etcd-{i}", switch="switch") for i in range(etcd)),
     )
 
 

@@ -58,6 +58,7 @@ def build(topology: Topology) -> None:
             (topology.switches, _SWITCH),
             (topology.routers, _ROUTER),
             (topology.nodes, _NODE),
+            (topology.etcd, _POD),
             (topology.pods, _POD),
         ):
             for part in parts:
