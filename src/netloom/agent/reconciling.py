@@ -30,7 +30,7 @@ from netloom.dataplane.routes import Routes
 from netloom.dataplane.shaping import Shapings
 from netloom.dataplane.sysctls import Sysctls
 from netloom.errors import DataplaneError
-from netloom.model.desired import Desired, Engine, SenderKey, Tunnel, TunnelKey, is_finisher
+from netloom.model.desired import Desired, Engine, Filter, SenderKey, Tunnel, TunnelKey, is_finisher
 from netloom.reconcile import Changes, Driver, Outcome
 from netloom.tunnel.ebpf import Formers, Programs, Senders, Store, Tunnels
 
@@ -54,6 +54,7 @@ _OF_TUNNELS = {
 }
 """Driver → its engine, and the field of `Desired` that it takes that engine's part of."""
 
+_RULES = frozenset(("filter", "passages"))
 _LARGE = frozenset(("routes", "neighbours", "fdb"))
 """Tables of thousands, of which the kernel tells what others write in them."""
 
@@ -100,6 +101,8 @@ class Reconciler:
         self._nft, self._foreign = nft, ForeignFirewalls()
         self._guarded = False
         """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
+        self._rules: Filter | None = None
+        """Those that stand, with passages for them through other firewalls."""
         self._complete = False
         """Whether the last pass knew the whole cluster."""
         self.store = Store()
@@ -127,7 +130,7 @@ class Reconciler:
 
     def run(self, desired: Desired, revision: int, *, complete: bool, looking: bool = True) -> Pass:
         """`looking`: at all that the kernel has.  Not so, where only other nodes have changed since the last pass: then of the large tables
-        what was wanted is compared with what is wanted, if the last pass left them in order."""
+        and the rules what was wanted is compared with what is wanted, if the last pass left them in order."""
         looking, self._complete = looking or not (complete and self._complete), complete
         start, at = time.perf_counter(), time.time()
         outcomes: dict[str, Outcome] = {}
@@ -138,8 +141,12 @@ class Reconciler:
                 outcomes[name] = self._table(name, desired, named, later, complete=complete, looking=looking)
             except DataplaneError as e:  # the table could not be read
                 outcomes[name] = Outcome(failures=(e,))
+            if name == "links" and str(outcomes[name]) != "same":
+                looking = True  # what was on an interface is gone with it
             if name == "filter":
                 self._guarded = not outcomes[name].failures
+        in_order = not (outcomes["filter"].failures or outcomes["passages"].failures)
+        self._rules = desired.filter if in_order and complete else None
         for name, changes in reversed(later.items()):
             outcomes[name] += self._drivers[name].apply(changes)
         return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes, named)
@@ -166,6 +173,8 @@ class Reconciler:
         complete: bool,
         looking: bool,
     ) -> Outcome:
+        if name in _RULES and not looking and desired.filter == self._rules:
+            return Outcome()
         if name == "filter":
             return self._nft.reconcile(desired.filter, complete=complete)
         if name == "passages":

@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from netloom.calc.encap import ENCAPS
+from netloom.calc.same import Same
 from netloom.model.forms import Form, Method, Use, parse_form
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node, NodeSpec
@@ -68,21 +69,6 @@ def own_word(snapshot: Snapshot, host: Host) -> NodeSpec | None:
     return node.spec if node is not None and node.spec.id == host.node_id else None
 
 
-class _Same:
-    """Stands for this very mapping, which nobody changes."""
-
-    __slots__ = ("nodes",)
-
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
-        self.nodes = nodes
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.nodes is self.nodes
-
-    def __hash__(self) -> int:
-        return id(self.nodes)
-
-
 class _Senders(NamedTuple):
     """Nodes that send in a form.  `place`: where it stands in what they say, at best; who says many things says most of them late.
     `first`: one of the nodes, by name."""
@@ -93,10 +79,10 @@ class _Senders(NamedTuple):
 
 
 @functools.lru_cache(2)
-def _senders(same: _Same) -> Mapping[Form, _Senders]:
+def _senders(same: Same[str, Node]) -> Mapping[Form, _Senders]:
     """Asked several times in each pass, and there may be thousands of nodes."""
     found: dict[Form, _Senders] = {}
-    for node in same.nodes.values():
+    for node in same.it.values():
         for place, form in enumerate(dict.fromkeys(parsed(node.spec.sends))):
             known = found.get(form)
             if known is None:
@@ -114,7 +100,7 @@ def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
 
 def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     found, refused = dict.fromkeys(wanted_of_all(snapshot, host)), privileged(snapshot, host)
-    sent = _senders(_Same(snapshot.nodes))
+    sent = _senders(Same(snapshot.nodes))
     others = [f for f, by in sent.items() if f not in found and f not in refused and by[::2] != (1, host.node)]
     others.sort(key=lambda form: (-sent[form].nodes, sent[form].place, str(form)))
     return (*found, *others[:_MOST])
@@ -123,7 +109,7 @@ def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
 def privileged(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """Forms that are not taken in, with a node that sends in each: no pool wants them, this node never had them, and their ports are
     those of services."""
-    sent = _senders(_Same(snapshot.nodes))
+    sent = _senders(Same(snapshot.nodes))
     if not any(0 < form.port < _PRIVILEGED for form in sent):
         return {}
     had = {*wanted_of_all(snapshot, host), *_said(snapshot, host), *host.moving.devices.values()}
@@ -137,7 +123,7 @@ def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
     methods = {(form.port, form.method) for form in candidates if form.port}
     if len(methods) == len({port for port, _ in methods}):
         return {}
-    sent, said, standing = _senders(_Same(snapshot.nodes)), _said(snapshot, host), host.moving.devices.values()
+    sent, said, standing = _senders(Same(snapshot.nodes)), _said(snapshot, host), host.moving.devices.values()
     wants = wanted_of_all(snapshot, host)
 
     def age(form: Form) -> tuple[object, ...]:
@@ -155,7 +141,7 @@ def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
 
 def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
     """Forms that no pool wants any more, and somebody sends in all the same."""
-    sent = _senders(_Same(snapshot.nodes))
+    sent = _senders(Same(snapshot.nodes))
     return frozenset(sent).difference(wanted_of_all(snapshot, host), privileged(snapshot, host))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from netloom.calc.forms import opened
 from netloom.calc.networks import alone, apart, links, of_node
 from netloom.calc.ports import published
+from netloom.calc.same import Same
 from netloom.model.addresses import Address
 from netloom.model.attachments import Attachment
 from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Source
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host
+from netloom.model.resources import Node
 from netloom.model.snapshot import Snapshot
 
 LOOSE = "2"
@@ -37,7 +40,7 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
-        vteps=_vteps(snapshot) if among else frozenset(),
+        vteps=_vteps(Same(snapshot.nodes)) if among else frozenset(),
         outers=outers,
         carried=frozenset(form.port for form in forms if form.port),
         tunnels=tunnels,
@@ -50,9 +53,10 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
     )
 
 
-def _vteps(snapshot: Snapshot) -> frozenset[Address]:
+@functools.lru_cache(2)
+def _vteps(nodes: Same[str, Node]) -> frozenset[Address]:
     """What nodes may send from."""
-    specs = [node.spec for node in snapshot.nodes.values()]
+    specs = [node.spec for node in nodes.it.values()]
     return frozenset(a.ip for spec in specs for a in spec.addresses) | {a for spec in specs for a in spec.former}
 
 
