@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from netloom.bgp import status
-from netloom.bgp.control import Control, Refused
+from netloom.bgp.control import Control, Refused, reason
 from netloom.bgp.rendering import CONTENT, blocks, content
 from netloom.durable import write_durably
 from netloom.errors import ConfigError, Unavailable
@@ -148,7 +148,7 @@ class Bird:
             ) from e
         if done.returncode != 0:
             words = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise Rejected(f"BIRD would not take the new configuration: {shown(words[0])}", hint="netloom bgp render")
+            raise Rejected(f"BIRD would not take the new configuration: {reason(words[0])}", hint="netloom bgp render")
 
     def _program(self) -> str | None:
         if self.place.program:

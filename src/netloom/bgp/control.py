@@ -24,6 +24,7 @@ from netloom.errors import Unavailable
 from netloom.model.showing import shown
 
 _LINE = re.compile(r"(\d{4})([- ])(.*)")
+_PLACE = re.compile(r":(\d+):\d+ (.*)")
 _REFUSED = 8000
 _PIECE = 1 << 16
 MOST = 4 << 20  # bytes of an answer, where who asks says nothing else
@@ -42,6 +43,12 @@ class Refused(Unavailable):
         self.code = code
 
 
+def reason(text: str) -> str:
+    """What BIRD says of a file, without the file's name."""
+    found = _PLACE.search(text)
+    return f"line {found[1]}: {shown(found[2])}" if found else shown(text)
+
+
 class Control:
     """`seconds`: that one question may take as a whole.  For any thread."""
 
@@ -53,7 +60,7 @@ class Control:
         lines = [*self.lines(command, most)]
         refusal = next((line for line in lines if line.code >= _REFUSED), None)
         if refusal is not None:
-            raise Refused(f"BIRD refuses {shown(command)}: {shown(refusal.text)}", refusal.code)
+            raise Refused(f"BIRD refuses {shown(command)}: {reason(refusal.text)}", refusal.code)
         return lines
 
     def lines(self, command: str, most: int = MOST) -> Iterator[Line]:

@@ -3,7 +3,8 @@
     import   never4()  rules…  then what the session trusts        first word wins: a function that accepts or rejects ends the filter
     export   leaving   rules…  announce4()  reflect4()             the end is a reject
 
-`never4` comes before any rule of a person: no BGPFilter makes a node believe that its own blocks are elsewhere.
+`never4` comes before any rule of a person: no BGPFilter makes a node believe that its own blocks are elsewhere, or that a neighbour is:
+next hops are looked up among what BIRD knows, and a route to one node's address would take along all that leads to its pods.
 
 A route's priority is the metric that it gets in the kernel.  It crosses iBGP as local preference, 2³¹-1 less the priority as Calico has
 it, so that BIRD prefers what the kernel would.
@@ -45,6 +46,7 @@ def sets(config: BgpConfig, family: int) -> list[str]:
         *prefix_set(f"PLAIN{family}", of_family(config.plain, family), "+"),
         *prefix_set(f"NEIGHBOURS{family}", of_family(config.neighbours, family), "+"),
         *prefix_set(f"TUNNELLED{family}", of_family(config.tunnelled, family), "+"),
+        *prefix_set(f"LINKS{family}", of_family(config.subnets, family), "+"),
         *prefix_set(f"NOBODYS{family}", _NOBODYS[family], "+"),
     ]
 
@@ -54,6 +56,9 @@ def functions(config: BgpConfig, family: int) -> Iterator[str]:
     yield f"function never{family}() {{"
     if of_family(config.own, family):
         yield f"    if net ~ OWN{family} then reject;  # this node's own blocks"
+    if of_family(config.subnets, family):
+        but = f" && ! (net ~ POOLS{family})" if pools else ""
+        yield f"    if net ~ LINKS{family}{but} then reject;  # who is on our links is found there"
     yield f"    if net ~ NOBODYS{family} then reject;"
     yield f"    if {_community(GRACEFUL_SHUTDOWN)} ~ bgp_community then bgp_local_pref = 0;  # RFC 8326: that way is about to end"
     yield "}"
