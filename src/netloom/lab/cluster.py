@@ -104,7 +104,7 @@ def datastore_of(lab: str) -> str:
 
 
 def _take_down(name: str, *, keep_folder: bool = False) -> bool:
-    there = processes.end(name, _GRACE) > 0
+    there = processes.end(name, _GRACE, "agent") + stores.end(name) + processes.end(name, _GRACE) > 0
     for path in {*_recorded_namespaces(name), *marked_namespaces(name)}:
         there |= os.path.exists(path)
         _forget_tunnels(path)

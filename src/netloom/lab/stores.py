@@ -12,6 +12,7 @@ stays in the namespace that it was first used in.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,13 +22,14 @@ import yaml
 from netloom.dataplane import netns
 from netloom.datastore import connect
 from netloom.errors import NetloomError
-from netloom.lab import daemons, etcd
+from netloom.lab import daemons, etcd, processes
 from netloom.lab.certificates import Authority
 from netloom.lab.record import folder, namespace_path
 from netloom.lab.topology import Topology
 from netloom.model.resources import AnyResource, IPPool, Metadata, builtins
 
 _LINES = 4
+_GRACE = 5.0
 
 
 def file_of(lab: str) -> str:
@@ -62,6 +64,11 @@ def prepare(topology: Topology) -> None:
             datastore.create(resource)
     finally:
         datastore.close()
+
+
+def end(lab: str) -> int:
+    """How many members there were.  Asked nicely, each waits seven seconds for the others."""
+    return processes.end(lab, _GRACE, "etcd", first=signal.SIGKILL)
 
 
 def _start(topology: Topology) -> None:

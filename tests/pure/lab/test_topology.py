@@ -3,7 +3,7 @@ import ipaddress
 import msgspec
 import pytest
 
-from netloom.lab.topology import Node, Router, Switch, Topology, altered, cables, one_switch, static_routes
+from netloom.lab.topology import Member, Node, Router, Switch, Topology, altered, cables, one_switch, static_routes
 from netloom.model.attachments import Wiring
 from netloom.model.resources import Encapsulation, IPPoolSpec
 
@@ -85,3 +85,15 @@ def test_what_does_not_fit_together_is_named(change: dict[str, object], message:
 def test_a_place_has_a_name_that_fits_a_port_and_a_path(name: str) -> None:
     with pytest.raises(ValueError, match="is not a name here"):
         Node(name=name, switch="switch")
+
+
+def test_members_of_an_etcd_have_the_addresses_after_the_nodes() -> None:
+    topology = one_switch(nodes=2, etcd=2)
+    assert [str(topology.member_addresses(m)[0]) for m in topology.etcd] == ["192.168.100.13/24", "192.168.100.14/24"]
+    assert {cable.place for cable in cables(topology)} >= {"etcd-0", "etcd-1"}
+    assert {"etcd-0", "etcd-1"} <= set(static_routes(topology))
+
+
+def test_a_member_of_an_etcd_is_on_a_switch_that_there_is() -> None:
+    with pytest.raises(ValueError, match=r"etcd\[0\].switch: there is no switch 'elsewhere'"):
+        msgspec.structs.replace(one_switch(), etcd=(Member(name="etcd-0", switch="elsewhere"),))
