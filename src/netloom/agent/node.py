@@ -146,7 +146,9 @@ class Agent:
         collector = Collector(self._operations, journal, kernel, Sandboxes)
         tombstones = Tombstones(settings.run_dir)
         self._metrics = Metrics()
-        self._dispatcher = Dispatcher(self._operations, collector, tombstones, netns, self._unready, self._metrics.call)
+        self._dispatcher = Dispatcher(
+            self._operations, collector, tombstones, netns, self._unready, self._metrics.call, self._drained
+        )
         self._firewalls = Firewalls(self._passes, self._background, self._troubles)
         self._upkeep = Upkeep(
             self._operations,
@@ -401,6 +403,12 @@ class Agent:
         if not self._registration.membership.serves:
             return str(self._registration.membership.value)
         return None if self._hosting.addressed else self._hosting.problem
+
+    def _drained(self) -> str | None:
+        node = self._snapshot.nodes.get(self._settings.node_name)
+        if node is None or not node.spec.draining:
+            return None
+        return f"it is drained; netloom drain {node.name} --undo ends that"
 
     def _mtu(self, addresses: Iterable[Interface]) -> int:
         pools = [p for a in addresses for p in self._snapshot.pools.values() if a.ip in p.spec.cidr]

@@ -29,7 +29,8 @@ Observer = Callable[[str, int, float], None]
 
 
 class Dispatcher:
-    """`unready`: why this node cannot serve ADD now, or None."""
+    """`unready`: why this node cannot serve ADD now, or None.  `closed`: why it should not, though it could: no fault, so STATUS does
+    not tell of it."""
 
     def __init__(
         self,
@@ -39,9 +40,10 @@ class Dispatcher:
         host: NetnsId,
         unready: Callable[[], str | None],
         observe: Observer,
+        closed: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._operations, self._collector, self._tombstones, self._host = operations, collector, tombstones, host
-        self._unready, self._observe = unready, observe
+        self._unready, self._observe, self._closed = unready, observe, closed
 
     async def handle(self, call: Call, netns: int | None, abandoned: Callable[[], bool]) -> tuple[int, bytes]:
         """Exit code and what is printed.  Never raises."""
@@ -85,6 +87,8 @@ class Dispatcher:
     async def _add(self, request: Add, netns: int, abandoned: Callable[[], bool]) -> bytes:
         if reason := self._unready():
             raise CniError(TRY_AGAIN, f"this node cannot take pods yet: {reason}")
+        if reason := self._closed():
+            raise CniError(TRY_AGAIN, f"this node takes no new pods: {reason}")
         if self._tombstones.waiting():
             await self._tombstones.take_up(self._operations.delete)
         attachment = await self._operations.add(request, netns, abandoned)

@@ -32,7 +32,7 @@ from netloom.ipam.figures import exhaustion
 from netloom.ipam.giving import Gift, bridged, gift
 from netloom.ipam.holdings import address_of
 from netloom.ipam.journal import Journal, boottime
-from netloom.ipam.restoring import QUARANTINE, withdraw
+from netloom.ipam.restoring import QUARANTINE, concede, dispute, disputed, withdraw
 from netloom.ipam.sparing import spare
 from netloom.model.addresses import Address, Interface, Prefix, overlap
 from netloom.model.resources import EMPTY, Claim, IPPool
@@ -67,6 +67,8 @@ class Allocator:
         self._knows_all = loaded is not None and loaded.node == node
         """Whether what only the datastore knows is of no use here: the copy is as this node left it."""
         self._quarantine_ends = float("-inf")
+        self._disputed: Mapping[Prefix, str] = {}
+        """Blocks of ours that other nodes have pods in."""
         self._snapshot = Snapshot()
         self._pools: tuple[IPPool, ...] = ()
         self._networks = frozenset[str]()
@@ -86,7 +88,10 @@ class Allocator:
         """What the cluster declares now."""
         before, self._snapshot = self._snapshot, snapshot
         pools_or_reservations = snapshot.pools is not before.pools or snapshot.reservations is not before.reservations
-        if pools_or_reservations or self._tunnel_addresses(snapshot) != self._tunnel_addresses(before):
+        theirs = disputed(self._claims, snapshot.blocks, snapshot.nodes)
+        anew = theirs != self._disputed or self._tunnel_addresses(snapshot) != self._tunnel_addresses(before)
+        self._disputed = theirs
+        if pools_or_reservations or anew:
             self._view()
 
     @property
@@ -106,11 +111,17 @@ class Allocator:
         return tuple(held.cidr for held in self._claims.held if held.contested)
 
     @property
+    def disputed(self) -> tuple[Prefix, ...]:
+        return tuple(self._disputed)
+
+    @property
     def alarms(self) -> tuple[str, ...]:
-        return tuple(
-            f"block {cidr} is claimed by another node: it gives out no more addresses (netloom ipam check)"
-            for cidr in self.contested
+        contested = (f"block {cidr} is claimed by another node" for cidr in self.contested)
+        disputed = (
+            f"node {node} had block {cidr} before the datastore went back, and has pods in it"
+            for cidr, node in self._disputed.items()
         )
+        return tuple(f"{what}: it gives out no more addresses (netloom ipam check)" for what in (*contested, *disputed))
 
     def allocate(self, request: Request) -> tuple[Interface, ...] | NeedBlock:
         """Addresses for one attachment, free until the loop is left.  Raises ConfigError: the request cannot be met;
@@ -292,7 +303,9 @@ class Allocator:
         with self._claiming:
             doubtful, self._doubtful = self._doubtful, True
             self._keep(self._claims)
-            claiming.release(datastore, self._claims, (h for h in retired if h.cidr not in self._claims.cidrs))
+            gone = [held for held in retired if held.cidr not in self._claims.cidrs]
+            claiming.release(datastore, self._claims, gone)
+            concede(datastore, self._claims, (held for held in gone if held.contested))
             self._doubtful = doubtful
 
     def _claim(self, need: NeedBlock, datastore: Datastore, *, listed: bool) -> None:
@@ -325,6 +338,9 @@ class Allocator:
         asserted = claiming.assert_claims(datastore, self._claims, records)
         if asserted != self._claims:
             self._keep(asserted)
+        for held in asserted.held:
+            if held.contested and self._uses(held.cidr):
+                dispute(datastore, asserted, held)
         return records
 
     def _keep(self, claims: Claims) -> None:
@@ -352,7 +368,7 @@ class Allocator:
             blocks: dict[str, tuple[Block, ...]] = {}
             for held in claims.held:
                 pool = pool_of(held.cidr, pools)
-                if pool and not held.contested:
+                if pool and not held.contested and held.cidr not in self._disputed:
                     network = pool if pool.spec.network else None
                     if held.is_dense:
                         block = Block.dense(held.cidr, pool.name, reserved, own)
@@ -385,7 +401,7 @@ class Allocator:
     def _serves(self, cidr: Prefix) -> str | None:
         """The network that the block serves, empty for the cluster; None where its pool is not in use."""
         pool = pool_of(cidr, self._pools)
-        return None if pool is None or pool.spec.disabled else pool.spec.network
+        return None if pool is None or pool.spec.disabled or cidr in self._disputed else pool.spec.network
 
     def _require_no_quarantine(self) -> None:
         if self.quarantined:

@@ -62,7 +62,8 @@ def swap(datastore: Datastore, slot: Prefix, change: Change, *, anew: bool = Fal
 
 def _write(datastore: Datastore, slot: Prefix, stored: Stored | None, claims: tuple[Claim, ...]) -> None:
     name = block_name(slot)
-    block = IPBlock(metadata=Metadata(name=name), spec=IPBlockSpec(cidr=slot, claims=claims))
+    disputed = tuple(d for d in _disputed(stored) if any(is_disputed(c, d) for c in claims))
+    block = IPBlock(metadata=Metadata(name=name), spec=IPBlockSpec(cidr=slot, claims=claims, disputed=disputed))
     if stored is None:
         datastore.create(block)
     elif claims:
@@ -73,6 +74,15 @@ def _write(datastore: Datastore, slot: Prefix, stored: Stored | None, claims: tu
 
 def _claims(stored: Stored | None) -> tuple[Claim, ...]:
     return stored.resource.spec.claims if stored and isinstance(stored.resource, IPBlock) else ()
+
+
+def _disputed(stored: Stored | None) -> tuple[Claim, ...]:
+    return stored.resource.spec.disputed if stored and isinstance(stored.resource, IPBlock) else ()
+
+
+def is_disputed(claim: Claim, by: Claim) -> bool:
+    """Whether that is another node's word about this claim."""
+    return overlap(claim.cidr, by.cidr) and (claim.node, claim.node_id) != (by.node, by.node_id)
 
 
 def taking(claims: Claims, cidr: Prefix) -> Change:

@@ -239,12 +239,19 @@ class Claim(Spec, frozen=True, kw_only=True):
 
 
 class IPBlockSpec(Spec, frozen=True, kw_only=True):
-    """All claims inside one aligned slot of a pool.  One record, hence one compare-and-swap: overlapping claims cannot both succeed."""
+    """All claims inside one aligned slot of a pool.  One record, hence one compare-and-swap: overlapping claims cannot both succeed.
+
+    `disputed`: what nodes had claimed before the datastore lost it, and have pods in.  Whoever claims it by now gives out no more of it.
+    """
 
     cidr: Prefix
     claims: tuple[Claim, ...] = ()
+    disputed: tuple[Claim, ...] = ()
 
     def __post_init__(self) -> None:
+        for i, claim in enumerate(self.disputed):
+            if not contains(self.cidr, claim.cidr):
+                raise ValueError(f"spec.disputed[{i}].cidr: {claim.cidr} is outside the block {self.cidr}")
         for i, claim in enumerate(self.claims):
             if not contains(self.cidr, claim.cidr):
                 raise ValueError(f"spec.claims[{i}].cidr: {claim.cidr} is outside the block {self.cidr}")

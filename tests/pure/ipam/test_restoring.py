@@ -14,7 +14,7 @@ from netloom.errors import NetloomError, Unavailable
 from netloom.ipam.claims import load
 from netloom.ipam.restoring import QUARANTINE
 from netloom.model.addresses import Address
-from netloom.model.resources import IPPool
+from netloom.model.resources import IPBlock, IPPool
 from tests.pure.ipam.making import LONG, node, pool
 from tests.pure.ipam.test_allocator import Agent
 
@@ -165,6 +165,74 @@ def test_a_block_that_pods_use_is_kept_whatever_the_own_copy_says(cluster: Clust
     cluster.see()
     a.allocator.synchronise(a.store, anew=True)
     assert a.blocks == before
+
+
+def test_a_claim_that_came_later_gives_out_no_more_and_goes_back_to_who_has_pods_there(cluster: Cluster) -> None:
+    """A node that has never seen the store before knows of no jump."""
+    cluster.pool = pool("p", "10.0.0.0/29", 29)
+    cluster.see()
+    restore = cluster.copy()
+    a, late = cluster.agents["a"], cluster.agents["b"]
+    a.add("pod")
+    restore()
+    cluster.see()
+    late.add("pod")
+    cluster.noticed("a")
+    assert a.allocator.alarms == (
+        "block 10.0.0.0/29 is claimed by another node: it gives out no more addresses (netloom ipam check)",
+    )
+    cluster.see()
+    [alarm] = late.allocator.alarms
+    assert alarm.startswith("node a had block 10.0.0.0/29 before the datastore went back, and has pods in it: it gives out no")
+    for agent in (a, late):
+        agent.now += QUARANTINE
+        with pytest.raises(NetloomError):
+            agent.add("more")
+    late.delete("pod")
+    late.now += 1000.0
+    late.allocator.give_back(late.allocator.retire(), late.store)
+    a.allocator.settle(a.store)
+    cluster.see()
+    assert not a.allocator.alarms and not late.allocator.alarms
+    assert a.add("more")
+    [stored] = a.store.list("IPBlock").items
+    assert isinstance(stored.resource, IPBlock) and not stored.resource.spec.disputed
+
+
+def test_who_has_no_pods_there_any_more_concedes(cluster: Cluster) -> None:
+    cluster.pool = pool("p", "10.0.0.0/29", 29)
+    cluster.see()
+    restore = cluster.copy()
+    a, late = cluster.agents["a"], cluster.agents["b"]
+    a.add("pod")
+    restore()
+    cluster.see()
+    late.add("pod")
+    cluster.noticed("a")
+    cluster.see()
+    assert late.allocator.disputed
+    a.delete("pod")
+    a.now += 1000.0
+    a.allocator.give_back(a.allocator.retire(), a.store)
+    cluster.see()
+    assert not late.allocator.alarms and not a.allocator.alarms and a.blocks == []
+    assert late.add("more")
+
+
+def test_one_that_is_no_node_any_more_has_no_say(cluster: Cluster) -> None:
+    restore = cluster.copy()
+    a, late = cluster.agents["a"], cluster.agents["b"]
+    cluster.pool = pool("p", "10.0.0.0/29", 29)
+    cluster.see()
+    a.add("pod")
+    restore()
+    late.add("pod")
+    cluster.noticed("a")
+    cluster.see()
+    assert late.allocator.disputed
+    blocks = [s.resource for s in late.store.list("IPBlock").items]
+    late.sees(cluster.pool, *blocks)
+    assert not late.allocator.disputed
 
 
 @settings(max_examples=300 if LONG else 40, deadline=None)

@@ -31,6 +31,8 @@ PORT, DEVICE, LONGEST = 8285, 77, 1500
 MAC, UPLINK_MAC, NEXT_MAC = Mac("66:00:00:00:00:01"), "0a:00:00:00:00:01", "0a:00:00:00:00:02"
 TYPES = {4: f.IPV4, 6: f.IPV6}
 OWN, PEER, THIRD, STRANGER = ({4: f"192.0.2.{n}", 6: f"2001:db8::{n}"} for n in (1, 2, 3, 66))
+OWN_BEFORE, PEER_BEFORE = ({4: f"192.0.2.{n}", 6: f"2001:db8::{n}"} for n in (21, 22))
+"""Addresses that they had, and still have."""
 POD, FAR_POD, THIRD_POD, NO_POD = ({4: f"10.244.{n}.2", 6: f"fd00:{n}::2"} for n in (1, 2, 3, 9))
 BEHIND = (
     (OWN, ("10.244.1.0/24", "fd00:1::/64")),
@@ -89,7 +91,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """In a namespace with an interface towards the peers."""
     way: Way = request.param
     own = ipaddress.ip_address(OWN[way.version])
-    wire = Wire(DEVICE, MAC, way.carrier, own, PORT if way.carrier is Carrier.UDP else 0)
+    also = (ipaddress.ip_address(OWN_BEFORE[way.version]),)
+    wire = Wire(DEVICE, MAC, way.carrier, own, PORT if way.carrier is Carrier.UDP else 0, also)
     space = netns.create()
     with netns.entered(space):
         for command in ("link set lo up", "link add up0 type veth peer name far0", "link set up0 up", "link set far0 up"):
@@ -104,6 +107,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
                 maps["peers"][outer] = b""
             for prefix in map(ipaddress.ip_network, prefixes):
                 maps[f"prefixes{prefix.version}"][prefix_key(prefix)] = outer
+        before, now = (pack(ipaddress.ip_address(peer[way.version])) for peer in (PEER_BEFORE, PEER))
+        maps["peers"][before], maps["formers"][before] = b"", now
         programs = [load(sending("out", wire), maps), load(arriving("in", wire, recent=is_recent()), maps)]
         programs += [load(early("early", wire), maps)] if wire.port else []
         yield World(way, maps, programs[0], programs[1], programs[2] if wire.port else None)
@@ -293,6 +298,19 @@ def test_no_node_sends_in_anothers_name(world: World, version: int, source: dict
     before = world.counters()
     assert world.gets(world.wrapped(inner(version, source, POD))).verdict == DROP
     assert world.counted(before) == {"refused": 1}
+
+
+@FAMILIES
+@pytest.mark.parametrize(("source", "target"), [(PEER_BEFORE, OWN), (PEER, OWN_BEFORE), (PEER_BEFORE, OWN_BEFORE)])
+def test_nodes_that_change_their_addresses_are_known_by_both(
+    world: World, version: int, source: dict[int, str], target: dict[int, str]
+) -> None:
+    packet = inner(version, FAR_POD, POD)
+    found = world.gets(world.wrapped(packet, source, target))
+    assert (found.verdict, found.packet[14:]) == (REDIRECT, packet)
+    if world.early is not None:
+        assert world.gets_early(world.wrapped(packet, source, target)).packet[8 + 14 :] == packet
+    assert world.gets(world.wrapped(inner(version, THIRD_POD, POD), source, target)).verdict == DROP
 
 
 def test_a_datagram_that_claims_another_length_is_refused(world: World) -> None:
