@@ -280,7 +280,9 @@ class Agent:
         with self._troubles.about("brake"):
             if self._braking.look(quarantined=self._allocator.quarantined):
                 self._recount()
-        self._metrics.doubts(held=len(self._braking.held), contested=len(self._allocator.contested))
+        self._metrics.doubts(
+            held=len(self._braking.held), contested=len((*self._allocator.contested, *self._allocator.disputed))
+        )
         if self._allocator.contested and self._connection.connected:
             self._background.begin("contested blocks", self._settle_claims())
 
