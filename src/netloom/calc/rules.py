@@ -15,6 +15,7 @@ from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Sou
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host
 from netloom.model.resources import Node
+from netloom.model.routing import BgpConfig
 from netloom.model.snapshot import Snapshot
 
 LOOSE = "2"
@@ -26,13 +27,15 @@ def sources(attachment: Attachment) -> frozenset[Source]:
     return frozenset(Source(attachment.host_interface, attachment.mac, address.ip) for address in attachment.addresses)
 
 
-def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tunnels: frozenset[str]) -> Filter:
+def rules(
+    snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tunnels: frozenset[str], bgp: BgpConfig | None = None
+) -> Filter:
     """`tunnels`: the devices that lead to other nodes."""
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
     forms = opened(snapshot, host)
     outers = frozenset(outer for form in forms if (outer := outer_of(form, host)))
-    among = outers or (host.probe_port and len(snapshot.nodes) > 1)
+    among = outers or bgp or (host.probe_port and len(snapshot.nodes) > 1)
     kept_apart = apart(pools, attachments)
     by_itself = alone(pools, attachments, kept_apart)
     return Filter(
@@ -45,6 +48,9 @@ def rules(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tun
         carried=frozenset(form.port for form in forms if form.port),
         tunnels=tunnels,
         probe_port=host.probe_port if len(snapshot.nodes) > 1 else 0,
+        bgp_port=bgp.port if bgp else 0,
+        bgp_peers=frozenset(session.address for session in bgp.sessions) if bgp else frozenset(),
+        bgp_ports=frozenset(session.port for session in bgp.sessions) if bgp else frozenset(),
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
         isolated=kept_apart.isolated - by_itself,

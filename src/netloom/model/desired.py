@@ -247,6 +247,8 @@ class Filter:
     tunnels:    our devices that lead to other nodes
     probe_port: UDP and TCP port by which nodes ask each other what comes through, 0 for none: taken in from nodes and out of
                 tunnels, and a few datagrams from elsewhere
+    bgp_port:   TCP port that BIRD listens on, 0 for none: open to `bgp_peers` alone
+    bgp_peers:  with whom this node has BGP sessions; `bgp_ports`: to which of their ports.  No pod speaks with them in this node's name
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods
@@ -263,6 +265,9 @@ class Filter:
     carried: frozenset[int] = frozenset()
     tunnels: frozenset[str] = frozenset()
     probe_port: int = 0
+    bgp_port: int = 0
+    bgp_peers: frozenset[Address] = frozenset()
+    bgp_ports: frozenset[int] = frozenset()
     bridges: frozenset[str] = frozenset()
     internal: frozenset[str] = frozenset()
     isolated: frozenset[str] = frozenset()
@@ -272,7 +277,8 @@ class Filter:
     @property
     def taken_in(self) -> frozenset[Outer]:
         """What other nodes send to this one itself."""
-        return self.outers | {Outer(protocol, self.probe_port) for protocol in _WITH_PORTS if self.probe_port}
+        probes = {Outer(protocol, self.probe_port) for protocol in _WITH_PORTS if self.probe_port}
+        return self.outers | probes | ({Outer(TCP, self.bgp_port)} if self.bgp_port else frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,11 @@ def pool(cidr: str = "10.244.0.0/16", name: str = "default", **spec: object) -> 
     return made("IPPool", name, {"cidr": cidr, **spec})
 
 
-def configuration(**spec: object) -> AnyResource:
+def configuration(**spec: Any) -> AnyResource:
     return made("BGPConfiguration", "default", spec)
 
 
-def peer(name: str = "tor", **spec: object) -> AnyResource:
+def peer(name: str = "tor", **spec: Any) -> AnyResource:
     return made("BGPPeer", name, spec)
 
 
@@ -544,3 +544,14 @@ def test_what_was_computed_before_changes_nothing(walk: list[list[AnyResource]])
         snapshot = snapshot.updated(snapshot.revision + 1, [*((r.kind, r.key, r) for r in now), *gone])
         on = host(addresses=snapshot.nodes["n1"].spec.addresses)
         assert bgp.config(snapshot, on, Tables(), (), known) == bgp.config(snapshot, on, Tables(), ())
+
+
+def test_the_port_is_open_to_those_that_there_are_sessions_with() -> None:
+    nodes = [node(1), node(2), made("BGPConfiguration", "node.n2", {"listenPort": 1790}), configuration(listenPort=1179)]
+    rules = desired(Snapshot.of(1, [*nodes, peer(**TOR)]), [], host()).filter
+    assert rules.bgp_port == 1179
+    assert {str(a) for a in rules.bgp_peers} == {"192.0.2.2", "fd00::2", "192.0.2.254"}
+    assert rules.bgp_ports == {1790, 179}
+    assert "TCP port 1179" in map(str, rules.taken_in)
+    off = desired(Snapshot.of(1, [node(1), node(2)]), [], host()).filter
+    assert (off.bgp_port, off.bgp_peers, off.bgp_ports) == (0, frozenset(), frozenset())

@@ -21,7 +21,7 @@ bridge a pod may ask and answer for itself: the sender in an ARP packet, the tar
 elements are those of `sources6`; nft wants another type for it).  Probes for duplicates (RFC 5227, RFC 4862) come from no address
 and are dropped: IPAM makes addresses unique, and without an answer an address counts as free.
 
-What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
+What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  BGP comes from `bgp-peers` only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
 if any does, because it switches conntrack on.
 """
 
@@ -51,6 +51,9 @@ from netloom.dataplane.nft.objects import (
 from netloom.dataplane.nft.sets import (
     ADVERTISEMENT,
     ARP_TABLE,
+    BGP_PEER_PORTS,
+    BGP_PEERS,
+    BGP_PORTS,
     BLOCKS,
     BRIDGE_TABLE,
     DISCOVERY,
@@ -77,7 +80,7 @@ from netloom.model.desired import Filter
 TABLES: Final = (INET_TABLE, BRIDGE_TABLE, ARP_TABLE)
 
 COUNTERS: Final = {
-    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "outer", "probes"),
+    INET_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "outer", "probes", "bgp"),
     BRIDGE_TABLE: ("spoofed", "tunnels", "loopback", "source-routed", "discovery", "arp-spoofed", "foreign"),
     ARP_TABLE: ("arp-spoofed",),
 }
@@ -155,7 +158,7 @@ def remove() -> list[Message]:
 
 def _chains(table: TableId, *, masquerade: bool) -> Iterator[Message]:
     bases, rules = {
-        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_outer(), *_probes()]),
+        INET_TABLE: (_INET_HOOKS, [*_from_routed_pods(), *_packet(INET_TABLE), *_outer(), *_probes(), *_bgp()]),
         BRIDGE_TABLE: (_BRIDGE_HOOKS, [*_from_bridged_pods(), *_packet(BRIDGE_TABLE)]),
         ARP_TABLE: (_ARP_HOOKS, [*_arp()]),
     }[table]
@@ -301,7 +304,23 @@ def _probes() -> Iterator[Rule]:
     yield Rule("probes", _dropped("probes"), "a probe from a pod or a stranger, or too many")
 
 
+def _bgp() -> Iterator[Rule]:
+    """From peers, by way of an uplink."""
+    port = e.protocol(_TCP) + e.load(*_DESTINATION_PORT) + e.in_set(BGP_PORTS.name)
+    yield Rule("input", port + e.goto("bgp"), "BGP")
+    for version, peers in BGP_PEERS.items():
+        peer = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(peers.name)
+        yield Rule("bgp", e.from_interface(PREFIX, invert=True) + peer + e.accept(), "BGP from a peer")
+    yield Rule("bgp", _dropped("bgp"), "BGP from anybody else")
+
+
 def _masquerade() -> Iterator[Rule]:
+    """A pod that got this node's address on its way to a BGP peer would be taken for this node."""
+    for version, peers in BGP_PEERS.items():
+        session = e.protocol(_TCP) + e.load(*_DESTINATION_PORT) + e.in_set(BGP_PEER_PORTS.name)
+        session += e.ip_version(version, bridge=False) + e.destination(version) + e.in_set(peers.name)
+        session += e.source(version) + e.in_set(POOLS[version].name)
+        yield Rule("postrouting", session + _dropped("bgp"), "BGP of a pod with a peer of this node")
     for version in (4, 6):
         leaves = e.ip_version(version, bridge=False)
         leaves += e.source(version) + e.in_set(MASQUERADE[version].name)

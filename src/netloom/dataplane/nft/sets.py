@@ -82,6 +82,9 @@ DISCOVERY: Final = {table: Set(table, "discovery", (ICMPV6_TYPE,)) for table in 
 OUTER_PORTS: Final = Set(INET_TABLE, "outer-ports", (INET_SERVICE,))
 OUTER_PROTOCOLS: Final = Set(INET_TABLE, "outer-protocols", (INET_PROTO,))
 PROBE_PORTS: Final = Set(INET_TABLE, "probe-ports", (INET_SERVICE,))
+BGP_PORTS: Final = Set(INET_TABLE, "bgp-ports", (INET_SERVICE,))
+BGP_PEER_PORTS: Final = Set(INET_TABLE, "bgp-peer-ports", (INET_SERVICE,))
+BGP_PEERS: Final = _addresses("bgp-peers")
 VTEPS: Final = _addresses("vteps")
 POOLS: Final = _addresses("pools", interval=True)
 MASQUERADE: Final = _addresses("masquerade", interval=True)
@@ -96,7 +99,9 @@ SETS: Final[tuple[Set, ...]] = (
     OUTER_PORTS,
     OUTER_PROTOCOLS,
     PROBE_PORTS,
-    *(definition for sets in (VTEPS, POOLS, MASQUERADE, BLOCKS) for definition in sets.values()),
+    BGP_PORTS,
+    BGP_PEER_PORTS,
+    *(definition for sets in (BGP_PEERS, VTEPS, POOLS, MASQUERADE, BLOCKS) for definition in sets.values()),
 )
 
 _OF_A_SOURCE: Final = {
@@ -130,8 +135,11 @@ def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     found[OUTER_PORTS] = ports
     found[OUTER_PROTOCOLS] = frozenset(bytes((outer.protocol,)) for outer in want.outers if not outer.port)
     found[PROBE_PORTS] = frozenset((_port(want.probe_port),)) if want.probe_port else frozenset()
+    found[BGP_PORTS] = frozenset((_port(want.bgp_port),)) if want.bgp_port else frozenset()
+    found[BGP_PEER_PORTS] = frozenset(map(_port, want.bgp_ports))
     found[TUNNELS] = _links(want.tunnels)
     for version in (4, 6):
+        found[BGP_PEERS[version]] = frozenset(address.packed for address in want.bgp_peers if address.version == version)
         found[VTEPS[version]] = frozenset(address.packed for address in want.vteps if address.version == version)
         found[POOLS[version]] = points(want.pools, version)
         found[MASQUERADE[version]] = points(want.masquerade, version)

@@ -27,6 +27,9 @@ EXAMPLE = Filter(
     outers=frozenset({Outer(UDP, 4790), Outer(IPIP)}),
     tunnels=frozenset({"loom.vxlan"}),
     probe_port=9478,
+    bgp_port=179,
+    bgp_peers=frozenset(map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.254", "2001:db8::1"))),
+    bgp_ports=frozenset({179, 1790}),
     bridges=frozenset({"loom.br0", "cni0"}),
 )
 

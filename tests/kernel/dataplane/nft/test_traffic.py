@@ -34,6 +34,7 @@ NATTED = frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "fd00:10:244::/64
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 PROBE = 9478
 VXLAN = 4789
+BGP = 179
 
 
 def ip(*words: str) -> None:
@@ -206,6 +207,50 @@ def test_a_connection_for_probes_is_taken_from_nodes_and_from_nobody_else(
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_bgp_is_taken_from_peers_and_from_nobody_else(driver: Nft, node: int, away: int, pod: int, version: int) -> None:
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    peers = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
+    driver.reconcile(Filter(sources=sources, pools=POOLS, bgp_port=BGP, bgp_peers=peers, bgp_ports=frozenset({BGP})))
+    with ExitStack() as stack:
+        listener = stack.enter_context(bound(node, UPLINK[version], BGP, socket.SOCK_STREAM))
+        listener.listen()
+        for space, address in ((away, STRANGER[version]), (pod, POD[version])):
+            before = driver.drops()["inet bgp"].packets
+            stack.enter_context(begun(space, address, UPLINK[version]))
+            eventually(lambda before=before: driver.drops()["inet bgp"].packets > before)
+        with bound(away, AWAY[version], 0, socket.SOCK_STREAM) as peer:
+            peer.connect((UPLINK[version], BGP))
+            assert listener.accept()[1][0] == AWAY[version]
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_pod_speaks_bgp_with_a_peer_in_its_nodes_name(driver: Nft, away: int, pod: int, version: int) -> None:
+    """Masqueraded, it would come from the node's address, which the peer believes."""
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    peers = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
+    ports = frozenset({BGP})
+    driver.reconcile(Filter(sources=sources, pools=POOLS, masquerade=NATTED, bgp_port=1790, bgp_peers=peers, bgp_ports=ports))
+    with bound(away, AWAY[version], BGP, socket.SOCK_STREAM) as listener, begun(pod, POD[version], AWAY[version]):
+        listener.listen()
+        eventually(lambda: driver.drops()["inet bgp"].packets > 0)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def begun(space: int, address: str, to: str) -> socket.socket:
+    """A connection to the BGP port of `to` that is being made."""
+    stranger = bound(space, address, 0, socket.SOCK_STREAM)
+    stranger.setblocking(False)
+    with suppress(BlockingIOError):
+        stranger.connect((to, BGP))
+    return stranger
 
 
 def test_a_node_that_leaves_is_a_stranger_at_once(driver: Nft, node: int, away: int) -> None:
