@@ -120,6 +120,8 @@ def _channel(config: BgpConfig, session: Session, rules: Rules, family: int) -> 
     options += _NEXT_HOPS[session.next_hop]
     if not session.external:
         options += " add paths on;"
+        if family == 6:
+            options += " next hop prefer global;"  # not the peer's link-local one, which is all that its route would show
     own = next((each for each in config.addresses if each.version == family), None)
     if family != session.address.version and own is not None:
         options += f" next hop address {address(own)};"

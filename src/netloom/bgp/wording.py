@@ -9,7 +9,7 @@ from __future__ import annotations
 from netloom.bgp.status import Peer
 from netloom.model.routing import Session
 
-_RECEIVED, _SENT, _SOCKET, _AUTOMATIC = "Received: ", "BGP Error: ", "Socket: ", "Automatic shutdown: "
+_RECEIVED, _SENT, _SOCKET, _AUTOMATIC, _OWN = "Received: ", "BGP Error: ", "Socket: ", "Automatic shutdown: ", "Error: "
 _PATIENCE = 10.0
 """Seconds that a session may take without anything being wrong."""
 
@@ -36,10 +36,11 @@ def _of_error(session: Session, error: str) -> str:
             return words(session, error.removeprefix(prefix))
     if error.startswith(_AUTOMATIC):
         return f"closed here: more than {session.limit} prefixes came; look at what they announce, or raise the limit"
-    return _OWN.get(error, error).format(address=session.address, hold=session.hold_time or 240)
+    words = error.removeprefix(_OWN)
+    return _MISCELLANEOUS[words].format(address=session.address) if words in _MISCELLANEOUS else words
 
 
-_OWN = {
+_MISCELLANEOUS = {
     "Neighbor lost": "{address} is on no link of this node: it cannot be a direct neighbour",
     "Link down": "the link to {address} is down",
     "Invalid next hop": "they tell routes by next hops that lead nowhere",

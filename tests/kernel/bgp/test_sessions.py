@@ -113,7 +113,7 @@ def test_the_link_is_down(up: Pair) -> None:
     a, b = up
     try:
         b.ip("link", "set", "up0", "down")
-        eventually(lambda: words(a, b, a.session(b)) in ("the link to 192.0.2.2 is down", "there is no way to 192.0.2.2"))
+        eventually(lambda: words(a, b, a.session(b)) == "the link to 192.0.2.2 is down")
     finally:
         b.ip("link", "set", "up0", "up")
         b.ip("-6", "address", "replace", f"{b.address6}/64", "dev", "up0", "nodad")
@@ -187,7 +187,7 @@ def test_nothing_else_is_told(up: Pair) -> None:
     try:
         eventually(lambda: "203.0.113.0/24" in str(a.bird.control.ask("show route")))
         assert "10.244.77.0" not in str(a.bird.control.ask("show route"))
-        assert set(seen(b)) == {"10.244.1.0/26", "fd00:244::1:0/122"}
+        eventually(lambda: set(seen(b)) == {"10.244.1.0/26", "fd00:244::1:0/122"})
     finally:
         a.ip("route", "del", "203.0.113.0/24")
         a.ip("route", "del", "10.244.77.0/26")
@@ -225,14 +225,14 @@ def test_own_blocks_are_not_believed_even_where_a_filter_accepts_all(up: Pair) -
     filters = {"all": RouteFilter({4: (FilterRule(True),)})}
     both(up, a.config(a.session(b, filters=("all",)), filters=filters), b.config(b.session(a), announced=told))
     eventually(lambda: "203.0.113.0/24" in seen(a))
-    assert "10.244.1.0/26" not in seen(a) and "10.244.1.5/32" not in seen(a)
+    assert not {"10.244.1.0/26", "10.244.1.5/32"} & seen(a).keys()
 
 
 def test_tunnelled_pools_are_not_birds_to_program(up: Pair) -> None:
     a, b = up
     both(up, a.config(a.session(b), plain=()))
     eventually(lambda: "10.244.2.0" not in a.ip("route"))
-    assert "10.244.2.0/26" in seen(a)
+    eventually(lambda: "10.244.2.0/26" in seen(a))
     everyone = ip_network("10.244.0.0/16"), ip_network("fd00:244::/48")
     both(up, a.config(a.session(b), plain=(), neighbours=everyone))
     eventually(lambda: "10.244.2.0/26 via 192.0.2.2" in a.ip("route"))

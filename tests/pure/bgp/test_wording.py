@@ -36,9 +36,9 @@ LATER = 2000.0
             "Automatic shutdown: Route limit exceeded",
             "closed here: more than 100 prefixes came; look at what they announce, or raise the limit",
         ),
-        ("Neighbor lost", "192.0.2.254 is on no link of this node: it cannot be a direct neighbour"),
-        ("BFD session down", "BFD hears nothing from 192.0.2.254"),
-        ("Something else", "Something else"),
+        ("Error: Neighbor lost", "192.0.2.254 is on no link of this node: it cannot be a direct neighbour"),
+        ("Error: BFD session down", "BFD hears nothing from 192.0.2.254"),
+        ("Error: Something else", "Something else"),
     ],
 )
 def test_an_error_is_said_in_words(error: str, words: str) -> None:
