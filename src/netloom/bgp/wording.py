@@ -31,9 +31,9 @@ def trouble(session: Session, peer: Peer | None, now: float) -> str:
 
 
 def _of_error(session: Session, error: str) -> str:
-    for prefix, words in ((_RECEIVED, _received), (_SENT, _sent), (_SOCKET, _socket)):
+    for prefix, worded in ((_RECEIVED, _received), (_SENT, _sent), (_SOCKET, _socket)):
         if error.startswith(prefix):
-            return words(session, error.removeprefix(prefix))
+            return worded(session, error.removeprefix(prefix))
     if error.startswith(_AUTOMATIC):
         return f"closed here: more than {session.limit} prefixes came; look at what they announce, or raise the limit"
     words = error.removeprefix(_OWN)
