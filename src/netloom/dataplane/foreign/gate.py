@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 
-from netloom.model.addresses import Prefix
+from netloom.model.addresses import Address, Prefix
 from netloom.model.desired import Filter
 
 OWN_CHAIN, OWN_INPUT = "NETLOOM-FORWARD", "NETLOOM-INPUT"
@@ -36,4 +37,10 @@ def gate(chains: Chains, pools: Collection[Prefix], *, docker: bool) -> str | No
 
 def tunnels(want: Filter) -> frozenset[int]:
     """The families in which other nodes' tunnels, and their probes, have to be taken in."""
-    return frozenset(address.version for address in want.vteps) if want.taken_in else frozenset()
+    return _families(want.vteps) if want.taken_in else frozenset()
+
+
+@functools.lru_cache(2)
+def _families(addresses: frozenset[Address]) -> frozenset[int]:
+    """Of thousands, which are the same in most passes."""
+    return frozenset(address.version for address in addresses)
