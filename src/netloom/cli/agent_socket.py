@@ -7,16 +7,20 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from netloom.agent.state import ROUTES_PATH, STATE_PATH, AgentState, KernelRoutes, decode, decode_routes
 from netloom.errors import Unavailable
 
-TIMEOUT = 3.0
+if TYPE_CHECKING:
+    from netloom.agent.bgp_state import BgpDocument, BgpRoutes, BgpText
+
+TIMEOUT, BIRDS_TIMEOUT = 3.0, 10.0
 _T = TypeVar("_T")
 _MAX_BYTES = 64 << 20
+_LONGEST_REASON = 4096
 
 
 class _Connection(http.client.HTTPConnection):
@@ -38,6 +42,30 @@ def state(path: str, timeout: float = TIMEOUT) -> AgentState:
 def routes(path: str, timeout: float = TIMEOUT) -> KernelRoutes:
     """As `state`."""
     return _asked(path, ROUTES_PATH, timeout, decode_routes)
+
+
+def bgp(path: str, timeout: float = BIRDS_TIMEOUT) -> BgpDocument:
+    """What BIRD says now.  As `state`."""
+    from netloom.agent.bgp_state import BGP_PATH, decode_bgp
+
+    return _asked(path, BGP_PATH, timeout, decode_bgp)
+
+
+def bgp_text(path: str, timeout: float = TIMEOUT) -> BgpText:
+    """As `state`."""
+    from netloom.agent.bgp_state import CONFIG_PATH, decode_text
+
+    return _asked(path, CONFIG_PATH, timeout, decode_text)
+
+
+def bgp_routes(path: str, prefix: str | None, timeout: float = BIRDS_TIMEOUT) -> BgpRoutes:
+    """As `state`."""
+    from urllib.parse import quote
+
+    from netloom.agent.bgp_state import BIRD_ROUTES_PATH, decode_bgp_routes
+
+    query = f"?prefix={quote(prefix)}" if prefix else ""
+    return _asked(path, f"{BIRD_ROUTES_PATH}{query}", timeout, decode_bgp_routes)
 
 
 def _asked(path: str, url: str, timeout: float, read: Callable[[bytes], _T]) -> _T:
@@ -69,6 +97,8 @@ def _get(path: str, url: str, timeout: float) -> bytes:
     try:
         connection.request("GET", url)
         answer = connection.getresponse()
+        if answer.status in (http.HTTPStatus.BAD_REQUEST, http.HTTPStatus.SERVICE_UNAVAILABLE):
+            raise Unavailable(answer.read(_LONGEST_REASON).decode(errors="replace").strip())
         if answer.status != http.HTTPStatus.OK:
             raise http.client.HTTPException(f"{answer.status} {answer.reason}")
         parts: list[bytes] = []

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "drain": "Let no new pod come to a node, and traffic that only passes it go elsewhere.",
     "check": "Prove that the network does what it must; find what stands in the way.",
     "ipam": "Addresses: how many are used, whose is this one, is any leaked?",
+    "bgp": "BGP on this node: sessions, routes, and what BIRD is told.",
     "lab": "A cluster out of network namespaces, on this machine.",
     "system": "Install and uninstall on this host; version; shell completion.",
     "agent": "Run this node's agent.",
