@@ -55,6 +55,7 @@ from netloom.agent.routing import Routing
 from netloom.agent.state import encode
 from netloom.agent.troubles import Troubles
 from netloom.agent.trying import Trials
+from netloom.agent.tunnel_metrics import Traffic, TunnelMetrics, traffic
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
 from netloom.calc.forms import pod_mtu
@@ -166,6 +167,7 @@ class Agent:
         )
         self._routing = Routing(settings, self._background, self._troubles)
         self._metrics.also(BgpMetrics(lambda: self._routing.view))
+        self._metrics.also(TunnelMetrics(self._traffic))
         pages = Pages(settings.node_name, self._routing)
         queried = {BGP_PATH: pages.sessions, CONFIG_PATH: pages.config, BIRD_ROUTES_PATH: pages.routes}
         self._health = Health(self._unready, self._state, self._metrics.text, queried=queried)
@@ -437,6 +439,14 @@ class Agent:
         """For other threads: the values are taken in the loop, the document is made where it is asked for."""
         report = asyncio.run_coroutine_threadsafe(self._report(), self._loop).result(_REPORT_SECONDS)
         return encode(document(report))
+
+    def _traffic(self) -> Traffic:
+        """For other threads."""
+        return asyncio.run_coroutine_threadsafe(self._counted(), self._loop).result(_REPORT_SECONDS)
+
+    async def _counted(self) -> Traffic:
+        passes = self._passes
+        return traffic(passes.desired, self._snapshot, passes.reconciler.store, passes.forwarding.states())
 
     async def _report(self) -> Report:
         holdings = self._journal.holdings

@@ -6,9 +6,11 @@ import ipaddress
 import json
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
+from netloom.dataplane import netns
 from netloom.model.addresses import Mac
 from netloom.model.resources import Node, NodeSpec
 from tests.agent_process import running_machine
@@ -17,6 +19,7 @@ from tests.flannel import SUBNET, flannel_node
 from tests.kernel.agent.conftest import Place, place_of
 from tests.waiting import eventually
 
+HEALTH = "127.0.0.1:9477"
 CASES = [
     ({"Type": "vxlan"}, "auto"),
     ({"Type": "vxlan", "DirectRouting": True}, "auto"),
@@ -33,6 +36,14 @@ def published(place: Place, *, tunnel: bool) -> NodeSpec | None:
     return found.resource.spec if found.resource.spec.tunnel_address(4) or not tunnel else None
 
 
+def counted(place: Place, direction: str) -> float:
+    """Bytes of the tunnel, as /metrics tells."""
+    with netns.entered(place.machine.netns), urllib.request.urlopen(f"http://{HEALTH}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    start = f'netloom_tunnel_peer_bytes_total{{device="loom.udp",direction="{direction}",node="flannel"}}'
+    return next(float(line.split()[-1]) for line in lines if line.startswith(start))
+
+
 def added(place: Place) -> str | None:
     """A pod of ours, once the agent knows of the pool.  Each try is a sandbox of its own."""
     name = f"ours{len(place.pods)}"
@@ -45,7 +56,7 @@ def added(place: Place) -> str | None:
 def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object], engine: str) -> None:
     kind = "host-gw" if backend.get("DirectRouting") else str(backend["Type"])  # they are neighbours
     with (
-        running_machine({}, tunnelEngine=engine) as machine,
+        running_machine({}, tunnelEngine=engine, healthAddress=HEALTH) as machine,
         place_of(machine) as place,
         flannel_node(machine, kind, place.store) as theirs,
     ):
@@ -74,3 +85,5 @@ def test_pods_of_ours_and_of_flannels_reach_each_other(backend: dict[str, object
         ):
             sent, received = digests(source, target, to, size=8 << 20)
             assert sent == received
+        if kind == "udp":
+            assert counted(place, "received") > 8 << 20
