@@ -175,12 +175,19 @@ def test_a_block_that_somebody_else_has_in_the_older_copy_is_an_alarm_until_that
     assert isinstance(block.resource, IPBlock)
     theirs = (Claim(cidr=block.resource.spec.cidr, node="remote-2", node_id="id-2"),)
     spec = msgspec.structs.replace(block.resource.spec, claims=theirs)
-    taken = place.store.update(msgspec.structs.replace(block.resource, spec=spec), block.revision)
+    place.store.update(msgspec.structs.replace(block.resource, spec=spec), block.revision)
     place.machine.restart()
     eventually(lambda: any("claimed by another node" in p.message for p in place.machine.state().problems))
-    place.store.delete("IPBlock", block.resource.name, taken)
+    eventually(lambda: [claim.node for claim in record(place, block.resource.name).spec.disputed] == [NODE])
+    place.store.delete("IPBlock", block.resource.name)
     eventually(lambda: not any("claimed by another node" in p.message for p in place.machine.state().problems))
     eventually(lambda: any(c.cidr == block.resource.spec.cidr for c in own_claims(place)))
+
+
+def record(place: Place, name: str) -> IPBlock:
+    stored = place.store.get("IPBlock", name)
+    assert stored is not None and isinstance(stored.resource, IPBlock)
+    return stored.resource
 
 
 def ours(resource: object) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from netloom.datastore import connect
 from netloom.model.resources import Claim, Endpoint, IPBlock, IPPool, Metadata
-from tests.agent_process import POOLS, running_machine
+from tests.agent_process import NODE, POOLS, running_machine
 from tests.kernel.agent.conftest import LONG, Place, place_of, remote_node
 from tests.residue import differences
 from tests.waiting import eventually
@@ -100,6 +100,21 @@ def test_an_agent_that_remembers_nothing_takes_nothing_away(place: Place) -> Non
     eventually(lambda: place.machine.state().ready)
     assert place.add("afterwards").ok
     assert REMOTE in place.run("ip route")
+
+
+def test_a_node_that_was_deleted_serves_nothing_from_what_it_remembers(place: Place) -> None:
+    place.machine.start()
+    place.store.delete("Node", NODE)
+    eventually(lambda: not place.machine.state().ready)
+    place.machine.end()
+    with away(place):
+        place.machine.start()
+        answer = place.add("meanwhile")
+        assert answer.error == 11
+        assert "its Node object was not in the datastore when that last answered" in answer.document["msg"]
+        assert place.delete("before").ok
+    eventually(lambda: place.machine.state().ready)
+    assert place.add("afterwards").ok
 
 
 def test_another_datastore_gets_to_know_the_node_its_blocks_and_its_pods(place: Place) -> None:

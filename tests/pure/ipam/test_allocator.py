@@ -401,6 +401,9 @@ def test_a_node_that_was_deleted_or_made_anew_serves_nothing_from_its_copy(agent
     agent.allocator.update(Snapshot.of(8, [POOL]))
     with pytest.raises(Unavailable, match="node n1 is not in the datastore"):
         agent.add("b")
+    agent.allocator.update(Snapshot.of(8, [POOL], complete=False))
+    with pytest.raises(Unavailable, match="node n1 is not in the datastore"):
+        agent.add("b")
     agent.allocator.update(Snapshot.of(9, [POOL, node("n1", "another")]))
     with pytest.raises(Unavailable, match="is another incarnation"):
         agent.add("b")
