@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import netloom
+from netloom.agent.scopes import scoped
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Address, Prefix
 from netloom.model.desired import Tunnel
@@ -275,6 +276,8 @@ class Forwarding:
         own = forwarder.wanted
         words = [sys.executable, "-m", "netloom", "forwarder", "--device", forwarder.device, "--local", str(own.local)]
         words += ["--port", str(own.port), "--run-dir", self._run_dir]
+        if not forwarder.failure:  # else the next one shall not depend on who gives out scopes
+            words = scoped(f"netloom-forwarder-{forwarder.device}", words)
         environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         if _MARK in environment:
             environment[_MARK] = environment[_MARK].replace(":agent:", ":forwarder:", 1)

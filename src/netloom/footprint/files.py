@@ -6,6 +6,7 @@
     /etc/systemd/networkd.conf.d/50-netloom.conf     networkd leaves routes alone that others made
     /etc/NetworkManager/conf.d/50-netloom.conf       NetworkManager, too
     /etc/systemd/system/netloom-agent.service        the agent as a service
+    /etc/systemd/system/netloom-bird.service, .path  BIRD as another one, from when the agent has written its file
     /etc/cni/net.d/10-netloom.conflist               the network that the runtime gives to pods: last, see `installing`
 
 Texts are beside this module, in files/.  They are put whether or not the program that reads them is there: it may come later.
@@ -27,6 +28,7 @@ from netloom.model.showing import shown
 
 CONFIG_DIRECTORY = "/etc/netloom"
 UNIT = "netloom-agent.service"
+BIRD, BIRD_PATH = "netloom-bird.service", "netloom-bird.path"
 LINK = "/etc/systemd/network/05-netloom.link"
 CONFLIST = "10-netloom.conflist"
 PLUGIN = "netloom"
@@ -72,6 +74,8 @@ def files(layout: Layout) -> tuple[File, ...]:
         File("/etc/systemd/networkd.conf.d/50-netloom.conf", _text("networkd.conf")),
         File("/etc/NetworkManager/conf.d/50-netloom.conf", _text("networkmanager.conf")),
         File(f"/etc/systemd/system/{UNIT}", unit(layout.program)),
+        File(f"/etc/systemd/system/{BIRD}", _text(BIRD)),
+        File(f"/etc/systemd/system/{BIRD_PATH}", _text(BIRD_PATH)),
     )
 
 

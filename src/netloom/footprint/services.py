@@ -1,4 +1,6 @@
-"""systemd, where it runs: the agent as a service, and others told that they have new files to read.
+"""systemd, where it runs: the agent as a service, BIRD as another one, and others told that they have new files to read.
+
+BIRD's is started by its path unit, when the agent has written its file, and only ended here; it is not restarted with the agent.
 
 Never restarted: systemd-networkd and NetworkManager, which at a start take away what they do not know.
 """
@@ -10,7 +12,7 @@ import subprocess
 from collections.abc import Iterator
 
 from netloom.errors import Unavailable
-from netloom.footprint.files import UNIT
+from netloom.footprint.files import BIRD, BIRD_PATH, UNIT
 
 _BOOTED = "/run/systemd/system"  # sd_booted(3)
 _DEADLINE = 120
@@ -34,7 +36,7 @@ def start(*, again: bool, dry: bool = False) -> Iterator[tuple[str, str]]:
     _run("systemctl", "daemon-reload", dry=dry)
     yield from reload_readers(dry=dry)
     active = is_active()
-    _run("systemctl", "enable", "--now", UNIT, dry=dry)
+    _run("systemctl", "enable", "--now", UNIT, BIRD_PATH, dry=dry)
     if active and again:
         _run("systemctl", "restart", UNIT, dry=dry)
     yield UNIT, "restarted" if active and again else "unchanged" if active else "started"
@@ -42,9 +44,13 @@ def start(*, again: bool, dry: bool = False) -> Iterator[tuple[str, str]]:
 
 def stop(*, dry: bool = False) -> Iterator[tuple[str, str]]:
     """Now and for ever."""
-    if os.path.exists(f"/etc/systemd/system/{UNIT}"):
-        _run("systemctl", "disable", "--now", UNIT, dry=dry)
-        yield UNIT, "stopped"
+    for unit in (UNIT, BIRD_PATH):
+        if os.path.exists(f"/etc/systemd/system/{unit}"):
+            _run("systemctl", "disable", "--now", unit, dry=dry)
+            yield unit, "stopped"
+    if is_active(BIRD):
+        _run("systemctl", "stop", BIRD, dry=dry)
+        yield BIRD, "stopped"
 
 
 def forget(*, dry: bool = False) -> Iterator[tuple[str, str]]:

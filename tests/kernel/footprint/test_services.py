@@ -53,7 +53,7 @@ def test_the_service_runs_before_pods_come_and_ends_after_they_have_stopped_comi
     assert said(host) == [
         "systemctl daemon-reload without",
         "networkctl reload without",
-        "systemctl enable --now netloom-agent.service without",
+        "systemctl enable --now netloom-agent.service netloom-bird.path without",
     ]
     host.run("touch", "/run/active/netloom-agent.service")
     assert "service/netloom-agent.service unchanged" in host.netloom("system", "install").stdout
@@ -63,9 +63,14 @@ def test_the_service_runs_before_pods_come_and_ends_after_they_have_stopped_comi
     assert said(host) == []
     output = host.netloom("system", "uninstall").stdout.splitlines()
     assert dry == output
-    assert output[:2] == [f"{CONFLIST} deleted", "service/netloom-agent.service stopped"]
+    assert output[:3] == [
+        f"{CONFLIST} deleted",
+        "service/netloom-agent.service stopped",
+        "service/netloom-bird.path stopped",
+    ]
     assert said(host) == [
         "systemctl disable --now netloom-agent.service without",
+        "systemctl disable --now netloom-bird.path without",
         "systemctl daemon-reload without",
         "networkctl reload without",
     ]
@@ -77,7 +82,7 @@ def test_a_service_that_does_not_start_is_an_error_and_no_pod_comes(host: Host) 
     result = host.netloom("system", "install", check=False)
     assert result.returncode == 3
     assert result.stderr.splitlines() == [
-        "error: systemctl enable --now netloom-agent.service: Job failed.",
+        "error: systemctl enable --now netloom-agent.service netloom-bird.path: Job failed.",
         "hint: journalctl -u netloom-agent.service -n 20",
     ]
     assert host.run("ls", CONFLIST, check=False).returncode != 0

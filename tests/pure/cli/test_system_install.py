@@ -44,7 +44,7 @@ def test_a_dry_run_says_what_the_real_one_does_and_does_nothing(run: Run, image:
 def test_done_again_it_changes_nothing(run: Run, image: Path) -> None:
     run("system", "install", "--root", str(image), *IMAGE)
     again = run("system", "install", "--root", str(image), *IMAGE).stdout.splitlines()
-    assert len(again) == 8
+    assert len(again) == 10
     assert all(line.endswith(" unchanged") for line in again)
 
 
