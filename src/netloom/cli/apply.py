@@ -21,6 +21,7 @@ from netloom.datastore import Datastore, Listing, Stored
 from netloom.errors import ConfigError, Conflict
 from netloom.model import admission
 from netloom.model.manifest import Item
+from netloom.model.problem import Problem
 from netloom.model.resources import AnyResource, Node, NodeSpec, builtins
 from netloom.model.secret import Secret
 from netloom.model.snapshot import Snapshot
@@ -84,7 +85,7 @@ def admit(items: tuple[Item, ...], listing: Listing) -> None:
         raise ExceptionGroup(hint, [_error(p, by_key[p.resource.kind, p.resource.key]) for p in problems])
 
 
-def _error(problem: admission.Problem, item: Item) -> ConfigError:
+def _error(problem: Problem, item: Item) -> ConfigError:
     return ConfigError(problem.message, where=item.where(problem.path), path=problem.path, hint=problem.hint)
 
 

@@ -7,21 +7,12 @@ write about themselves is theirs.  The same rules serve `netloom apply` and `net
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator
-from dataclasses import dataclass
 
 from netloom.model.addresses import contains
+from netloom.model.bgp_admission import check_bgp, check_bgp_deletion
+from netloom.model.problem import Problem
 from netloom.model.resources import AnyResource, DatastoreCopy, Endpoint, IPBlock, IPBlockRequest, IPPool, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why `resource` is refused, with the path of the field, and the next thing to do."""
-
-    resource: AnyResource
-    path: str
-    message: str
-    hint: str
 
 
 def check_against(existing: Snapshot, new: Iterable[AnyResource]) -> tuple[Problem, ...]:
@@ -29,7 +20,7 @@ def check_against(existing: Snapshot, new: Iterable[AnyResource]) -> tuple[Probl
     written = tuple(new)
     pools = {r.key: r for r in written if isinstance(r, IPPool)}
     every = {**existing.pools, **pools}
-    problems = [*_overlaps(every, pools), *_networks(every.values(), pools)]
+    problems = [*_overlaps(every, pools), *_networks(every.values(), pools), *check_bgp(existing, written)]
     for resource in written:
         match resource:
             case IPPool():
@@ -45,7 +36,8 @@ def check_deletion(
     existing: Snapshot, removed: Iterable[AnyResource], endpoints: Collection[Endpoint] = ()
 ) -> tuple[Problem, ...]:
     """What stands against deleting `removed`.  Blocks of a network's own pool are its node's affair: without pods it goes."""
-    problems: list[Problem] = []
+    removed = tuple(removed)
+    problems = [*check_bgp_deletion(existing, removed)]
     for resource in removed:
         match resource:
             case IPPool() if resource.spec.network:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeVar
 
 import msgspec
@@ -56,10 +56,11 @@ def _within(path: str, parse: Callable[[_Text], _Parsed], value: _Text) -> _Pars
 
 
 class SecretKeyRef(Spec, frozen=True, kw_only=True):
-    """A value of a Secret, or of a file `{stateDir}/secrets/NAME/KEY` on the node."""
+    """A value of a Secret, or of a file `{stateDir}/secrets/NAME/KEY` on the node.  `optional`: the Secret need not be there."""
 
     name: str
     key: str
+    optional: bool = False
 
     def __post_init__(self) -> None:
         check_object_name(self.name, "name")
@@ -326,6 +327,10 @@ class BGPPeerSpec(Spec, frozen=True, kw_only=True):
 class BGPPeer(Resource, frozen=True, kw_only=True, tag="BGPPeer"):
     PLURAL = "bgppeers"
     spec: BGPPeerSpec
+
+    def is_for(self, node: str, labels: Mapping[str, str]) -> bool:
+        """Whether that node has this peering."""
+        return node == self.spec.node if self.spec.node else parse_selector(self.spec.node_selector)(labels)
 
 
 class NodeBGP(Spec, frozen=True, kw_only=True):

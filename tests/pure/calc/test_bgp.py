@@ -292,7 +292,7 @@ def test_a_peer_at_a_nodes_address_is_that_node() -> None:
 
 
 BROKEN = [
-    (peer("broken", peerIP="192.0.2.1", asNumber=1), "BGPPeer broken: 192.0.2.1 is this node's own address"),
+    (peer("broken", node="n1", peerIP="192.0.2.1", asNumber=1), "BGPPeer broken: 192.0.2.1 is this node's own address"),
     (peer("broken", **{**TOR, "peerIP": "192.0.2.9"}, filters=["x"]), "BGPPeer broken: there is no BGPFilter x"),
     (peer("broken", peerSelector="all()", filters=["x"]), "BGPPeer broken: there is no BGPFilter x"),
     (peer("u", **TOR), "BGPPeer u: 192.0.2.254 has a session already, by BGPPeer tor"),
@@ -305,6 +305,13 @@ def test_a_broken_peer_is_told_and_leaves_the_others(broken: AnyResource, words:
     assert [p for p in problems if p.startswith(words)] == problems
     assert problems
     assert [session.name for session in config.sessions] == ["peer_tor"]
+
+
+def test_a_reflector_that_all_peer_with_by_address_does_not_peer_with_itself() -> None:
+    to = peer("rr", peerIP="192.0.2.1", asNumber=64512)
+    config, problems = computed(node(1), node(2), to, configuration(nodeToNodeMeshEnabled=False))
+    assert (config.sessions, problems) == ((), [])
+    assert sessions(node(1), node(2), to, configuration(nodeToNodeMeshEnabled=False), on=host(2)).keys() == {"peer_rr"}
 
 
 def test_two_nodes_with_one_address_have_one_session() -> None:

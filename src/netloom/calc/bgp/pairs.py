@@ -10,12 +10,11 @@ that is not, and then the name decides.  Nobody peers with itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netloom.calc.bgp.speakers import Speakers
 from netloom.model.bgp import BGPPeer, ReversePeering
-from netloom.model.resources import Node
 from netloom.model.selectors import parse_selector
 from netloom.model.snapshot import Snapshot
 
@@ -31,21 +30,12 @@ class Pair:
     chooses_us: bool = False
 
 
-def takes_part(peer: BGPPeer) -> Callable[[str, Node | None], bool]:
-    """Whether the BGPPeer is for a node."""
-    spec = peer.spec
-    if spec.node:
-        return lambda name, node: name == spec.node
-    selector = parse_selector(spec.node_selector)
-    return lambda name, node: selector(node.metadata.labels if node else {})
-
-
 def pairs(snapshot: Snapshot, speakers: Speakers) -> Iterator[Pair]:
     """One for each other node that this one peers with, by name."""
     found: dict[str, Pair] = {}
     resources = [peer for _, peer in sorted(snapshot.bgp_peers.items()) if peer.spec.peer_selector]
     for peer in sorted(resources, key=lambda peer: peer.spec.reverse_peering is ReversePeering.MANUAL):
-        for pair in _of(peer, snapshot, speakers):
+        for pair in _of(peer, speakers):
             found.setdefault(pair.other, pair)
     if speakers.cluster.node_to_node_mesh_enabled and speakers.own.cluster_id is None:
         for node in speakers.others():
@@ -54,15 +44,14 @@ def pairs(snapshot: Snapshot, speakers: Speakers) -> Iterator[Pair]:
     return (found[name] for name in sorted(found))
 
 
-def _of(peer: BGPPeer, snapshot: Snapshot, speakers: Speakers) -> Iterator[Pair]:
-    is_for, is_peer = takes_part(peer), parse_selector(peer.spec.peer_selector)
-    own = snapshot.nodes.get(speakers.own.name)
-    forward, back = is_for(speakers.own.name, own), is_peer(speakers.own.labels)
+def _of(peer: BGPPeer, speakers: Speakers) -> Iterator[Pair]:
+    is_peer, own = parse_selector(peer.spec.peer_selector), speakers.own
+    forward, back = peer.is_for(own.name, own.labels), is_peer(own.labels)
     back = back and peer.spec.reverse_peering is ReversePeering.AUTO
     if not forward and not back:
         return
     for node in speakers.others():
         reached = forward and is_peer(node.metadata.labels)
-        for_other = (back or reached) and is_for(node.name, node)
+        for_other = (back or reached) and peer.is_for(node.name, node.metadata.labels)
         if reached or (back and for_other):
             yield Pair(node.name, peer, chosen=forward, chooses_us=for_other)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from netloom.calc.bgp.pairs import Pair, pairs, takes_part
+from netloom.calc.bgp.pairs import Pair, pairs
 from netloom.calc.bgp.speakers import Speaker, Speakers
 from netloom.model.addresses import Address
 from netloom.model.bgp import BGP_PORT, BGPPassword, BGPPeer, BGPPeerSpec, SourceAddress
@@ -94,8 +94,10 @@ def _all(
     known: Known,
 ) -> Iterator[Session]:
     for peer in (peer for _, peer in sorted(snapshot.bgp_peers.items())):
-        if not peer.spec.peer_ip or not takes_part(peer)(host.node, snapshot.nodes.get(host.node)):
+        if not peer.spec.peer_ip or not peer.is_for(host.node, speakers.own.labels):
             continue
+        if _is_own(peer, host) and any(peer.is_for(n.name, n.metadata.labels) for n in speakers.others()):
+            continue  # what others peer with, a reflector: this node itself
         if reason := _obstacle(peer, snapshot, host):
             problems.append(f"{_origin(peer)}: {reason}")
         else:
@@ -126,11 +128,15 @@ def _obstacle(peer: BGPPeer, snapshot: Snapshot, host: Host) -> str:
     if peer.spec.peer is None:
         return ""
     address, _ = peer.spec.peer
-    if any(a.ip == address for a in host.addresses):
+    if _is_own(peer, host):
         return f"{address} is this node's own address: nobody peers with itself"
     if peer.spec.source_address is SourceAddress.USE_NODE_IP and host.address(address.version) is None:
         return f"this node has no IPv{address.version} address to speak with {address} from"
     return ""
+
+
+def _is_own(peer: BGPPeer, host: Host) -> bool:
+    return peer.spec.peer is not None and any(a.ip == peer.spec.peer[0] for a in host.addresses)
 
 
 def _outside(peer: BGPPeer, host: Host, speakers: Speakers) -> Session:
