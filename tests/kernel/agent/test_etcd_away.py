@@ -46,11 +46,11 @@ class Site:
     etcd: Etcd
     target: str
 
-    def outside(self, *command: str, stdin: str = "") -> str:
+    def outside(self, *command: str, stdin: str = "", code: int = 0) -> str:
         """A program beside the etcd: gRPC's threads stay in the namespace that they are born in."""
         with netns.entered(self.machine.outside):
             done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         return done.stdout
 
     def declare(self) -> None:
@@ -86,6 +86,42 @@ def site() -> Iterator[Site]:
         made.start()
         assert found.add("first").ok
         yield found
+
+
+HALF = '{"kind": "Node", "metadata": {"name": "remote-20"'
+STRANGE = {
+    "other/thing": "another program's",
+    "loose": "a key without a kind",
+    "Node/remote-20": HALF,
+    "Node/future": '{"apiVersion": "netloom.io/v2", "kind": "Node", "metadata": {"name": "future"}, "spec": {}}',
+    "Node/elsewhere": '{"apiVersion": "netloom.io/v1", "kind": "Node", "metadata": {"name": "somebody"}, "spec": {}}',
+    "IPBlock/10-244-40-0-26": "[" * 1000,
+    "IPPool/..%2f..": "null",
+}
+
+
+def test_what_others_put_below_the_prefix_is_named_and_the_rest_goes_on(site: Site) -> None:
+    site.other_nodes(20)
+    eventually(lambda: site.leads_to(20))
+    for key, value in STRANGE.items():
+        site.etcd.ctl("put", f"/netloom/{key}", value)
+    watched = ("Node remote-20", "Node future", "Node elsewhere", "IPBlock 10-244-40-0-26", "IPPool ..%2f..")
+    eventually(lambda: all(f"{name} cannot be read" in site.problems for name in watched))
+    site.other_nodes(21)
+    eventually(lambda: site.leads_to(21))
+    assert site.leads_to(20), "as it was when it could be read last"
+    assert site.add("meanwhile").ok and site.machine.state().ready
+    shown = site.outside(
+        *(sys.executable, "-m", "netloom", "status", "--datastore", site.target, "--run-dir", site.machine.run_dir), code=1
+    )
+    assert all(f"record {key.replace('loose', 'loose/')} cannot be read" in shown for key in STRANGE)
+
+    site.machine.restart()
+    assert all(f"{name} cannot be read" in site.problems for name in watched)
+    assert site.leads_to(20) and site.add("again").ok
+    for key in STRANGE:
+        site.etcd.ctl("del", f"/netloom/{key}")
+    eventually(lambda: "cannot be read" not in site.problems)
 
 
 def is_connected(site: Site) -> bool:
