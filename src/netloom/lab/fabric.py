@@ -1,8 +1,9 @@
 """Routers that speak BGP: what the BIRD of a lab's top-of-rack switch, spine or route reflector is configured with.  Pure.
 
-A router tells its peers of the subnets that it is plugged into and of whatever others told it, and believes everything: it is a
-stand-in for hardware that knows nothing of pods.  With peers of another AS on its links it names itself as the next hop, as
-routers do; what it passes on inside its AS it passes on unchanged, except that a next hop outside of the AS becomes itself.
+A router tells its peers of whatever others told it, and believes everything: it is a stand-in for hardware that knows nothing of pods.
+Peers of another AS are told of the subnets that it is plugged into, too, and to send to itself, as routers do.  What it passes on inside
+its AS it passes on unchanged, except that a next hop outside of the AS becomes itself.  Subnets are no news inside an AS: BIRD finds no
+next hop by a route whose own next hop has to be looked up.
 
 One session per address family; two ends that share a switch talk over it, others from their first addresses.  BGP's recursive
 next hops are looked up among the static routes, which stand behind learned ones here (see `underlay`).
@@ -44,14 +45,15 @@ protocol bgp {name} {{
     ipv{version} {{
         import all;
         export filter {{
-            if source = RTS_DEVICE && net ~ [ {link} ] then reject;
-            if source ~ [ RTS_BGP, RTS_DEVICE ] then accept;
+            if source = RTS_BGP then accept;{subnets}
             reject;
         }};
         next hop self{when};
     }};
 }}
 """
+_SUBNETS = """
+            if source = RTS_DEVICE && ! (net ~ [ {link} ]) then accept;"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def _session(router: Router, peer: _Peer) -> str:
         bfd="on" if router.bfd else "off",
         reflects=f"\n    rr client; rr cluster id {router.cluster_id};" if inside and peer.client else "",
         version=version,
-        link=peer.local.network,
+        subnets="" if inside else _SUBNETS.format(link=peer.local.network),
         when=" ebgp" if inside else "",
     )
 

@@ -59,8 +59,10 @@ def test_only_peers_of_its_own_as_are_a_reflectors_clients() -> None:
     assert "rr client" not in found["spine_4"] and "next hop self;" in found["spine_4"]
 
 
-def test_a_peer_is_not_told_of_the_link_that_it_is_on() -> None:
-    assert "source = RTS_DEVICE && net ~ [ 10.1.0.0/24 ] then reject" in sessions(of(rack(), "tor-a"))["near_4"]
+def test_peers_of_another_as_are_told_of_subnets_but_not_of_the_one_they_are_on() -> None:
+    found = sessions(of(rack(as_number=64512), "tor-a"))
+    assert "if source = RTS_DEVICE && ! (net ~ [ 10.1.0.0/24 ]) then accept;" in found["spine_4"]
+    assert "RTS_DEVICE" not in found["near_4"]
 
 
 @pytest.mark.parametrize(
