@@ -15,6 +15,7 @@ from netloom.agent.registering import Membership, Registration, register
 from netloom.datastore.memory import MemoryDatastore
 from netloom.errors import Conflict, DatastoreError, PoolExhausted
 from netloom.model.addresses import Address, Mac
+from netloom.model.bgp import NodeBGP
 from netloom.model.host import Host
 from netloom.model.resources import AnyResource, Encapsulation, IPPool, Metadata, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
@@ -57,6 +58,16 @@ def test_what_people_wrote_stays_when_the_node_writes() -> None:
     store.create(a(msgspec.structs.replace(SPEC, mtu=9000), rack="r1"))
     assert register(store, "a", SPEC, create=False)[0] is Membership.MEMBER
     assert stored(store) == a(rack="r1")
+
+
+def test_what_people_say_of_bgp_and_draining_stays_when_the_node_writes() -> None:
+    store, bgp = MemoryDatastore(), NodeBGP(as_number=65001, route_reflector_cluster_id="244.0.0.1")
+    said = NodeSpec(bgp=bgp, draining=True)
+    store.create(a(said, rack="r1"))
+    assert register(store, "a", SPEC, create=True)[0] is Membership.MEMBER
+    assert stored(store) == a(SPEC.of_people(said), rack="r1")
+    assert register(store, "a", msgspec.structs.replace(SPEC, mtu=9000), create=False)[0] is Membership.MEMBER
+    assert (stored(store).spec.mtu, stored(store).spec.bgp, stored(store).spec.draining) == (9000, bgp, True)
 
 
 def test_a_node_that_people_prepared_is_taken() -> None:
