@@ -20,6 +20,7 @@ from netloom.agent.state import (
     DatastoreState,
     EngineState,
     PassState,
+    PoolState,
     ProbesState,
     Problem,
     RouteFor,
@@ -98,6 +99,11 @@ def document(report: Report) -> AgentState:
         problems=tuple(Problem(message=text) for text in report.problems),
         blocks=tuple(_blocks(report)),
         routes=tuple(_routes(report)),
+        pools=tuple(
+            PoolState(name=name, cidr=pool.spec.cidr, encapsulation=pool.spec.encapsulation.value)
+            for name, pool in sorted(report.snapshot.pools.items())
+            if not pool.spec.network
+        ),
         attachments=tuple(_attachment(a) for a in report.attachments),
     )
 

@@ -89,6 +89,14 @@ class RouteState(Part, frozen=True, kw_only=True):
     why: str = ""
 
 
+class PoolState(Part, frozen=True, kw_only=True):
+    """What tells whose routes of others are; pools of networks are not here."""
+
+    name: str
+    cidr: Prefix
+    encapsulation: str
+
+
 class AttachmentState(Part, frozen=True, kw_only=True):
     """One interface of one sandbox, out of this node's journal: the authority on what the pod holds."""
 
@@ -204,6 +212,7 @@ class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentSt
     problems: tuple[Problem, ...] = ()
     blocks: tuple[BlockState, ...] = ()
     routes: tuple[RouteState, ...] = ()
+    pools: tuple[PoolState, ...] = ()
     attachments: tuple[AttachmentState, ...] = ()
 
 

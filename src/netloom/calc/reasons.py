@@ -5,6 +5,7 @@ neighbour on eth0
 neighbour on eth0: VXLANCrossSubnet tunnels only what crosses a router
 other subnet: a router stands between
 VXLAN:4096:4789 until both nodes are ready for IPIP
+until BIRD leads there
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def _why(
     used: Form,
     use: Use | None,
 ) -> str:
+    if prefix in host.lasting:
+        return "until BIRD leads there"
     encapsulation = pool.spec.encapsulation
     want = wanted(snapshot, host, pool)
     expected = Form(Method.NONE) if encapsulation.cross_subnet and _is_near(host, node, prefix.version) else want

@@ -20,7 +20,7 @@ from netloom.model.addresses import Prefix, contains
 from netloom.model.resources import API_VERSION
 
 if TYPE_CHECKING:
-    from netloom.agent.state import KernelRoute, RouteState
+    from netloom.agent.state import KernelRoute, PoolState, RouteState
 
 _COLUMNS = ("DESTINATION", "VIA", "DEVICE", "METRIC", "FOR", "OWNER")
 _WIDE = (*_COLUMNS, "POOL", "ENCAPSULATION", "PROTOCOL", "WHY")
@@ -48,7 +48,8 @@ def show(context: Context, names: tuple[str, ...], output: str) -> None:
     """`names`: addresses, prefixes, nodes or NAMESPACE/POD."""
     import msgspec
 
-    ours = context.agent_state().routes
+    state = context.agent_state()
+    ours = state.routes
     chosen = [route for route in ours if not names or any(_leads(route.destination, route.owner, name) for name in names)]
     if output in ("json", "yaml"):
         items = msgspec.to_builtins(chosen, enc_hook=str)
@@ -56,7 +57,11 @@ def show(context: Context, names: tuple[str, ...], output: str) -> None:
     elif output == "name":
         click.echo("\n".join(f"route/{route.destination}" for route in chosen))
     elif output == "wide":
-        rows = [row for row in wide(ours, _of_kernel(context)) if not names or any(_leads(row[0], row[5], n) for n in names)]
+        rows = [
+            row
+            for row in wide(ours, _of_kernel(context), state.pools)
+            if not names or any(_leads(row[0], row[5], n) for n in names)
+        ]
         if rows:
             click.echo(table(_WIDE, rows))
         if rows or not names:
@@ -70,7 +75,7 @@ def show(context: Context, names: tuple[str, ...], output: str) -> None:
 Row = tuple[Prefix, object, str, int, str, str, str, str, str, str]
 
 
-def wide(ours: Sequence[RouteState], kernel: Iterable[KernelRoute] | None) -> Iterator[Row]:
+def wide(ours: Sequence[RouteState], kernel: Iterable[KernelRoute] | None, pools: Sequence[PoolState] = ()) -> Iterator[Row]:
     """All routes, ours first.  `kernel` None: its table is not known."""
     held = None if kernel is None else {(r.destination, r.metric, r.protocol == _OURS): r for r in kernel}
     for route in ours:
@@ -81,12 +86,26 @@ def wide(ours: Sequence[RouteState], kernel: Iterable[KernelRoute] | None) -> It
         yield *start, route.pool, route.encapsulation, _protocol(route.protocol or _OURS), why
     for other in sorted((held or {}).values(), key=lambda r: (r.destination.version, r.destination, r.metric)):
         kind = "bird" if other.protocol == _BIRD else "foreign"
-        owner, why = _protocol(other.protocol), ""
+        owner, why, pool, encapsulation = _protocol(other.protocol), "", "", ""
         if other.protocol == _OURS:
             why = _LEFT
         elif other.protocol == _KERNEL:
             why = f"by an address of {other.device}"
-        yield other.destination, other.via, other.device, other.metric, kind, owner, "", "", owner, why
+        elif other.protocol == _BIRD:
+            pool, encapsulation, why = _of_bird(other, pools)
+        yield other.destination, other.via, other.device, other.metric, kind, owner, pool, encapsulation, owner, why
+
+
+def _of_bird(route: KernelRoute, pools: Iterable[PoolState]) -> tuple[str, str, str]:
+    """Pool, encapsulation, and why it leads there."""
+    pool = next((pool for pool in pools if contains(pool.cidr, route.destination)), None)
+    if pool is None:
+        return "", "", "by BGP"
+    if pool.encapsulation == "None":
+        return pool.name, "None", "by BGP: packets cross as they are"
+    if pool.encapsulation.endswith("CrossSubnet"):
+        return pool.name, "None", f"by BGP, to a neighbour: {pool.encapsulation} tunnels only what crosses a router"
+    return pool.name, "None", f"by BGP, until this node is ready for {pool.encapsulation}"
 
 
 def _of_kernel(context: Context) -> tuple[KernelRoute, ...] | None:
