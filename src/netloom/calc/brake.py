@@ -93,7 +93,7 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
     nodes, others = dict(brake.nodes), set(brake.others)
     gone = {name: since for name, since in brake.gone.items() if at - since < WINDOW}
     if gone:
-        gone = {name: gone[name] for name in gone.keys() - _reached(now, own)}
+        gone = {name: gone[name] for name in gone.keys() - _reached(now, own, gone.keys())}
     if jumped:
         nodes |= {
             name: name in missing.nodes for name in (*missing.nodes, *missing.claims, *missing.leaving) if name not in nodes
@@ -101,8 +101,7 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
         others |= missing.others.keys()
     elif leaving := missing.leaving - nodes.keys():
         went = gone.keys() | leaving
-        most = max(FEW, len(went | _reached(before, own) | {own}) // SHARE)
-        if nodes or len(went) > most:
+        if nodes or (len(went) > FEW and len(went) > len(went | _reached(before, own) | {own}) // SHARE):
             nodes |= {name: name in missing.nodes for name in leaving}
             others |= _pools_of(before, missing, leaving)
         gone |= dict.fromkeys(leaving, at)
