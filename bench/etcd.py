@@ -36,6 +36,7 @@ from netloom.ipam.blocks import slot_at
 from netloom.lab import cluster, stores
 from netloom.lab.record import namespace_path
 from netloom.lab.topology import one_switch
+from netloom.model.addresses import Mac
 from netloom.model.resources import Endpoint, EndpointSpec, IPBlock, IPPool, IPPoolSpec, Metadata, Node
 from netloom.model.snapshot import Snapshot
 from tests import agent_process, etcd
@@ -283,8 +284,15 @@ def _churn(target: str, what: str) -> None:
         for number in range(CHANGES):
             time.sleep(max(begun + number / 20 - time.monotonic(), 0))
             if what == "endpoints":
-                spec = EndpointSpec(node="remote-1", container_id=f"c{number}", network="pods", interface="eth0")
-                store.create(Endpoint(metadata=Metadata(name=f"e{number}"), spec=spec))
+                spec = EndpointSpec(
+                    node="remote-1",
+                    container_id=f"c{number}",
+                    network="pods",
+                    interface="eth0",
+                    host_interface="loom0",
+                    mac=Mac("02:00:00:00:00:01"),
+                )
+                store.create(Endpoint(metadata=Metadata(namespace="default", name=f"e{number}"), spec=spec))
             else:
                 found = store.get("Node", "remote-1")
                 assert found is not None
