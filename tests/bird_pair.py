@@ -15,7 +15,7 @@ import ipaddress
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -188,7 +188,3 @@ def _join(a: Node, b: Node) -> None:
             words = line.format(address=node.address, address6=node.address6, other=f"/proc/{os.getpid()}/fd/{other.netns}")
             with netns.entered(node.netns):
                 subprocess.run(["ip", *words.split()], check=True, capture_output=True, text=True)
-
-
-def texts(nodes: Mapping[str, Node]) -> dict[str, str]:
-    return {name: Path(node.place.config).read_text() for name, node in nodes.items()}

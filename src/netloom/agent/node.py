@@ -165,7 +165,7 @@ class Agent:
             self._troubles,
             lambda: (self._snapshot, self._connection),
         )
-        self._routing = Routing(settings, self._background, self._troubles)
+        self._routing = Routing(settings, self._background, self._troubles, lambda: not journal.attachments)
         self._metrics.also(BgpMetrics(lambda: self._routing.view))
         self._metrics.also(TunnelMetrics(self._traffic))
         pages = Pages(settings.node_name, self._routing)
@@ -348,7 +348,7 @@ class Agent:
             self._background.begin("MTU", self._resizing.run())
         if complete:
             self._firewalls.passed()
-            self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets, empty=not self._journal.attachments)
+            self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets)
         self._register()
 
     # this node in the datastore

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -64,10 +64,10 @@ class View:
 
 
 class Routing:
-    """For the loop that made it.  `view`: as of the last look, may be read by any thread."""
+    """For the loop that made it.  `empty`: this node has no pods.  `view`: as of the last look, may be read by any thread."""
 
-    def __init__(self, settings: Settings, background: Background, troubles: Troubles) -> None:
-        self._settings, self._background, self._troubles = settings, background, troubles
+    def __init__(self, settings: Settings, background: Background, troubles: Troubles, empty: Callable[[], bool]) -> None:
+        self._settings, self._background, self._troubles, self._empty = settings, background, troubles, empty
         self.place = Place(*settings.bird)
         self._bird = Bird(self.place)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bird")
@@ -77,10 +77,8 @@ class Routing:
         self._standing: frozenset[str] = frozenset()
         self.view = View()
 
-    def passed(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret], *, empty: bool) -> None:
-        """A pass that knew the whole cluster has ended.  `empty`: this node has no pods."""
-        if wanted is not None and wanted.draining and empty:
-            wanted = replace(wanted, withdrawn=True)
+    def passed(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret]) -> None:
+        """A pass that knew the whole cluster has ended."""
         if self._known and wanted == self._wanted and secrets == self._secrets:
             return
         self._known, self._wanted, self._secrets = True, wanted, secrets
@@ -118,6 +116,8 @@ class Routing:
             while True:
                 self._again = False
                 wanted, secrets, before = self._wanted, self._secrets, self.view
+                if wanted is not None and wanted.draining and self._empty():
+                    wanted = replace(wanted, withdrawn=True)
                 self.view = await loop.run_in_executor(self._thread, self._look, wanted, secrets, before)
                 self._tell()
                 if not self._again:

@@ -39,7 +39,7 @@ UNDO = 30
 _PATIENCE = 20.0  # seconds that sessions have to be up again; less than UNDO
 _CHECK = 30.0  # seconds that `bird -p` may take
 _LOOK = 0.05
-_MODE, _FOLDER_MODE, _THROUGH = 0o640, 0o2750, 0o010
+_MODE, _FOLDER_MODE, _THROUGH = 0o640, 0o2750, 0o710
 _GROUP = "bird"
 _SBIN = "/usr/sbin:/usr/local/sbin"
 _AGAIN = 600.0  # seconds until a text that was refused is tried again
@@ -117,7 +117,7 @@ class Bird:
 
     def _replace(self, text: str, *, unchecked: bool) -> None:
         """`unchecked`: one that nobody can check now is better than none."""
-        self._make_folder()
+        self._make_folders()
         trial = f"{self.place.config}.trial"
         try:
             self._write(text, trial)
@@ -162,25 +162,23 @@ class Bird:
         except OSError as e:
             raise ConfigError(f"cannot be written: {e.strerror}", where=path, hint="df -h; ls -ld the folder") from e
 
-    def _make_folder(self) -> None:
+    def _make_folders(self) -> None:
         """Made once; what is there is somebody's."""
-        folder = os.path.dirname(self.place.config)
         try:
             group = grp.getgrnam(_GROUP).gr_gid
         except KeyError:
             group = 0
-        try:
-            if not os.path.isdir(folder):
-                os.makedirs(folder, mode=0o700)
-                os.chown(folder, 0, group)
-                os.chmod(folder, _FOLDER_MODE)
-            above = os.stat(os.path.dirname(folder))
-            if group and above.st_uid == os.geteuid() and not above.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                # BIRD opens its file by name, as a user of its own
-                os.chown(os.path.dirname(folder), 0, group)
-                os.chmod(os.path.dirname(folder), stat.S_IMODE(above.st_mode) | _THROUGH)
-        except OSError as e:
-            raise ConfigError(f"cannot be made: {e.strerror}", where=folder) from e
+        for path in (self.place.config, self.place.socket):
+            folder = os.path.dirname(path)
+            try:
+                if not os.path.isdir(folder):
+                    os.makedirs(folder, mode=0o700)
+                    os.chown(folder, 0, group)
+                    os.chmod(folder, _FOLDER_MODE)
+                if group:
+                    _let_through(os.path.dirname(folder), group)
+            except OSError as e:
+                raise ConfigError(f"cannot be made: {e.strerror}", where=folder) from e
 
     # the daemon
 
@@ -235,6 +233,15 @@ class Bird:
             return f"after the new configuration {e}"
         down = sorted(name for name in stay if name not in peers or not peers[name].established)
         return f"the new configuration took sessions down that it does not change: {', '.join(down[:3])}" if down else ""
+
+
+def _let_through(folder: str, group: int) -> None:
+    """BIRD opens its file by name, as a user of its own: a folder that is closed to all is opened to its group, which may pass and not
+    look around."""
+    state = os.stat(folder)
+    if state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        os.chown(folder, -1, group)
+        os.chmod(folder, _THROUGH)
 
 
 def _quoted(path: str) -> str:

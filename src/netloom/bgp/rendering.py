@@ -104,7 +104,7 @@ def _named(origin: object) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, AttributeError, LookupError) as e:
-        raise ConfigError(str(e), where=shown(str(origin))[1:-1], hint="netloom get bgppeers,bgpfilters -o yaml") from e
+        raise ConfigError(str(e), where=shown(str(origin))[1:-1], hint="netloom get bgppeers -o yaml") from e
 
 
 def _header(config: BgpConfig) -> list[str]:
