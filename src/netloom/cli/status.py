@@ -15,7 +15,7 @@ from netloom.cli.printing import ago, answer, clean, count, table
 from netloom.errors import DatastoreError, NetloomError
 
 if TYPE_CHECKING:
-    from netloom.agent.state import AgentState
+    from netloom.agent.state import AgentState, BgpState
     from netloom.findings import Finding
     from netloom.ipam.audit import Records
 
@@ -128,6 +128,7 @@ def _agent(state: AgentState, now: datetime) -> list[str]:
     if state.probes.asked:
         silent = f", {', '.join(state.probes.silent)} not" if state.probes.silent else ""
         lines.append(clean(f"probes: {state.probes.answered} of {count(state.probes.asked, 'node')} answer{silent}"))
+    lines += map(clean, _bgp(state.bgp, now))
     if state.last_pass:
         written = " ".join(f"{name} {outcome}" for name, outcome in state.last_pass.tables.items() if outcome != "same")
         took = f"{state.last_pass.milliseconds:.1f} ms"
@@ -151,6 +152,16 @@ def _away(state: AgentState, now: datetime) -> Iterator[str]:
     yield f"datastore away{when}: {state.datastore.error or 'connecting'}"
     yield f"    goes on: all traffic; pods stop, {starting}; what others change in this kernel is repaired"
     yield "    waits: new blocks, new nodes and pools, what changes elsewhere; and what changes here is not heard of elsewhere"
+
+
+def _bgp(bgp: BgpState, now: datetime) -> Iterator[str]:
+    """Sessions that are up, and a BIRD that is not as it should be; what is wrong with a session is a problem of its own."""
+    if bgp.away:
+        yield f"BGP: BIRD away for {ago(bgp.since, now)}; routes that it has made stay"
+    elif bgp.wanted:
+        up = sum(session.state == "Established" for session in bgp.sessions)
+        drains = ", drained: nobody is told of a way here" if bgp.withdrawn else ", draining" if bgp.draining else ""
+        yield f"BGP by BIRD {bgp.bird}: {up} of {count(len(bgp.sessions), 'session')} up{drains}"
 
 
 def _judgement(findings: list[Finding]) -> Iterator[str]:

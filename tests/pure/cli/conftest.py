@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -58,12 +58,15 @@ def fill(store: SqliteDatastore, resources: tuple[AnyResource, ...]) -> None:
 
 
 @contextmanager
-def answering(path: Path, body: bytes, status: int = 200, routes: bytes | None = None) -> Iterator[None]:
-    """A server on a unix socket that gives every GET of the state this answer, and of the kernel's routes that one, if any."""
+def answering(
+    path: Path, body: bytes, status: int = 200, routes: bytes | None = None, others: Mapping[str, bytes] | None = None
+) -> Iterator[None]:
+    """A server on a unix socket that gives every GET of the state this answer, and of the kernel's routes that one, if any; `others`:
+    further pages."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = {"/v1/state": body, "/v1/routes": routes}.get(self.path)
+            answer = {"/v1/state": body, "/v1/routes": routes, **(others or {})}.get(self.path)
             self.send_response(404 if answer is None else status)
             self.send_header("Content-Length", str(len(answer or b"")))
             self.end_headers()
