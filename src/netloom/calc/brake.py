@@ -20,13 +20,13 @@ remembered snapshot holds the rest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from netloom.model.addresses import Prefix, contains, overlap
-from netloom.model.resources import AnyResource, Claim, IPBlock, IPBlockSpec, IPPool, Metadata, Node, block_name
+from netloom.model.resources import AnyResource, Claim, IPBlock, IPPool, Node
 from netloom.model.snapshot import Snapshot
 
 WINDOW = 10.0
@@ -76,10 +76,10 @@ class Brake:
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    """`claims`: by node, each with its slot.  `leaving`: nodes that something led to, and nothing does now."""
+    """`claims`: by node, each with its record's name.  `leaving`: nodes that something led to, and nothing does now."""
 
     nodes: Mapping[str, Node]
-    claims: Mapping[str, tuple[tuple[Prefix, Claim], ...]]
+    claims: Mapping[str, Sequence[tuple[str, Claim]]]
     others: Mapping[Name, AnyResource]
     leaving: frozenset[str]
 
@@ -114,12 +114,12 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
     nodes = {name: absent for name, absent in nodes.items() if name not in done and missing.of(name)}
     others &= missing.others.keys()
     brake = Brake(nodes, frozenset(others), gone, {name: since for name, since in back.items() if name in nodes})
-    return brake, _filled(now, brake, missing)
+    return brake, _filled(before, now, brake, missing)
 
 
 def held(brake: Brake, before: Snapshot, now: Snapshot, own: str) -> Snapshot:
     """The cluster as it counts with this brake, whatever went: for after a `without`."""
-    return _filled(now, brake, _missing(before, now, own, everything=bool(brake.others)))
+    return _filled(before, now, brake, _missing(before, now, own, everything=bool(brake.others)))
 
 
 def in_words(brake: Brake) -> Iterator[str]:
@@ -153,10 +153,10 @@ def _missing(before: Snapshot, now: Snapshot, own: str, *, everything: bool) -> 
     leaving = frozenset[str]()
     if nodes or claims or others:
         among = nodes.keys() | claims.keys() if before.pools is now.pools else before.nodes.keys() - {own}
-        standing = {claim.node for block in now.blocks.values() for claim in block.spec.claims if claim.node in among}
+        standing = _claims(now, among)
         leaving = frozenset(
             name
-            for name in _reached(before, own, among) - _reached(now, own, among)
+            for name in _leading(before, _claims(before, among)) - _leading(now, standing)
             if (name in claims or name in standing) and not _reborn(before, now, name)
         )
     return _Missing(nodes, claims, others, leaving)
@@ -174,9 +174,9 @@ def _missing_nodes(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, No
     return found
 
 
-def _missing_claims(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, tuple[tuple[Prefix, Claim], ...]]:
+def _missing_claims(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, Sequence[tuple[str, Claim]]]:
     """Of other nodes, that counted, and that nobody else has instead."""
-    found: dict[str, tuple[tuple[Prefix, Claim], ...]] = {}
+    found: dict[str, list[tuple[str, Claim]]] = {}
     if before.blocks is now.blocks:
         return found
     for name, block in before.blocks.items():
@@ -189,7 +189,7 @@ def _missing_claims(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, t
             if claim.node == own or node is None or node.spec.id != claim.node_id or _reborn(before, now, claim.node):
                 continue
             if not any(overlap(claim.cidr, other.cidr) for other in present):
-                found[claim.node] = (*found.get(claim.node, ()), (block.spec.cidr, claim))
+                found.setdefault(claim.node, []).append((name, claim))
     return found
 
 
@@ -214,14 +214,26 @@ def _reborn(before: Snapshot, now: Snapshot, name: str) -> bool:
 
 def _reached(snapshot: Snapshot, own: str, among: Container[str] | None = None) -> set[str]:
     """Other nodes that something leads to; `among` these, which saves time."""
-    found: set[str] = set()
+    return _leading(snapshot, _claims(snapshot, snapshot.nodes.keys() - {own} if among is None else among))
+
+
+def _claims(snapshot: Snapshot, among: Container[str]) -> dict[str, list[Claim]]:
+    """Of these nodes, by node."""
+    found: dict[str, list[Claim]] = {}
     for block in snapshot.blocks.values():
         for claim in block.spec.claims:
-            if claim.node in found or claim.node == own or (among is not None and claim.node not in among):
-                continue
-            node = snapshot.nodes.get(claim.node)
-            if node is not None and node.spec.id == claim.node_id and _in_a_pool(snapshot.pools.values(), claim.cidr):
-                found.add(claim.node)
+            if claim.node in among:
+                found.setdefault(claim.node, []).append(claim)
+    return found
+
+
+def _leading(snapshot: Snapshot, claims: Mapping[str, Iterable[Claim]]) -> set[str]:
+    """Those of them whose claims count."""
+    pools, found = snapshot.pools.values(), set()
+    for name, mine in claims.items():
+        node = snapshot.nodes.get(name)
+        if node is not None and any(claim.node_id == node.spec.id and _in_a_pool(pools, claim.cidr) for claim in mine):
+            found.add(name)
     return found
 
 
@@ -241,25 +253,28 @@ def _pools_of(before: Snapshot, missing: _Missing, nodes: Collection[str]) -> se
 # what is held
 
 
-def _filled(now: Snapshot, brake: Brake, missing: _Missing) -> Snapshot:
+def _filled(before: Snapshot, now: Snapshot, brake: Brake, missing: _Missing) -> Snapshot:
     """`now` itself where there is nothing to fill in."""
     changes: list[tuple[str, str, AnyResource | None]] = [
         *(("Node", name, node) for name, node in missing.nodes.items() if name in brake.nodes),
         *((kind, key, found) for (kind, key), found in missing.others.items() if (kind, key) in brake.others),
-        *(("IPBlock", block.name, block) for block in _blocks(now, brake, missing)),
+        *(("IPBlock", block.name, block) for block in _blocks(before, now, brake, missing)),
     ]
     return now.updated(now.revision, changes) if changes else now
 
 
-def _blocks(now: Snapshot, brake: Brake, missing: _Missing) -> Iterator[IPBlock]:
+def _blocks(before: Snapshot, now: Snapshot, brake: Brake, missing: _Missing) -> Iterator[IPBlock]:
     """Records with the held claims in them."""
-    slots: dict[Prefix, list[Claim]] = {}
-    for name in brake.nodes.keys() & missing.claims.keys():
-        for slot, claim in missing.claims[name]:
-            slots.setdefault(slot, []).append(claim)
-    for slot, claims in slots.items():
-        name = block_name(slot)
-        block = now.blocks.get(name) or IPBlock(metadata=Metadata(name=name), spec=IPBlockSpec(cidr=slot))
-        if block.spec.cidr == slot:  # a record that says another slot than its name is nobody's
-            together = tuple(sorted((*block.spec.claims, *claims), key=lambda claim: claim.cidr))
+    records: dict[str, list[Claim]] = {}
+    for node in brake.nodes.keys() & missing.claims.keys():
+        for name, claim in missing.claims[node]:
+            records.setdefault(name, []).append(claim)
+    for name, claims in records.items():
+        present, known = now.blocks.get(name), before.blocks[name]
+        if present is None and len(claims) == len(known.spec.claims):
+            yield known  # as it was, which thousands are
+        elif present is None or present.spec.cidr == known.spec.cidr:  # else it is another slot's by now
+            others = present.spec.claims if present is not None else ()
+            together = tuple(sorted((*others, *claims), key=lambda claim: claim.cidr))
+            block = present or known
             yield msgspec.structs.replace(block, spec=msgspec.structs.replace(block.spec, claims=together))

@@ -227,6 +227,15 @@ def test_a_feed_that_jumps_back_and_forth_takes_nothing_away() -> None:
         assert led_to(counts) == led_to(ALL)
 
 
+def test_records_under_wrong_names_and_of_other_slots_stop_nobody() -> None:
+    misnamed = msgspec.structs.replace(block(slot(0), claim(slot(0), "n0")), metadata=Metadata(name="nobodys"))
+    swapped = msgspec.structs.replace(block(slot(7)), metadata=Metadata(name=block(slot(1)).name))
+    every = cluster(range(1, 40), node("n0", "n0-1"), misnamed)
+    for now in (cluster(range(30, 40)), cluster(range(30, 40), swapped), Snapshot(complete=True)):
+        held, counts = after(every, now, jumped=True)
+        assert led_to(counts) >= numbered(range(2, 40)) and brake.held(held, counts, now, OWN) == counts
+
+
 # Any history
 
 nodes = st.frozensets(st.integers(0, 29))
