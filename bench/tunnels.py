@@ -4,7 +4,7 @@
 
 by-hand     plain routes and VXLAN of ours beside the same configured with `ip`: what a packet meets is compared, then the speed.  The
             promise is about the same hooks: beside what by hand has the rules, too, without which a pod may send from any address
-wire        IPIP and UDP by eBPF beside kernel VXLAN and plain routes, over an uplink that neither segments nor merges, as between
+wire        IPIP and UDP by eBPF beside kernel VXLAN (pods routed, and on a bridge as Flannel has them) and plain routes, over an uplink that neither segments nor merges, as between
             machines: packets are cut before the wire, and merged by GRO behind it
 loop        UDP by eBPF beside a plain C loop (udp_loop.c), all on one CPU
 forwarder   the forwarder beside that loop, and towards it
@@ -82,7 +82,9 @@ WIRE = {
 
 
 @contextmanager
-def ours(name: str, encapsulation: Encapsulation, others: int = 0, engine: str = "auto") -> Iterator[Contestant]:
+def ours(
+    name: str, encapsulation: Encapsulation, others: int = 0, engine: str = "auto", wiring: str = "routed"
+) -> Iterator[Contestant]:
     """`others`: how many more nodes the cluster has."""
     with ExitStack() as stack:
         here = stack.enter_context(
@@ -90,7 +92,7 @@ def ours(name: str, encapsulation: Encapsulation, others: int = 0, engine: str =
         )
         there = stack.enter_context(neighbour(here, tunnelEngine=engine))
         pods = [stack.enter_context(node.sandbox()) for node in (here, there)]
-        addresses = [attached(node, pod) for node, pod in zip((here, there), pods, strict=True)]
+        addresses = [attached(node, pod, wiring) for node, pod in zip((here, there), pods, strict=True)]
         if others:
             declare(here, others)
             eventually(lambda: routes(here.netns) >= others)
@@ -104,9 +106,9 @@ def forwarder(node: Machine) -> int:
         return client.state().pid
 
 
-def attached(node: Machine, pod: Sandbox) -> str:
+def attached(node: Machine, pod: Sandbox, wiring: str) -> str:
     with netns.entered(node.netns):
-        answer = call(NATIVE, "ADD", node.run_dir, pod.container_id, pod.path, CNI)
+        answer = call(NATIVE, "ADD", node.run_dir, pod.container_id, pod.path, {**CNI, "wiring": wiring})
     if not answer.ok:
         raise SystemExit(f"ADD: {answer.stdout.decode()[:300]}")
     return answer.addresses[0].partition("/")[0]
@@ -364,6 +366,7 @@ def over_a_wire(tools: Tools) -> bool:
                 ("udp", Encapsulation.UDP),
             )
         ]
+        found.append(stack.enter_context(ours("vxlan, bridge", Encapsulation.VXLAN, wiring="bridge")))
         for who in found:
             for place in (who.place, who.other_place):
                 assert place is not None
@@ -381,6 +384,7 @@ def over_a_wire(tools: Tools) -> bool:
                 Comparison("stream", "ipip", "vxlan", 1.0),
                 Comparison("stream", "udp", "host-gw", 0.55),
                 Comparison("stream", "udp", "vxlan", 1.1 if early else 0.8),
+                Comparison("stream", "udp", "vxlan, bridge", 1.1 if early else 0.8),
                 Comparison("pingpong", "ipip", "vxlan", 1.05),
                 Comparison("pingpong", "udp", "vxlan"),
                 Comparison("pingpong", "ipip", "host-gw"),
@@ -395,15 +399,39 @@ def runs_early(who: Contestant) -> bool:
         return any("xdp" in link for link in seen.links() if link["ifname"] == "eth0")
 
 
+@contextmanager
+def programs_alone(name: str, way: Way) -> Iterator[Contestant]:
+    """The programs without an agent's rules: nobody asks what a pod sends, and nothing is tracked, as in a node that has the loop."""
+    with tempfile.TemporaryDirectory(prefix="nl-bench-") as folder, agents(way, Path(folder) / "bpf") as pair:
+        for agent in pair:
+            agent.make(desired(way, agent.node))
+        nodes = [agent.node for agent in pair]
+        pods = [Sandbox("", node.pod, f"/proc/{os.getpid()}/fd/{node.pod}") for node in nodes]
+        address = nodes[1].pod_addresses[0]
+        eventually(lambda: reaches(pods[0], address))
+        yield Contestant(name, nodes[0].netns, pods, address, other_place=nodes[1].netns)
+
+
 def beside_a_loop(tools: Tools) -> bool:
-    with ours("udp", Encapsulation.UDP) as mine, in_user_space("C loop", "loop", "loop") as theirs:
+    """A node that has the loop asks nothing of what pods send; what is promised of the programs is measured without rules, too.  Plain
+    routes say how much there is to gain at all."""
+    with (
+        ours("udp", Encapsulation.UDP) as mine,
+        programs_alone("udp, no rules", Way(Carrier.UDP, 4)) as alone,
+        in_user_space("C loop", "loop", "loop") as theirs,
+        ours("host-gw", Encapsulation.NONE) as plain,
+    ):
         workloads = [
             tools.streaming_for_a_second(ONE_CPU),
             *(tools.carrying(name, str(CPU)) for name in ("pingpong", "packets")),
         ]
-        take_turns([mine, theirs], workloads, max(5, tools.rounds // 3))
+        found = [mine, alone, theirs, plain]
+        take_turns(found, workloads, max(5, tools.rounds // 3))
         least = {"stream": 5.0, "pingpong": 2.5, "packets": 2.3}
-        return report([mine, theirs], workloads, [Comparison(name, "udp", "C loop", ratio) for name, ratio in least.items()])
+        comparisons = [Comparison(name, "udp, no rules", "C loop", ratio) for name, ratio in least.items()]
+        comparisons += [Comparison(name, "udp", "C loop", ratio if name == "stream" else None) for name, ratio in least.items()]
+        comparisons += [Comparison(name, "host-gw", "C loop") for name in least]
+        return report(found, workloads, comparisons)
 
 
 def forwarded(tools: Tools) -> bool:
