@@ -79,7 +79,7 @@ class _Senders(NamedTuple):
 
 
 @functools.lru_cache(2)
-def _senders(same: Same[str, Node]) -> Mapping[Form, _Senders]:
+def _senders(same: Same[Mapping[str, Node]]) -> Mapping[Form, _Senders]:
     """Asked several times in each pass, and there may be thousands of nodes."""
     found: dict[Form, _Senders] = {}
     for node in same.it.values():

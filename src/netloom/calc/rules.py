@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from netloom.calc.forms import opened
 from netloom.calc.networks import alone, apart, links, of_node
@@ -15,7 +15,7 @@ from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Sou
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host
 from netloom.model.resources import Node
-from netloom.model.routing import BgpConfig
+from netloom.model.routing import BgpConfig, Session
 from netloom.model.snapshot import Snapshot
 
 LOOSE = "2"
@@ -49,7 +49,7 @@ def rules(
         tunnels=tunnels,
         probe_port=host.probe_port if len(snapshot.nodes) > 1 else 0,
         bgp_port=bgp.port if bgp else 0,
-        bgp_peers=frozenset(session.address for session in bgp.sessions) if bgp else frozenset(),
+        bgp_peers=_bgp_peers(Same(bgp.sessions)) if bgp else frozenset(),
         bgp_ports=frozenset(session.port for session in bgp.sessions) if bgp else frozenset(),
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
@@ -60,10 +60,15 @@ def rules(
 
 
 @functools.lru_cache(2)
-def _vteps(nodes: Same[str, Node]) -> frozenset[Address]:
+def _vteps(nodes: Same[Mapping[str, Node]]) -> frozenset[Address]:
     """What nodes may send from."""
     specs = [node.spec for node in nodes.it.values()]
     return frozenset(a.ip for spec in specs for a in spec.addresses) | {a for spec in specs for a in spec.former}
+
+
+@functools.lru_cache(2)
+def _bgp_peers(sessions: Same[tuple[Session, ...]]) -> frozenset[Address]:
+    return frozenset(session.address for session in sessions.it)
 
 
 def outer_of(form: Form, host: Host) -> Outer | None:

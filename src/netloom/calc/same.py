@@ -1,20 +1,18 @@
-"""Same: a key for what is computed from a mapping that nobody changes, and that is asked for again and again."""
+"""Same: a key for what is computed from a value that nobody changes, and that is asked for again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-K = TypeVar("K")
-V = TypeVar("V")
+T = TypeVar("T")
 
 
-class Same(Generic[K, V]):
-    """Stands for this very mapping: compared by identity, which takes no time where there are thousands of entries."""
+class Same(Generic[T]):
+    """Stands for this very value: compared by identity, which takes no time where there are thousands of entries."""
 
     __slots__ = ("it",)
 
-    def __init__(self, it: Mapping[K, V]) -> None:
+    def __init__(self, it: T) -> None:
         self.it = it
 
     def __eq__(self, other: object) -> bool:
