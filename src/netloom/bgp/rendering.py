@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 
 from netloom.bgp import tokens
 from netloom.bgp.filtering import Rules, add_community, functions, sets, to_kernel
-from netloom.bgp.sessions import TEMPLATE, session_lines
+from netloom.bgp.sessions import TEMPLATE, Writer
 from netloom.bgp.tokens import address, comment, flag, number, prefix, quoted
 from netloom.errors import ConfigError
 from netloom.model.addresses import host_prefix
@@ -40,8 +40,10 @@ GRACE = 30
 _AGENT = 79  # RTPROT of the agent's own routes
 _NOBODY = IPv4Address("0.0.0.1")  # BIRD has to have a router ID, sessions or not
 _HIDDEN = "(hidden)"
+_UNFIT = ValueError, TypeError, AttributeError, LookupError
+"""What comes of values that are not what their types say."""
 CONTENT, _DIGITS = "CONTENT", 32
-_CONTENT = re.compile(rf'^define {CONTENT} = "([0-9a-f]+)";$', re.MULTILINE)
+_CONTENT = re.compile(rf'define {CONTENT} = "([0-9a-f]+)";\n\Z')
 _SESSION = re.compile(r"^protocol bgp (\w+) .*?^}$", re.MULTILINE | re.DOTALL)
 
 
@@ -57,7 +59,7 @@ def render(config: BgpConfig | None, secrets: Mapping[Secret, str], node: str = 
 
 def content(text: str) -> str:
     """The fingerprint in a text of ours; empty in others."""
-    found = _CONTENT.search(text)
+    found = _CONTENT.match(text, text.rfind("\ndefine ") + 1)
     return found[1] if found else ""
 
 
@@ -72,14 +74,10 @@ def render_for_people(config: BgpConfig | None, node: str = "") -> str:
     return render(config, {session.password: _HIDDEN for session in sessions if session.password}, node)
 
 
-def names(config: BgpConfig | None) -> frozenset[str]:
-    return frozenset(session.name for session in config.sessions) if config else frozenset()
-
-
-def _parts(config: BgpConfig, secrets: Mapping[Secret, str]) -> list[list[str]]:
+def _parts(config: BgpConfig, secrets: Mapping[Secret, str]) -> list[Sequence[str]]:
     for family in config.families:
         tokens.family(family)
-    parts = [_header(config)]
+    parts: list[Sequence[str]] = [_header(config)]
     parts += [sets(config, family) for family in config.families]
     parts.append(_host(config))
     parts += [_announced(config, family) for family in config.families]
@@ -92,9 +90,10 @@ def _parts(config: BgpConfig, secrets: Mapping[Secret, str]) -> list[list[str]]:
     if config.sessions:
         parts.append([*TEMPLATE])
     _check_names(config.sessions)
+    writer = Writer(config, rules, secrets)
     for session in config.sessions:
         with _named(session.origin):
-            parts.append([*session_lines(config, session, rules, secrets)])
+            parts.append(writer.lines(session))
     return parts
 
 
@@ -103,8 +102,12 @@ def _named(origin: object) -> Iterator[None]:
     """What cannot be written is said of the resource that it comes from."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError, LookupError) as e:
-        raise ConfigError(str(e), where=shown(str(origin))[1:-1], hint="netloom get bgppeers -o yaml") from e
+    except _UNFIT as e:
+        raise _refused(origin, e) from e
+
+
+def _refused(origin: object, error: Exception) -> ConfigError:
+    return ConfigError(str(error), where=shown(str(origin))[1:-1], hint="netloom get bgppeers -o yaml")
 
 
 def _header(config: BgpConfig) -> list[str]:
@@ -131,8 +134,8 @@ def _host(config: BgpConfig) -> list[str]:
 
 def _announced(config: BgpConfig, family: int) -> list[str]:
     ours = [each for each in config.announced if each.prefix.version == family]
-    lines = _static(f"own{family}", family, (_route(each) for each in ours if not flag(each.blackhole)))
-    lines += _static(f"services{family}", family, (_route(each) for each in ours if each.blackhole))
+    lines = _static(f"own{family}", family, _routes(each for each in ours if not flag(each.blackhole)))
+    lines += _static(f"services{family}", family, _routes(each for each in ours if each.blackhole))
     ways: dict[str, str] = {}
     for session in config.sessions:
         if session.via is not None and session.address.version == family:
@@ -147,11 +150,25 @@ def _static(name: str, family: int, routes: Iterable[str]) -> list[str]:
     return [f"protocol static {name} {{", f"    ipv{family};", *lines, "}"] if lines else []
 
 
-def _route(announced: Announced) -> str:
-    with _named(announced.origin):
-        words = " ".join(add_community(each) for each in announced.communities)
-        attributes = f" {{ {words} }}" if words else ""
-        return f"    route {prefix(announced.prefix)} blackhole{attributes};  {comment(announced.origin)}"
+def _routes(announced: Iterable[Announced]) -> Iterator[str]:
+    """Many have one origin: what is the same for all of those is made once."""
+    ends: dict[object, str] = {}
+    for each in announced:
+        try:
+            like = each.origin, each.communities
+            end = ends.get(like)
+            if end is None:
+                end = ends[like] = _end(each)
+            line = f"    route {prefix(each.prefix)} blackhole{end}"
+        except _UNFIT as e:
+            raise _refused(each.origin, e) from e
+        yield line
+
+
+def _end(announced: Announced) -> str:
+    words = " ".join(add_community(each) for each in announced.communities)
+    attributes = f" {{ {words} }}" if words else ""
+    return f"{attributes};  {comment(announced.origin)}"
 
 
 def _kernel(family: int) -> list[str]:

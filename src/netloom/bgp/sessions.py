@@ -10,6 +10,8 @@ BFD alone a peer that is silent is gone; with both, `bfd graceful` keeps its rou
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from operator import attrgetter
 
 from netloom.bgp import tokens
 from netloom.bgp.filtering import Rules, export_filter, import_filter
@@ -28,37 +30,57 @@ TEMPLATE = (
 )
 CONFIDENTIAL = "    password "
 """How the one kind of line begins that nobody is to see."""
+_OWN = ("name", "origin", "address", "via")
+_LIKE = attrgetter("address.version", *(each.name for each in fields(Session) if each.name not in _OWN))
+"""Of two sessions for which it is the same, all but the first lines are."""
 _NEXT_HOPS = {NextHop.AUTO: "", NextHop.SELF: " next hop self;", NextHop.KEEP: " next hop keep;"}
 _PORT = 179
 
 
-def session_lines(config: BgpConfig, session: Session, rules: Rules, secrets: Mapping[Secret, str]) -> Iterator[str]:
-    """Raises ValueError."""
-    yield comment(session.origin)
-    yield f"protocol bgp {session_name(session.name)} from session {{"
-    yield f"    local{_local(config, session)} as {asn(session.local_as)};"
-    yield f"    neighbor {address(session.address)}{_port(session.port)} as {asn(session.remote_as)};"
-    yield from _reaching(session)
-    if config.listen:
-        yield "    strict bind on;"
-    if flag(session.passive):
-        yield "    passive on;"
-    if session.password is not None:
-        yield f"{CONFIDENTIAL}{_password(session.password, secrets)};"
-    if session.hold_time != 0:
-        yield f"    hold time {number(session.hold_time, 3, 65535)};"
-    if session.keepalive_time != 0:
-        yield f"    keepalive time {number(session.keepalive_time, 1, 65535)};"
-    yield from _surviving(session)
-    if session.reflects is not None:
-        yield f"    rr client; rr cluster id {address(session.reflects)};"
-    if session.allowed_local_as != 0:
-        yield f"    allow local as {number(session.allowed_local_as, 1, 255)};"
-    if not session.families:
-        raise ValueError("it carries routes of no family")
-    for family in session.families:
-        yield from _channel(config, session, rules, family)
-    yield "}"
+class Writer:
+    """Of one config.  Most sessions of a mesh differ in name and address alone: what else they say is made once for all of them."""
+
+    def __init__(self, config: BgpConfig, rules: Rules, secrets: Mapping[Secret, str]) -> None:
+        self._config, self._rules, self._secrets = config, rules, secrets
+        self._likes: dict[object, str] = {}
+
+    def lines(self, session: Session) -> tuple[str, ...]:
+        """Raises ValueError."""
+        like = _LIKE(session)
+        rest = self._likes.get(like)
+        if rest is None:
+            rest = self._likes[like] = "\n".join(self._rest(session))
+        return (
+            comment(session.origin),
+            f"protocol bgp {session_name(session.name)} from session {{",
+            f"    neighbor {address(session.address)}{_port(session.port)} as {asn(session.remote_as)};",
+            rest,
+            "}",
+        )
+
+    def _rest(self, session: Session) -> Iterator[str]:
+        config = self._config
+        yield f"    local{_local(config, session)} as {asn(session.local_as)};"
+        yield from _reaching(session)
+        if config.listen:
+            yield "    strict bind on;"
+        if flag(session.passive):
+            yield "    passive on;"
+        if session.password is not None:
+            yield f"{CONFIDENTIAL}{_password(session.password, self._secrets)};"
+        if session.hold_time != 0:
+            yield f"    hold time {number(session.hold_time, 3, 65535)};"
+        if session.keepalive_time != 0:
+            yield f"    keepalive time {number(session.keepalive_time, 1, 65535)};"
+        yield from _surviving(session)
+        if session.reflects is not None:
+            yield f"    rr client; rr cluster id {address(session.reflects)};"
+        if session.allowed_local_as != 0:
+            yield f"    allow local as {number(session.allowed_local_as, 1, 255)};"
+        if not session.families:
+            raise ValueError("it carries routes of no family")
+        for family in session.families:
+            yield from _channel(config, session, self._rules, family)
 
 
 def source_of(config: BgpConfig, session: Session) -> Address | None:

@@ -84,5 +84,7 @@ def quoted(value: object, what: str) -> str:
 
 
 def comment(value: object) -> str:
-    text = _UNPRINTABLE.sub("?", str(value))
+    text = str(value)
+    if not (text.isascii() and text.isprintable()):
+        text = _UNPRINTABLE.sub("?", text)
     return f"# {text[:_LONGEST_COMMENT]}"
