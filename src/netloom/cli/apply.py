@@ -20,6 +20,8 @@ from netloom.cli.printing import clean
 from netloom.datastore import Datastore, Listing, Stored
 from netloom.errors import ConfigError, Conflict
 from netloom.model import admission
+from netloom.model.before import KEY as NOTE
+from netloom.model.before import noting
 from netloom.model.manifest import Item
 from netloom.model.problem import Problem
 from netloom.model.resources import AnyResource, Node, NodeSpec, builtins
@@ -97,7 +99,8 @@ def plan(items: tuple[Item, ...], listing: Listing) -> Iterator[Step]:
 
 
 def _merged(new: AnyResource, old: Stored | None) -> AnyResource:
-    """A Node's spec is the node's own but for what people say there: a manifest keeps what it does not say."""
+    """A Node's spec is the node's own but for what people say there: a manifest keeps what it does not say.  Of some what they said before
+    is noted, for `undo`."""
     if isinstance(new, Node) and old is not None and isinstance(old.resource, Node):
         before, said = old.resource.spec, new.spec
         bgp = before.bgp if said.bgp is None else said.bgp
@@ -105,7 +108,7 @@ def _merged(new: AnyResource, old: Stored | None) -> AnyResource:
         if said.of_people(NodeSpec()) == NodeSpec():
             said = before
         return msgspec.structs.replace(new, spec=msgspec.structs.replace(said, bgp=bgp, draining=draining))
-    return new
+    return noting(new, old.resource if old else None)
 
 
 def write(datastore: Datastore, step: Step) -> None:
@@ -136,7 +139,7 @@ def differences(step: Step) -> Iterator[str]:
     new = dict(_fields(builtins(step.new)))
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path, "-"), new.get(path, "-")
-        if before != after:
+        if before != after and path != f"metadata.annotations.{NOTE}":
             yield f"{path}: {after}" if step.old is None else f"{path}: {before} → {after}"
     if isinstance(step.new, Secret) and step.old is not None and isinstance(step.old.resource, Secret):
         had, has = step.old.resource.data, step.new.data

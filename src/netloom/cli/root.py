@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "get": "Nodes, pods, pools, blocks, routes and more: as table, JSON or YAML.",
     "apply": "Make what manifests say: pools, reservations, namespaces, labels.",
     "delete": "Delete objects by kind and name, or those of a file.",
+    "undo": "Take back the last change of a pool, or of the FelixConfiguration.",
     "drain": "Let no new pod come to a node, and traffic that only passes it go elsewhere.",
     "check": "Prove that the network does what it must; find what stands in the way.",
     "ipam": "Addresses: how many are used, whose is this one, is any leaked?",
