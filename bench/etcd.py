@@ -1,6 +1,6 @@
 """What etcd costs: one write, the first sync of a large cluster, an agent's memory, and a change's way into other nodes' kernels.
 
-    python -m bench.etcd [PART...]                 calls sync memory kernels churn; all of them where none is named
+    python -m bench.etcd [PART...]                 calls sync memory kernels churn stopped; all of them where none is named
 
 A real etcd each time, with its data on a tmpfs: one member for `calls` (no fsync counts there), `sync`, `memory` and `churn`; for
 `kernels` three, with TLS, in a lab of 20 real agents.  Clients are processes in the namespace that they belong to.
@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +32,8 @@ from netloom.agent.watching import Connection, Watcher
 from netloom.config import Settings
 from netloom.dataplane import netns
 from netloom.datastore import connect
-from netloom.errors import Conflict, NotFound
+from netloom.datastore.etcd.store import EtcdDatastore
+from netloom.errors import Conflict, NotFound, Unavailable
 from netloom.ipam.blocks import slot_at
 from netloom.lab import cluster, stores
 from netloom.lab.record import namespace_path
@@ -92,6 +94,23 @@ def churn() -> None:
                 time.sleep(1.0)
                 used = cpu(machine) - before
                 print(f"{nodes:5} nodes, {CHANGES} changes of other nodes' {what}: {used / CHANGES * 1e3:6.2f} ms of CPU each")
+
+
+def stopped() -> None:
+    """Of three members the one that a watch comes from is stopped (SIGSTOP): until a change is there by another one."""
+    with etcd.etcd(size=3) as server:
+        for _ in range(3):
+            with _running(etcd.loopback(), "_follow", f"etcd:{server.urls}") as follower:
+                assert follower.stdin and follower.stdout
+                url = follower.stdout.readline().strip()
+                stopping = next(member for member in server.members if member.url == url)
+                stopping.send(signal.SIGSTOP)
+                begun = time.monotonic()
+                others = ",".join(member.url for member in server.members if member is not stopping)
+                run_in(etcd.loopback(), "_touch", f"etcd:{others}")
+                follower.stdout.readline()
+                print(f"a change after its server was stopped: {time.monotonic() - begun:5.1f} s   (promise: 15)")
+                stopping.send(signal.SIGCONT)
 
 
 @contextmanager
@@ -230,6 +249,26 @@ def _one(number: int, blocks: int) -> Iterator[Node | IPBlock]:
     yield from (its_block(slot, f"remote-{number}", f"id-{number}") for slot in more)
 
 
+def _follow(target: str) -> None:
+    """Says which server it uses, and then each change."""
+    store = EtcdDatastore(target.removeprefix("etcd:"))
+    watch = store.watch(store.list().revision)
+    watch.next(1)
+    print(store._connection.line().server, flush=True)
+    while True:
+        with suppress(Unavailable):
+            for event in watch.next(None):
+                print(event.key, flush=True)
+
+
+def _touch(target: str) -> None:
+    """A change, as soon as there is somebody to take it."""
+    while True:
+        with suppress(Unavailable), closing(connect(target)) as store:
+            store.create(node(time.time_ns() % 60_000))
+            return
+
+
 def _sync(target: str) -> None:
     """As an agent does it: connect, list each kind, decode, put together."""
     came, begun = SimpleQueue[float](), time.perf_counter()
@@ -302,8 +341,23 @@ def _churn(target: str, what: str) -> None:
         print(time.monotonic() - begun)
 
 
-PARTS: dict[str, Callable[[], None]] = {"calls": calls, "sync": sync, "memory": memory, "kernels": kernels, "churn": churn}
-_WITHIN: dict[str, Callable[..., None]] = {"_calls": _calls, "_fill": _fill, "_sync": _sync, "_claim": _claim, "_churn": _churn}
+PARTS: dict[str, Callable[[], None]] = {
+    "calls": calls,
+    "sync": sync,
+    "memory": memory,
+    "kernels": kernels,
+    "churn": churn,
+    "stopped": stopped,
+}
+_WITHIN: dict[str, Callable[..., None]] = {
+    "_calls": _calls,
+    "_fill": _fill,
+    "_sync": _sync,
+    "_claim": _claim,
+    "_churn": _churn,
+    "_follow": _follow,
+    "_touch": _touch,
+}
 
 if __name__ == "__main__":
     if sys.argv[1:] and sys.argv[1] in _WITHIN:

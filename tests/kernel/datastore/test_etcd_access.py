@@ -125,7 +125,7 @@ def test_a_server_without_tls_is_named(guarded: etcd.Etcd) -> None:
 
 
 def test_the_common_name_of_a_certificate_is_the_user(secured: etcd.Etcd) -> None:
-    secured.ctl("user", "add", "node-7:unused")
+    secured.ctl("user", "add", "node-7", "--no-password")
     secured.ctl("role", "add", "node-7")
     secured.ctl("role", "grant-permission", "node-7", "--prefix=true", "readwrite", "/seven/")
     secured.ctl("user", "grant-role", "node-7", "node-7")
