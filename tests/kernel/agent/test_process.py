@@ -149,7 +149,7 @@ def test_an_agent_that_has_lost_its_footing_ends_and_a_start_finds_everything_ag
     [
         ("healthAddress", "127.0.0.1:http", "is not ADDRESS:PORT"),
         ("healthAddress", "198.51.100.1:80", "cannot listen on 198.51.100.1:80"),
-        ("datastore", "etcd:", "names no datastore"),
+        ("datastore", "etcd:", "is no server"),
         ("runDir", "/proc/none", "cannot be made"),
     ],
 )
