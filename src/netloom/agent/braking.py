@@ -26,6 +26,7 @@ from netloom.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
+_REST = 4.0  # times what the last look has taken until the next one, while thousands of nodes are held
 _RELEASE = "where they are gone for good: netloom system brake release"
 
 
@@ -46,6 +47,8 @@ class Braking:
         self._written, held = _read(self._path)
         self._brake = Brake.recalled(self._written.nodes, self._written.others)
         self.counts = self._said = brake.held(self._brake, held, remembered, own)
+        self._rests_until = float("-inf")
+        self._is_late = False
 
     @property
     def jumped(self) -> bool:
@@ -65,12 +68,20 @@ class Braking:
         """As the datastore has it: then `counts` is new.  Raises OSError: what is held is in force, and could not be written down."""
         if snapshot.complete and (snapshot is not self._said or jumped):  # else it is the remembered one, and counts already
             self._said = snapshot
-            self._step(jumped=jumped)
+            if self._brake.holds and not jumped and self._clock() < self._rests_until:
+                self._is_late = True
+            else:
+                self._step(jumped=jumped)
+
+    @property
+    def late(self) -> float | None:
+        """Seconds until somebody has to `look`, for what was said last does not count yet."""
+        return max(0.0, self._rests_until - self._clock()) if self._is_late else None
 
     def look(self, *, quarantined: bool) -> bool:
         """Time has passed.  Whether something else counts now.  Raises OSError, as `take`."""
         before = self.counts
-        if self._said.complete and self._brake.holds:
+        if self._said.complete and (self._brake.holds or self._is_late):
             self._step(jumped=False)
         if self._written.jumped and not quarantined:
             self._write(jumped=False)
@@ -87,8 +98,10 @@ class Braking:
         return let_go
 
     def _step(self, *, jumped: bool) -> None:
-        before = self._brake
-        self._brake, counts = brake.step(before, self.counts, self._said, self._own, self._clock(), jumped=jumped)
+        before, start = self._brake, self._clock()
+        self._brake, counts = brake.step(before, self.counts, self._said, self._own, start, jumped=jumped)
+        end = self._clock()
+        self._is_late, self._rests_until = False, end + _REST * (end - start)
         if counts is self._said or counts != self.counts:  # who goes by it goes by its identity
             self.counts = counts
         _tell(before, self._brake)

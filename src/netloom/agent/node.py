@@ -248,6 +248,8 @@ class Agent:
             self._anew = True
         with self._troubles.about("brake"):
             self._braking.take(said, jumped=jumped)
+        if (late := self._braking.late) is not None:
+            self._loop.call_later(late, self._make_up)
         snapshot = self._braking.counts
         new_store = jumped or connection.identity != self._connection.identity
         back = connection.connected and not self._connection.connected
@@ -287,6 +289,11 @@ class Agent:
         )
         if self._allocator.contested and self._connection.connected:
             self._background.begin("contested blocks", self._settle_claims())
+
+    def _make_up(self) -> None:
+        with self._troubles.about("brake"):
+            if self._braking.late is not None and self._braking.look(quarantined=self._allocator.quarantined):
+                self._recount()
 
     def _recount(self) -> None:
         """Something else counts than before, and the datastore said nothing new."""

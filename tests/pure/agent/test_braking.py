@@ -138,6 +138,20 @@ def test_time_alone_ends_what_a_node_that_came_back_does_not_claim(bench: Bench)
     assert bench.braking.counts is back
 
 
+def test_while_thousands_are_held_the_loop_has_time_for_other_things(bench: Bench) -> None:
+    """Here a look at the clock takes a tenth of a second, and a step two."""
+    ticking = iter(range(1000))
+    bench.braking._clock = lambda: next(ticking) / 10
+    bench.take(FEW)
+    assert bench.braking.late is None
+    grown = cluster(range(20, 41), revision=3)
+    assert "n40" not in bench.take(grown) and bench.braking.late
+    while (late := bench.braking.late) is not None and late > 0:
+        continue
+    assert bench.braking.look(quarantined=False) and bench.braking.late is None
+    assert led_to(bench.braking.counts) == numbered(range(41))
+
+
 def test_a_full_disk_holds_all_the_same(bench: Bench) -> None:
     os.mkdir(bench.folder / "brake.json.new")
     with pytest.raises(OSError, match="brake"):
