@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from netloom.agent.probing import SMALL, Peer, Prober, Sight
 from netloom.agent.probing.ways import Way, tunnel, underlay
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE, _GAP = 16, 0.08
 """Trials that begin together, and seconds until the next ones do: 200 a second are a twentieth of a processor at either end, and less
 than any network carries.  A prober reads six times that."""
+_NAMED = 3  # nodes
 _RETRY = 1.0, 30.0  # seconds: first, longest
 _QUICK = (0.3, 0.6, 0.9)  # seconds that each question waits
 
@@ -49,6 +50,14 @@ class Trials:
         self._basis: tuple[object, ...] = ()
         self._untried: frozenset[Pair] = frozenset()
         self.refused: frozenset[Pair] = frozenset()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        for form in sorted({form for _, form in self.refused}, key=str):
+            names = sorted(name for name, refused in self.refused if refused == form)
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            words = f"packets in {form} do not come to {', '.join(names[:_NAMED])}{more}: what is between is in the way, and the old form stays; "
+            yield words + "`netloom undo` takes the change back"
 
     def untried(self, snapshot: Snapshot, host: Host, uses: Mapping[tuple[str, str], Use]) -> frozenset[Pair]:
         """`uses`: how others have been sent to until now."""

@@ -82,6 +82,7 @@ class Move:
     others: Others
     uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
     wished: bool = False
+    problems: list[str] = field(default_factory=list)
 
     def make_pass(self, trials: Trials) -> None:
         self.wished = False
@@ -107,8 +108,11 @@ class Move:
             await asyncio.sleep(PASS)
             if self.wished:
                 self.make_pass(trials)
+        ended = loop.time()
+        await asyncio.sleep(10)  # the last ones have been asked three times
+        self.problems = list(trials.problems)
         trials.stop()
-        return loop.time()
+        return ended
 
     def wish(self) -> None:
         self.wished = True
@@ -132,6 +136,8 @@ def test_nodes_that_it_does_not_come_to_hold_up_nobody() -> None:
     move = Move(cluster(2000), Others(closed=closed))
     assert run(move.until(600.0, all_but=100)) < 60
     assert move.left == closed
+    [problem] = move.problems
+    assert problem.startswith("packets in IPIP do not come to node-0, node-1, node-10 and 97 more: ")
 
 
 def test_a_small_cluster_goes_over_with_the_first_trials() -> None:
