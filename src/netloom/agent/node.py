@@ -501,5 +501,6 @@ class Agent:
         if self._hosting.problem and self._hosting.addressed:
             yield self._hosting.problem
         yield from self._passes.desired.problems
+        yield from self._trials.problems
         yield from self._troubles.standing
         yield from (f"link {name} of a pod is gone, its sandbox is not" for name in sorted(self._passes.missing))
