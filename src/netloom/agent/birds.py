@@ -1,7 +1,7 @@
 """BIRD's routes in this kernel, as far as the agent's own depend on them (`calc.bgp.taking`).
 
     lasting   prefixes with a route of ours, in pools that are BIRD's, to which BIRD's does not lead yet
-    birds     prefixes with a route of BIRD's, in pools that are not
+    birds     prefixes with a route of BIRD's, in pools that are not, or not to such nodes
 
 Both are empty but on the way from one to the other, and then a table of thousands of routes is read, at most once a second: when
 somebody who is not us has changed routes.  Otherwise it is read when pools change; without BGP never.
@@ -10,7 +10,7 @@ somebody who is not us has changed routes.  Otherwise it is read when pools chan
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from netloom.calc.bgp import is_on
@@ -35,7 +35,8 @@ class BirdsRoutes:
         self._pools: Mapping[str, IPPool] | None = None
         """For which the rest is known; None: BGP was off."""
         self._ours: frozenset[Prefix] = frozenset()
-        self._others: tuple[IPPool, ...] = ()
+        self._theirs: frozenset[Prefix] = frozenset()
+        """Of which it is asked whether both lead there, and whether BIRD's does."""
         self._lasting: frozenset[Prefix] = frozenset()
         self._birds: frozenset[Prefix] = frozenset()
 
@@ -45,14 +46,16 @@ class BirdsRoutes:
             self._pools = None
             return host
         if self._pools is not snapshot.pools:
-            mine, others = parted(snapshot.pools.values())
-            self._pools, self._others = snapshot.pools, tuple(others)
-            self._ours = frozenset(_within(mine, self._own(last)))
+            birds, agents = parted(snapshot.pools.values())
+            self._pools = snapshot.pools
+            self._ours = frozenset(_within(birds, self._own(last)))
+            self._theirs = frozenset(_within(agents, map(_prefix, self._held()))) if agents else frozenset()
             self._read()
-        elif last is not None and self._ours:
-            # as soon as they are known by node, those that are none of BIRD's stay out
+        elif last is not None and (self._ours or self._theirs):
+            # a pass has told by node whose they are
             self._ours &= frozenset(last.lasting)
-            self._lasting &= self._ours
+            self._theirs &= frozenset(last.left)
+            self._lasting, self._birds = self._lasting & self._ours, self._birds & self._theirs
         return replace(host, lasting=self._lasting, birds=self._birds)
 
     def changed(self) -> bool:
@@ -64,12 +67,12 @@ class BirdsRoutes:
         return (self._lasting, self._birds) != before
 
     def _read(self) -> None:
-        if not self._ours and not self._others:
-            self._lasting = self._birds = frozenset()
-            return
-        held = {key for version in (4, 6) for body in self._kernel.dump(get_routes(version, _BIRD)) if (key := _key(body))}
+        held = self._held() if self._ours or self._theirs else frozenset()
         self._lasting = frozenset(prefix for prefix in self._ours if _key_of(prefix) not in held)
-        self._birds = frozenset(_within(self._others, map(_prefix, held))) if self._others else frozenset()
+        self._birds = frozenset(prefix for prefix in self._theirs if _key_of(prefix) in held)
+
+    def _held(self) -> Collection[Key]:
+        return {key for version in (4, 6) for body in self._kernel.dump(get_routes(version, _BIRD)) if (key := _key(body))}
 
     def _own(self, last: Tables | None) -> Iterable[Prefix]:
         if last is not None:

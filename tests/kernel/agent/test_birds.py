@@ -101,13 +101,15 @@ def test_an_agent_that_starts_takes_its_routes_from_the_kernel(kernel: Netlink) 
     assert texts(BirdsRoutes(kernel).host(snapshot("None", ON), HOST, None)) == ({PREFIXES[0]}, set())
 
 
-def test_birds_routes_to_pools_that_it_is_to_leave_are_known_until_they_are_gone(kernel: Netlink) -> None:
+@pytest.mark.parametrize("encapsulation", ["IPIP", "IPIPCrossSubnet"])
+def test_birds_routes_to_what_it_is_to_leave_are_known_until_they_are_gone(kernel: Netlink, encapsulation: str) -> None:
     facts = BirdsRoutes(kernel)
     for prefix in PREFIXES:
         bird(prefix)
     facts.host(snapshot("None", ON), HOST, None)
-    cluster = snapshot("IPIP", ON)
+    cluster, last = snapshot(encapsulation, ON), Tables(left=[ip_network(prefix) for prefix in PREFIXES[:2]])
     assert texts(facts.host(cluster, HOST, ours())) == (set(), set(PREFIXES[:3]))
+    assert texts(facts.host(cluster, HOST, last)) == (set(), set(PREFIXES[:2]))
     bird(PREFIXES[0], "del")
     assert facts.changed()
-    assert texts(facts.host(cluster, HOST, ours())) == (set(), set(PREFIXES[1:3]))
+    assert texts(facts.host(cluster, HOST, last)) == (set(), {PREFIXES[1]})

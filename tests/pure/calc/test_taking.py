@@ -121,6 +121,17 @@ def test_bird_keeps_a_pool_that_goes_into_a_tunnel_node_by_node() -> None:
     assert ways(ready) == {NEAR: "loom.vxlan", FAR: "loom.vxlan"}
 
 
+def test_bird_keeps_what_is_beyond_a_router_when_only_neighbours_are_to_be_its_own() -> None:
+    not_ready = remote(cluster("VXLANCrossSubnet", ON, receives=("None",)), host(birds=frozenset({NEAR, FAR})))
+    assert not_ready.bgp is not None
+    assert not_ready.bgp.plain == (FAR,)
+    assert ways(not_ready) == {}
+    ready = remote(cluster("VXLANCrossSubnet", ON), host(birds=frozenset({NEAR, FAR})))
+    assert ready.bgp is not None
+    assert ready.bgp.plain == ()
+    assert ways(ready) == {FAR: "loom.vxlan"}
+
+
 def test_when_bgp_ends_neighbours_have_a_route_of_ours_at_once() -> None:
     tables = remote(cluster("None", receives=PLAIN), host(birds=frozenset({NEAR})))
     assert ways(tables) == {NEAR: "eth0"}

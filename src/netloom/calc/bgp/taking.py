@@ -46,7 +46,7 @@ def led(host: Host, peer: Peer) -> list[Prefix]:
 
 
 def parted(pools: Iterable[IPPool]) -> tuple[list[IPPool], list[IPPool]]:
-    """Pools whose routes are BIRD's, or some of them; and those whose are not."""
-    ours = [pool for pool in pools if not pool.spec.network]
-    birds = [pool for pool in ours if pool.spec.encapsulation.cross_subnet or pool.spec.encapsulation is Encapsulation.NONE]
-    return birds, [pool for pool in ours if pool not in birds]
+    """Pools with routes that are BIRD's, and those with routes that are the agent's; …CrossSubnet are among both."""
+    shared = [pool for pool in pools if not pool.spec.network]
+    birds = [pool for pool in shared if pool.spec.encapsulation.cross_subnet or pool.spec.encapsulation is Encapsulation.NONE]
+    return birds, [pool for pool in shared if pool.spec.encapsulation is not Encapsulation.NONE]
