@@ -18,6 +18,7 @@ from netloom.errors import Unavailable
 from netloom.model.resources import AnyResource
 
 _REST = 2.0  # seconds
+_MOMENT = 0.2  # seconds; no lock is held for longer unless a store is being opened
 
 
 class Reached:
@@ -35,8 +36,10 @@ class Reached:
 
     def renew(self) -> None:
         """It was lost: the next call opens it anew.  Calls that are under way end with Unavailable."""
-        with self._opening:
-            store, self._store = self._store, None
+        if not self._opening.acquire(timeout=_MOMENT):  # somebody opens it just now
+            return
+        store, self._store = self._store, None
+        self._opening.release()
         if store is not None:
             store.close()
 
@@ -76,6 +79,9 @@ class Reached:
             if self._store is None:
                 self._store = self._connected()
                 self._known = True
+            if self._closed:  # meanwhile; `close` did not wait
+                self._store.close()
+                raise Unavailable("the datastore is closed")
             return self._store
 
     def _connected(self) -> Datastore:

@@ -322,6 +322,16 @@ def test_records_that_are_too_long_for_one_answer_come_one_by_one(place: EtcdPla
     assert [name for name, _ in listing.broken] == [f"Node/long{i}" for i in range(4)]
 
 
+def test_a_watcher_far_behind_gets_everything_though_an_answer_comes_in_parts(place: EtcdPlace) -> None:
+    """etcd puts a thousand revisions into one answer, and cuts that into parts of 1.5 MiB."""
+    datastore = place.open()
+    since = datastore.list().revision
+    for i in range(12):
+        place.scribble("Node", f"long{i}", b"x" * (1 << 19))
+    last = datastore.create(node("last"))
+    assert [event.key for event in drain(datastore.watch(since), last)] == [*(f"long{i}" for i in range(12)), "last"]
+
+
 def test_an_object_larger_than_etcd_takes_is_refused_for_good(place: EtcdPlace) -> None:
     huge = node("huge")
     huge.metadata.labels.update({f"label-{i}": "x" * 60 for i in range(40_000)})

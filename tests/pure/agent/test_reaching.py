@@ -13,6 +13,7 @@ from netloom.agent import reaching
 from netloom.agent.reaching import Reached
 from netloom.datastore import Datastore, connect
 from netloom.errors import ConfigError, Unavailable
+from tests.pure.datastore.contract import in_background
 from tests.pure.datastore.places import node
 
 
@@ -103,6 +104,25 @@ def test_a_damaged_store_is_unavailable_and_left_as_it_is(reached: Reached, path
         db.execute("CREATE TABLE theirs (x)")
     with pytest.raises(Unavailable, match="another program"):
         reached.list()
+
+
+def test_close_waits_for_nobody_who_opens_it(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly(target: str, *, create: bool) -> Datastore:
+        opening.set()
+        assert go_on.wait(30)
+        return connect(target)
+
+    monkeypatch.setattr(reaching, "connect", slowly)
+    reached = Reached(f"sqlite:{path}", known=True)
+    asking = in_background(reached.list)
+    assert opening.wait(30)
+    reached.close()
+    assert not asking.done()
+    go_on.set()
+    with pytest.raises(Unavailable, match="closed"):
+        asking.result(30)
 
 
 def test_an_attempt_that_failed_counts_for_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
