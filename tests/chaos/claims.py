@@ -1,4 +1,5 @@
-"""Many processes claim blocks for many nodes at once, on a cluster of three that is in trouble all the time; then it is judged.
+"""Many processes claim blocks for many nodes at once, on a cluster of three that is in trouble all the time; then it is judged.  And
+one follows all that, as an agent does.
 
 outcome = contend(folder, processes=16, nodes=1000, blocks=4, seed=1, seconds=(1.0, 4.0))
 assert outcome.verdict, str(outcome.verdict)
@@ -39,13 +40,14 @@ class Outcome:
     claims: int
     unanswered: int
     refused: int
+    losses: int
     happened: Mapping[str, int]
 
     def __str__(self) -> str:
         troubles = ", ".join(f"{count} {name}" for name, count in sorted(self.happened.items()))
         return (
             f"{self.claims} blocks claimed in {self.seconds:.0f} s, {self.verdict.operations} operations on {self.verdict.keys} slots, "
-            f"{self.unanswered} writes without an answer, {self.refused} refused and tried again; {troubles}"
+            f"{self.unanswered} writes without an answer, {self.refused} refused and tried again; a watcher lost it {self.losses} times; {troubles}"
         )
 
 
@@ -63,7 +65,8 @@ def contend(
                 stack.enter_context(_worker(cluster, target, folder, number, share, blocks, pool, least))
                 for number, share in enumerate(shares)
             ]
-            stack.callback(_end, workers)
+            follower = stack.enter_context(_started(cluster, folder, "follower", target))
+            stack.callback(_end, [*workers, follower])
             _hear(workers, "claimed", patience=3600.0)
             took = time.monotonic() - begun
         for worker in workers:
@@ -72,16 +75,23 @@ def contend(
             worker.stdin.flush()
         reports = [json.loads(line) for line in _hear(workers, "{", patience=300.0)]
         records = _records(cluster, target)
+        followed = _followed(follower, records)
     history = [operation for number in range(processes) for operation in recorded(folder / f"history-{number}")]
     history += _at_last({operation.key for operation in history}, records)
     serving = {name: held for report in reports for name, held in report["serving"].items()}
     return Outcome(
         judge(history),
-        [*_twice(serving), *_unlike(serving, records), *(f"{n} holds {len(h)}" for n, h in serving.items() if len(h) < blocks)],
+        [
+            *followed.faults,
+            *_twice(serving),
+            *_unlike(serving, records),
+            *(f"{n} holds {len(h)}" for n, h in serving.items() if len(h) < blocks),
+        ],
         took,
         sum(map(len, serving.values())),
         sum(operation.answer is Answer.NONE for operation in history),
         sum(report["refused"] for report in reports),
+        followed.losses,
         Counter(trouble.happened),
     )
 
@@ -96,11 +106,22 @@ def _make(cluster: Cluster, target: str) -> None:
 def _worker(
     cluster: Cluster, target: str, folder: Path, number: int, nodes: int, blocks: int, pool: str, seconds: float
 ) -> subprocess.Popen[str]:
-    task = {"target": target, "folder": str(folder), "number": number, "nodes": nodes, "blocks": blocks, "pool": pool}
+    task: dict[str, object] = {
+        "target": target,
+        "folder": str(folder),
+        "number": number,
+        "nodes": nodes,
+        "blocks": blocks,
+        "pool": pool,
+    }
     task["seconds"] = seconds
-    with netns.entered(cluster.clients), open(folder / f"log-{number}", "w", encoding="utf-8") as log:
+    return _started(cluster, folder, "worker", json.dumps(task))
+
+
+def _started(cluster: Cluster, folder: Path, module: str, argument: str) -> subprocess.Popen[str]:
+    with netns.entered(cluster.clients), open(folder / f"{module}.log", "a", encoding="utf-8") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.worker", json.dumps(task)],
+            [sys.executable, "-m", f"tests.chaos.{module}", argument],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -122,6 +143,31 @@ def _hear(workers: Sequence[subprocess.Popen[str]], beginning: str, patience: fl
         return lines
     finally:
         timer.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    faults: Sequence[str]
+    losses: int
+
+
+def _followed(follower: subprocess.Popen[str], records: Mapping[str, tuple[str, IPBlock]]) -> _Followed:
+    """Whether it knows in the end what there is."""
+    assert follower.stdin is not None
+    last = {name: write for name, (write, _) in records.items()}
+    deadline = time.monotonic() + 60.0
+    _hear([follower], "following", 60.0)
+    while True:
+        follower.stdin.write("well?\n")
+        follower.stdin.flush()
+        said = json.loads(_hear([follower], "{", 60.0)[0])
+        unlike = [name for name in last.keys() | said["blocks"].keys() if last.get(name) != said["blocks"].get(name)]
+        if not unlike or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    faults = [f"a watcher sees another {name} than there is" for name in unlike]
+    faults += [f"in a watcher's eyes the store jumped {said['jumps']} times"] if said["jumps"] else []
+    return _Followed(faults, said["losses"])
 
 
 def _end(workers: Sequence[subprocess.Popen[str]]) -> None:
