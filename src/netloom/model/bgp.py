@@ -40,6 +40,7 @@ _NODE_PREFIX = "node."
 _MAX_RESTART = 4095  # seconds: 12 bits (RFC 4724, section 3)
 _MAX_HOLD = 65535  # seconds: 16 bits (RFC 4271, section 4.2)
 _MIN_HOLD = 3  # seconds (RFC 4271, section 4.2)
+_USUAL_HOLD = 240  # seconds: BIRD's
 _FILTERS = 32
 
 
@@ -310,8 +311,9 @@ class BGPPeerSpec(Spec, frozen=True, kw_only=True):
         hold = check_seconds(self.hold_time, _MIN_HOLD, _MAX_HOLD, "spec.holdTime")
         keepalive = check_seconds(self.keepalive_time, 1, _MAX_HOLD // 3, "spec.keepaliveTime")
         check_seconds(self.max_restart_time, 0, _MAX_RESTART, "spec.maxRestartTime")
-        if hold and keepalive >= hold:
-            raise ValueError(f"spec.keepaliveTime: {self.keepalive_time} is no less than holdTime, {self.hold_time}")
+        if keepalive >= (hold or _USUAL_HOLD):
+            said = self.hold_time if hold else "which is 4m unless it is said"
+            raise ValueError(f"spec.keepaliveTime: {self.keepalive_time} is no less than holdTime, {said}")
         if self.bfd is not None and (self.graceful_restart or self.max_restart_time is not None):
             field = "gracefulRestart" if self.graceful_restart else "maxRestartTime"
             raise ValueError(f"spec.bfd: {_CONFLICT}, so it does not go with {field}")

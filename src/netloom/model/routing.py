@@ -155,7 +155,7 @@ class BgpConfig:
     """`listen`: addresses to listen on; none: all.  `plain`: prefixes of pools whose packets cross without a tunnel: BIRD's routes
     to them go into the kernel.  `neighbours`: those that do so between neighbours only (CrossSubnet).  `pools`: all of the cluster's.
     `tunnelled`: prefixes of pools of `neighbours` whose node looks like one by its address, and is none.
-    `own`: this node's blocks, which nobody else can tell it about.  `subnets`: of its links.
+    `own`: this node's blocks, and networks of its own, which nobody else can tell it about.  `subnets`: of its links.
     `ignored`: interfaces whose own routes are no business of BIRD's.  `draining`: peers are asked to go elsewhere (RFC 8326);
     `withdrawn`: and are told of no way here any more.  `addresses`: this node's own, what peers are told to send to where a session is
     of the other family.  `families`: that this kernel speaks."""

@@ -226,7 +226,6 @@ def test_all_that_a_peer_says_becomes_of_its_session() -> None:
         "asNumber": 64513,
         "localASNumber": 64999,
         "nextHopMode": "Keep",
-        "sourceAddress": "None",
         "keepaliveTime": "10s",
         "holdTime": "30s",
         "numAllowedLocalASNumbers": 2,
@@ -249,7 +248,7 @@ def test_all_that_a_peer_says_becomes_of_its_session() -> None:
             local_as=64999,
             families=(6,),
             port=1790,
-            source=None,
+            source=ip_address("fd00::1"),
             password=Secret("fabric", "tor"),
             ttl=3,
             multihop=True,
@@ -266,6 +265,7 @@ def test_all_that_a_peer_says_becomes_of_its_session() -> None:
         ),
     )
     assert config.filters.keys() == {"in"}
+    assert sessions(node(1), peer(**TOR, sourceAddress="None"))["peer_tor"].source is None
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,58 @@ def test_a_broken_peer_is_told_and_leaves_the_others(broken: AnyResource, words:
     assert [session.name for session in config.sessions] == ["peer_tor"]
 
 
+ODD_ADDRESSES = (
+    "0.0.0.0/0",
+    "127.0.0.1/8",
+    "224.0.0.1/24",
+    "255.255.255.255/32",
+    "fe80::1/64",
+    "::1/128",
+    "ff02::1/64",
+    "::/0",
+)
+
+
+@pytest.mark.parametrize("address", ODD_ADDRESSES)
+def test_a_node_that_says_it_has_nobodys_address_is_no_peer_and_keeps_nobody_from_the_others(address: str) -> None:
+    odd = made("Node", "n3", {"id": "n3", "addresses": [address]})
+    for resources in ([MESH], [peer(peerSelector="all()")]):
+        config, problems = computed(node(1), node(2), odd, *resources)
+        assert {session.address for session in config.sessions} == {ip_address("192.0.2.2"), ip_address("fd00::2")}
+        assert f"{ip_interface(address).ip}" in "".join(problems)
+
+
+def test_what_is_wrong_with_a_node_is_told_as_long_as_it_is() -> None:
+    odd, known = made("Node", "n3", {"id": "n3", "addresses": ["fe80::1/64"]}), bgp.Known()
+    snapshot = Snapshot.of(1, [node(1), odd, MESH])
+    for _ in range(2):
+        others = Tables()
+        bgp.config(snapshot, host(), others, (), known)
+        assert [problem for problem in others.problems if "mesh, node n3" in problem]
+
+
+def test_what_this_kernel_cannot_speak_is_left_out() -> None:
+    here = host(ipv6=False, addresses=(ip_interface("192.0.2.1/24"),))
+    both = peer("both", **TOR, families=["IPv4", "IPv6"])
+    six = peer("six", peerIP="fd00::ff", asNumber=1, sourceAddress="None")
+    config, problems = computed(node(1), both, six, on=here)
+    assert [(session.name, session.families) for session in config.sessions] == [("peer_both", (4,))]
+    assert problems == ["BGPPeer six: no BGP session: this node's kernel speaks no IPv6"]
+
+
+def test_bfd_over_routers_and_a_listener_of_one_family_need_an_address_to_speak_from() -> None:
+    far = peer("far", peerIP="203.0.113.9", asNumber=1, sourceAddress="None", bfd={})
+    near = peer("near", **TOR, sourceAddress="None", bfd={})
+    config, problems = computed(node(1), near, far)
+    assert [session.name for session in config.sessions] == ["peer_near"]
+    assert problems[0].startswith("BGPPeer far: no BGP session: 203.0.113.9 is on no link of this node; BFD needs an address")
+    bound, here = configuration(bindMode="NodeIP"), host(addresses=(ip_interface("192.0.2.1/24"),))
+    six = peer("six", peerIP="fd00::ff", asNumber=1, sourceAddress="None")
+    config, problems = computed(node(1), near, six, bound, on=here)
+    assert [session.name for session in config.sessions] == ["peer_near"]
+    assert problems == ["BGPPeer six: no BGP session: bindMode NodeIP, and this node has no IPv6 address to listen on"]
+
+
 def test_a_reflector_that_all_peer_with_by_address_does_not_peer_with_itself() -> None:
     to = peer("rr", peerIP="192.0.2.1", asNumber=64512)
     config, problems = computed(node(1), node(2), to, configuration(nodeToNodeMeshEnabled=False))
@@ -320,6 +372,15 @@ def test_two_nodes_with_one_address_have_one_session() -> None:
     assert len({s.address for s in found.values()}) == len(found)
 
 
+def test_nobody_else_tells_of_this_nodes_blocks_or_of_its_own_networks() -> None:
+    networks = [
+        pool("172.20.0.0/16", "blue", network="blue", node="n1"),
+        pool("172.21.0.0/16", "red", network="red", node="n2"),
+    ]
+    config, _ = computed(node(1), node(2), pool(), *networks, MESH)
+    assert config.own == (ip_network("10.244.1.0/26"), ip_network("172.20.0.0/16"))
+
+
 def test_blocks_are_announced_as_they_were_claimed_and_only_those_of_pools() -> None:
     blocks = tuple(
         map(ip_network, ("10.244.1.0/26", "10.244.1.64/26", "10.244.9.7/32", "10.9.0.0/26", "172.20.0.0/26", "10.1.0.0/26"))
@@ -331,7 +392,7 @@ def test_blocks_are_announced_as_they_were_claimed_and_only_those_of_pools() -> 
     ]
     config, _ = computed(node(1), *pools, MESH, on=host(blocks=blocks))
     assert [str(a.prefix) for a in config.announced] == ["10.244.1.0/26", "10.244.1.64/26", "10.244.9.7/32"]
-    assert set(config.own) == set(blocks)
+    assert set(config.own) == {*blocks, ip_network("172.20.0.0/16")}
     assert [str(p) for p in config.pools] == ["10.9.0.0/16", "10.244.0.0/16"]
 
 

@@ -190,6 +190,10 @@ def test_a_nodes_configuration_says_only_what_is_the_nodes() -> None:
             {"peerSelector": "all()", "holdTime": "30s", "keepaliveTime": "30s"},
             "spec.keepaliveTime: 30s is no less than holdTime",
         ),
+        (
+            {"peerSelector": "all()", "keepaliveTime": "240s"},
+            "spec.keepaliveTime: 4m is no less than holdTime, which is 4m unless",
+        ),
         ({"peerSelector": "all()", "keepaliveTime": "500ms"}, "spec.keepaliveTime: 500ms is out of range"),
         ({"peerSelector": "all()", "maxRestartTime": "2h"}, "spec.maxRestartTime: 2h is out of range"),
         ({"peerSelector": "all()", "bfd": {}, "gracefulRestart": True}, "does not go with gracefulRestart"),

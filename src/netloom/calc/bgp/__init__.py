@@ -56,7 +56,9 @@ def config(
         plain=_sorted((*(pool.spec.cidr for pool in pools if _is_plain(pool)), *others.left)),
         neighbours=_sorted(pool.spec.cidr for pool in pools if pool.spec.encapsulation.cross_subnet),
         tunnelled=_sorted(others.tunnelled),
-        own=_sorted(host.blocks),
+        own=_sorted(
+            (*host.blocks, *(p.spec.cidr for p in snapshot.pools.values() if p.spec.network and p.spec.node == host.node))
+        ),
         subnets=_sorted(_subnets(host)),
         ignored=tuple(sorted(settings.ignored_interfaces)),
         draining=own.draining,

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+from netloom.calc.bgp.fitting import fitted
 from netloom.calc.bgp.pairs import Pair, pairs
 from netloom.calc.bgp.speakers import Speaker, Speakers
 from netloom.model.addresses import Address
@@ -40,14 +41,15 @@ class Known:
     and decides nothing."""
 
     def __init__(self) -> None:
-        self.by_node: dict[str, tuple[Node, Pair, tuple[Session, ...]]] = {}
+        self.by_node: dict[str, tuple[Node, Pair, tuple[Session, ...], tuple[str, ...]]] = {}
+        """What each was computed from, its sessions, and what is wrong with those that it does not have."""
         self._circumstances: tuple[object, ...] = ()
         self._resources: tuple[object, object] = (None, None)
 
     def mind(self, snapshot: Snapshot, host: Host, speakers: Speakers, disputed: Collection[Address]) -> None:
         """Forgets what was computed under other circumstances: all that a session depends on, besides the other node."""
         resources = snapshot.bgp_peers, snapshot.bgp_configurations
-        circumstances = (host.addresses, host.uplinks, host.far, speakers.own, frozenset(disputed))
+        circumstances = (host.addresses, host.uplinks, host.far, host.ipv6, speakers.own, frozenset(disputed))
         same = all(one is other for one, other in zip(resources, self._resources, strict=True))
         if not same or circumstances != self._circumstances:
             self.by_node = {}
@@ -101,7 +103,9 @@ def _all(
         if reason := _obstacle(peer, snapshot, host):
             problems.append(f"{_origin(peer)}: {reason}")
         else:
-            yield _outside(peer, host, speakers)
+            found, reasons = fitted([_outside(peer, host, speakers)], host, speakers.settings)
+            problems += reasons
+            yield from found
     before, known.by_node = known.by_node, {}
     for pair in pairs(snapshot, speakers):
         if pair.peer is not None and (reason := _obstacle(pair.peer, snapshot, host)):
@@ -112,8 +116,9 @@ def _all(
             node = snapshot.nodes[pair.other]
             last = before.get(pair.other)
             if last is None or last[0] is not node or last[1] != pair:
-                last = node, pair, tuple(_with_node(pair, host, speakers, disputed))
+                last = node, pair, *fitted(_with_node(pair, host, speakers, disputed), host, speakers.settings)
             known.by_node[pair.other] = last
+            problems += last[3]
             yield from last[2]
 
 
