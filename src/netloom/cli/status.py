@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netloom.agent.state import AgentState, BgpState
     from netloom.findings import Finding
     from netloom.ipam.audit import Records
+    from netloom.model.resources import Node
 
 Broken = tuple[tuple[str, str], ...]
 
@@ -92,10 +93,17 @@ def _nodes(records: Records, here: str | None) -> str:
     pods = Counter(endpoint.spec.node for endpoint in records.endpoints)
     blocks = Counter(claim.node for block in records.cluster.blocks.values() for claim in block.spec.claims)
     rows = [
-        (name, node.spec.addresses, blocks[name], pods[name], "this node" if name == here else None)
+        (name, node.spec.addresses, blocks[name], pods[name], ", ".join(_notes(node, here)) or None)
         for name, node in sorted(records.cluster.nodes.items())
     ]
     return table(("NODE", "ADDRESSES", "BLOCKS", "PODS", "NOTE"), rows)
+
+
+def _notes(node: Node, here: str | None) -> Iterator[str]:
+    if node.name == here:
+        yield "this node"
+    if node.spec.draining:
+        yield "drained"
 
 
 def _pools(records: Records) -> str:
