@@ -35,6 +35,8 @@ FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where fsync costs nothing."""
 _LOOPBACK = 1
 _GRACE = 10.0
+_ALONE = ("--heartbeat-interval=20", "--election-timeout=200")
+"""Nobody else could be elected, so it need not wait for long."""
 _numbers = itertools.count(1)
 """Of clusters; each has addresses of its own, so that several can run at once."""
 
@@ -150,6 +152,8 @@ def etcd(
     """Runs until the block ends.  `tls`: with certificates, and `ask` clients for theirs; `options`: more flags for each member."""
     number = next(_numbers) % 250
     places = places or [Place(loopback(), f"127.0.{number}.{i + 1}") for i in range(size)]
+    if len(places) == 1:
+        options = [*_ALONE, *options]
     with ExitStack() as stack:
         folder = tempfile.mkdtemp(prefix="nl-etcd-", dir=FAST)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -95,7 +95,7 @@ def test_a_servers_certificate_that_has_expired_is_named() -> None:
         assert server.authority
         target = f"etcd:{server.urls}?caFile={server.authority.file}"
         connect(target).close()
-        server.member().end()
+        server.member().kill()
         server.authority.issue("server", addresses=[server.urls[8:-5]], days=0)
         server.member().start()
         assert f"the certificate of {server.urls} has expired" in str(refusal(target))

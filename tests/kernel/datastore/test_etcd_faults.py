@@ -213,14 +213,14 @@ def test_a_server_whose_data_were_taken_back_is_another_store(how: str) -> None:
         member = server.member()
         datastore.create(node("a"))
         identity = datastore.identity
-        member.end()
+        member.kill()
         data, copy = Path(member.daemon.folder, "data"), Path(member.daemon.folder, "copy")
         shutil.copytree(data, copy)
         member.start()
         for i in range(20):
             last = insist(datastore, f"n{i}")
         watching = datastore.watch(last)
-        member.end()
+        member.kill()
         member.wipe()
         if how == "restored":
             copy.rename(data)
