@@ -22,7 +22,6 @@ from netloom.bgp import status
 from netloom.bgp.applying import Place
 from netloom.bgp.control import Control
 from netloom.bgp.rendering import CONTENT, render_for_people
-from netloom.bgp.sessions import CONFIDENTIAL
 from netloom.bgp.tokens import prefix
 from netloom.bgp.wording import trouble
 from netloom.errors import NetloomError
@@ -33,7 +32,8 @@ from netloom.model.routing import BgpConfig, Session
 BGP_PATH, CONFIG_PATH, BIRD_ROUTES_PATH = "/v1/bgp", "/v1/bgp/config", "/v1/bgp/routes"
 MOST_ROUTES = 10_000
 _LONGEST_ANSWER = 64 << 20  # bytes
-_HIDDEN = re.compile(rf"^({re.escape(CONFIDENTIAL)}).*$|^define {CONTENT} = .*\n?", re.MULTILINE)
+_HIDDEN = re.compile(rf'(\bpassword\s+)"[^"]*"?|(\bpassword[ \t]+)[^"\s;]+|^define {CONTENT} = .*\n?', re.MULTILINE)
+"""In our own text, and in any other that is there in its place.  The fingerprint is of the text with its passwords."""
 
 
 class BgpDocument(Part, frozen=True, kw_only=True, tag_field="kind", tag="BgpState", omit_defaults=False):
@@ -54,13 +54,14 @@ class BgpText(Part, frozen=True, kw_only=True, tag_field="kind", tag="BgpText", 
 
 class BgpRoute(Part, frozen=True, kw_only=True):
     """`source`: the session that told it, or what of BIRD's own; `origin`: that session's resource.  `kind`: unicast, blackhole,
-    unreachable.  `best`: BIRD would use it.  `path`: AS numbers."""
+    unreachable.  `best`: BIRD would use it; `refused`: the kernel does not take it.  `path`: AS numbers."""
 
     destination: Prefix
     kind: str
     source: str
     origin: str = ""
     best: bool = False
+    refused: bool = False
     via: tuple[Address, ...] = ()
     device: str = ""
     path: str = ""
@@ -184,7 +185,7 @@ class Pages:
 
 
 def without_secrets(text: str) -> str:
-    return _HIDDEN.sub(lambda found: f'{found[1]}"(hidden)";' if found[1] else "", text)
+    return _HIDDEN.sub(lambda found: f'{found[1] or found[2]}"(hidden)"' if found[1] or found[2] else "", text)
 
 
 def _route(found: status.BirdRoute, origins: dict[str, str]) -> BgpRoute:
@@ -194,6 +195,7 @@ def _route(found: status.BirdRoute, origins: dict[str, str]) -> BgpRoute:
         source=found.protocol,
         origin=origins.get(found.protocol, ""),
         best=found.best,
+        refused=found.refused,
         via=tuple(parse_address(each.partition("%")[0]) for each in found.via),
         device=found.device,
         path=found.path,
