@@ -257,6 +257,7 @@ class Agent:
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
         self._allocator.update(snapshot)
+        self._tell_conflicts()
         self._networks.heard(snapshot)
         self._asking.heard(snapshot)
         self._giving.look()
@@ -289,6 +290,9 @@ class Agent:
         )
         if self._allocator.contested and self._connection.connected:
             self._background.begin("contested blocks", self._settle_claims())
+
+    def _tell_conflicts(self) -> None:
+        self._troubles.report("addresses", *self._allocator.alarms)
 
     def _make_up(self) -> None:
         with self._troubles.about("brake"):
@@ -389,11 +393,13 @@ class Agent:
             await self._loop.run_in_executor(self._datastore_thread, work)
             self._anew = jumps != self._connection.jumps
         finally:
+            self._tell_conflicts()
             self._asked = True
             self._passes.request(AFTER_NEWS)
 
     async def _settle_claims(self) -> None:
         await self._loop.run_in_executor(self._datastore_thread, self._allocator.settle, self._datastore)
+        self._tell_conflicts()
 
     # facts for others
 
@@ -494,7 +500,6 @@ class Agent:
         if not self._connection.connected:
             yield f"the datastore is away: {self._connection.error or 'connecting'}; pods are served from claimed blocks"
         yield from (f"{name} cannot be read: {reason}" for name, reason in self._connection.broken)
-        yield from self._allocator.alarms
         yield from self._braking.problems
         if self._allocator.quarantined:
             yield "the datastore went back or is another one: no new block is claimed for half a minute, so that owners can assert theirs"

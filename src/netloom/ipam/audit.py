@@ -14,6 +14,7 @@ from itertools import combinations
 import msgspec
 
 from netloom.ipam.blocks import kept, pool_of
+from netloom.ipam.claiming import is_disputed
 from netloom.model.addresses import Address, Prefix
 from netloom.model.resources import AnyResource, Claim, Endpoint, IPBlock, IPPool, Node
 from netloom.model.snapshot import Snapshot
@@ -82,6 +83,7 @@ def audit(records: Records) -> list[Finding]:
         *_pools(records),
         *_blocks(records),
         *_claims(records),
+        *_disputes(records),
         *_requests(records),
         *_endpoints(records),
         *_held_twice(records),
@@ -141,6 +143,20 @@ def _claims(records: Records) -> Iterator[Finding]:
                 yield Finding(
                     f"{claim.cidr} is claimed by {reason}, and pods use it", hint=f"netloom ipam show --blocks {claim.cidr}"
                 )
+
+
+def _disputes(records: Records) -> Iterator[Finding]:
+    """What two nodes have, since the datastore forgot that one of them had it."""
+    for block in records.cluster.blocks.values():
+        for own in block.spec.disputed:
+            for other in (claim for claim in block.spec.claims if is_disputed(claim, own)):
+                if _leaked(own, records.cluster.nodes.get(own.node)):
+                    continue  # and has no say
+                message = (
+                    f"node {own.node} had {own.cidr} first and has pods in it, and node {other.node} claims {other.cidr} by now"
+                )
+                hint = f"move the pods of one of them: netloom ipam show --blocks {block.spec.cidr}"
+                yield Finding(message, hint=hint)
 
 
 def _requests(records: Records) -> Iterator[Finding]:

@@ -178,6 +178,7 @@ def test_a_block_that_somebody_else_has_in_the_older_copy_is_an_alarm_until_that
     place.store.update(msgspec.structs.replace(block.resource, spec=spec), block.revision)
     place.machine.restart()
     eventually(lambda: any("claimed by another node" in p.message for p in place.machine.state().problems))
+    assert "is claimed by another node" in place.machine.log()
     eventually(lambda: [claim.node for claim in record(place, block.resource.name).spec.disputed] == [NODE])
     place.store.delete("IPBlock", block.resource.name)
     eventually(lambda: not any("claimed by another node" in p.message for p in place.machine.state().problems))

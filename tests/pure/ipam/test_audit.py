@@ -150,3 +150,13 @@ def test_a_network_whose_node_is_gone_is_named() -> None:
     blue = pool("blue", "172.20.0.0/16", network="blue", node="b")
     assert findings(node("a"), node("b"), blue) == []
     assert findings(node("a"), blue) == ["pool blue is of network blue on node b, which does not exist"]
+
+
+def test_what_two_nodes_have_since_the_datastore_went_back_is_found_while_both_live() -> None:
+    claim = {"cidr": "10.0.0.0/26", "node": "late", "nodeId": "1"}
+    first = {"cidr": "10.0.0.0/26", "node": "first", "nodeId": "1"}
+    disputed = resource("IPBlock", "10-0-0-0-26", {"cidr": "10.0.0.0/26", "claims": [claim], "disputed": [first]})
+    [found] = findings(POOL, node("first"), node("late"), disputed)
+    assert found == "node first had 10.0.0.0/26 first and has pods in it, and node late claims 10.0.0.0/26 by now"
+    assert findings(POOL, node("late"), disputed) == []
+    assert findings(POOL, node("first", "2"), node("late"), disputed) == []
