@@ -5,18 +5,23 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from netloom.datastore import Datastore, Event, Revision, Watch, connect
+from netloom.agent import watching as following
+from netloom.agent.reaching import Reached
+from netloom.datastore import Datastore, Event, Listing, Revision, Watch, connect
 from netloom.datastore.etcd import line, messages, store, watch
 from netloom.datastore.etcd.connection import Connection
 from netloom.datastore.etcd.store import EtcdDatastore
 from netloom.errors import Compacted, Conflict, DatastoreError, NotFound, Unavailable
 from netloom.model.resources import encode
+from netloom.model.snapshot import Snapshot
 from tests import etcd
 from tests.kernel.datastore.etcd_place import EtcdPlace
 from tests.pure.datastore.contract import SOON, drain, in_background, names
@@ -128,6 +133,38 @@ def drain_patiently(watching: Watch, until: Revision) -> list[Event]:
 
     eventually(came, 60.0)
     return events
+
+
+class Counting(Reached):
+    """It counts listings that were answered."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target, known=False)
+        self.listed: Counter[str] = Counter()
+
+    def list(self, kind: str | None = None) -> Listing:
+        listing = super().list(kind)
+        self.listed[str(kind)] += 1
+        return listing
+
+
+def test_an_agent_lists_each_kind_at_most_once_for_each_time_that_it_connects(server: etcd.Etcd, place: EtcdPlace) -> None:
+    reached, told = Counting(f"etcd:{place.target}"), [(Snapshot(), following.Connection())]
+    watcher = following.Watcher(reached, Snapshot(), lambda *news: told.append(news), reached.renew)
+    watcher.start()
+    writer = place.open()
+    for name in ("at-first", "in-between", "at-last"):
+        insist(writer, name)
+        eventually(lambda name=name: name in told[-1][0].nodes and told[-1][1].connected)
+        server.member().kill()
+        eventually(lambda: not told[-1][1].connected)
+        server.member().start()
+        eventually(lambda: told[-1][1].connected)
+    watcher.stop()
+    reached.close()
+    came = [after.connected and not before.connected for (_, before), (_, after) in pairwise(told)]
+    assert set(reached.listed) == set(following.KINDS)
+    assert max(reached.listed.values()) <= sum(came)
 
 
 def test_a_member_that_has_lost_the_others_is_left(hasty: None) -> None:
