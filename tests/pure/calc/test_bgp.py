@@ -623,3 +623,9 @@ def test_the_port_is_open_to_those_that_there_are_sessions_with() -> None:
     assert "TCP port 1179" in map(str, rules.taken_in)
     off = desired(Snapshot.of(1, [node(1), node(2)]), [], host()).filter
     assert (off.bgp_port, off.bgp_peers, off.bgp_ports) == (0, frozenset(), frozenset())
+
+
+def test_a_node_that_says_to_have_another_address_of_ours_is_no_peer() -> None:
+    uplinks = {"eth1": Uplink("eth1", 1500, (ip_interface("198.51.100.1/24"),))}
+    liar = made("Node", "n2", {"id": "n2", "addresses": ["198.51.100.1/24"]})
+    assert sessions(node(1), liar, MESH, on=host(uplinks=uplinks)) == {}

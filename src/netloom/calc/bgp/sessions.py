@@ -141,7 +141,12 @@ def _obstacle(peer: BGPPeer, snapshot: Snapshot, host: Host) -> str:
 
 
 def _is_own(peer: BGPPeer, host: Host) -> bool:
-    return peer.spec.peer is not None and any(a.ip == peer.spec.peer[0] for a in host.addresses)
+    return peer.spec.peer is not None and _is_local(peer.spec.peer[0], host)
+
+
+def _is_local(address: Address, host: Host) -> bool:
+    held = (*host.addresses, *(a for uplink in host.uplinks.values() for a in uplink.addresses))
+    return any(a.ip == address for a in held)
 
 
 def _outside(peer: BGPPeer, host: Host, speakers: Speakers) -> Session:
@@ -177,8 +182,8 @@ def _with_node(pair: Pair, host: Host, speakers: Speakers, disputed: Collection[
         mine, theirs = own.address(version), other.address(version)
         assert mine is not None  # `both` has seen to it
         assert theirs is not None
-        if theirs.ip in disputed or theirs.ip == mine.ip:
-            continue
+        if theirs.ip in disputed or _is_local(theirs.ip, host):
+            continue  # the first is told already
         near = own.is_near(other, version) and other.name not in host.far and host.uplink_towards(theirs.ip) is not None
         yield _between(pair, spec, own, other, version, near=near)
 
