@@ -5,6 +5,10 @@ given half a minute at the most.
 
 BFD and graceful restart are at odds: the one says within a second that a peer has gone, the other asks everybody to wait for it.  With
 BFD alone a peer that is silent is gone; with both, `bfd graceful` keeps its routes for the restart time.
+
+A BIRD that has come back tells nothing before it has heard everybody, or half a minute has passed.  When it dies again in that time, graceful
+restart forgets what it has told (RFC 4724, section 4.2).  Nodes therefore go by the long-lived kind among themselves at once (RFC 9494),
+which keeps it through any number of deaths; also when the hold time has run out.  Routers outside may not know that kind.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from netloom.bgp import tokens
 from netloom.bgp.filtering import Rules, export_filter, import_filter
 from netloom.bgp.tokens import MOST, address, asn, comment, flag, number, quoted, session_name
 from netloom.model.addresses import Address
-from netloom.model.routing import BgpConfig, NextHop, Secret, Session
+from netloom.model.routing import BgpConfig, NextHop, Secret, Session, Trust
 from netloom.model.showing import shown
 
 TEMPLATE = (
@@ -115,6 +119,9 @@ def _reaching(session: Session) -> Iterator[str]:
 def _surviving(session: Session) -> Iterator[str]:
     if session.restart_time is None:
         yield "    graceful restart aware;"
+    elif session.trust is Trust.POOLS:
+        stale = number(session.restart_time, 0, 4095)
+        yield f"    graceful restart on; graceful restart time 0; long lived graceful restart on; long lived stale time {stale};"
     else:
         yield f"    graceful restart on; graceful restart time {number(session.restart_time, 0, 4095)};"
     if session.bfd is not None:
