@@ -1,4 +1,4 @@
-"""Passwords: those that a BgpConfig names, looked up when its file is written, and held nowhere else.
+"""Passwords: those that a BgpConfig names, looked up for the text that has them in it, and held nowhere else.
 
     {stateDir}/secrets/NAME/KEY     a file of this node, root's alone; it counts first, and it may differ from node to node
     Secret NAME in the datastore    its key KEY

@@ -30,11 +30,12 @@ from netloom.bgp.wording import trouble
 from netloom.config import Settings
 from netloom.errors import ConfigError, NetloomError, Unavailable
 from netloom.model import secret
-from netloom.model.routing import BgpConfig
+from netloom.model.routing import BgpConfig, Secret
 
 log = logging.getLogger(__name__)
 
 _WHAT = "BIRD", "BGP sessions"
+_REST = 50.0  # times what a look took, until the next one that nothing calls for
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Routing:
         self._wanted: BgpConfig | None = None
         self._secrets: Mapping[str, secret.Secret] = {}
         self._known = self._busy = self._again = False
+        self._rested = 0.0
+        self._rendered: tuple[BgpConfig | None, Mapping[Secret, str], str] | None = None
         self._standing: frozenset[str] = frozenset()
         self.view = View()
 
@@ -85,8 +88,8 @@ class Routing:
         self._begin()
 
     def look_after(self) -> None:
-        """Every few seconds."""
-        if self._known and not self._busy:
+        """Every few seconds; with thousands of sessions less often: a look takes its time."""
+        if self._known and not self._busy and time.monotonic() > self._rested:
             self._begin()
 
     def asked(self) -> View:
@@ -118,7 +121,9 @@ class Routing:
                 wanted, secrets, before = self._wanted, self._secrets, self.view
                 if wanted is not None and wanted.draining and self._empty():
                     wanted = replace(wanted, withdrawn=True)
+                begun = time.monotonic()
                 self.view = await loop.run_in_executor(self._thread, self._look, wanted, secrets, before)
+                self._rested = time.monotonic() + _REST * (time.monotonic() - begun)
                 self._tell()
                 if not self._again:
                     break
@@ -144,7 +149,7 @@ class Routing:
         away = ""
         try:
             start = time.perf_counter()
-            text = render(wanted, passwords(wanted, self._settings.state_dir, secrets), self._settings.node_name)
+            text = self._text(wanted, passwords(wanted, self._settings.state_dir, secrets))
             if self._bird.apply(text):
                 view = replace(view, changes=view.changes + 1)
                 sessions = len(wanted.sessions) if wanted else 0
@@ -163,6 +168,12 @@ class Routing:
         if not view.used or bool(away) != bool(view.away):
             view = replace(view, since=time.time())
         return replace(view, away=away, peers={} if away else view.peers)
+
+    def _text(self, wanted: BgpConfig | None, found: Mapping[Secret, str]) -> str:
+        """The last one, where nothing has changed."""
+        if self._rendered is None or self._rendered[:2] != (wanted, found):
+            self._rendered = wanted, found, render(wanted, found, self._settings.node_name)
+        return self._rendered[2]
 
     def _with_peers(self, view: View) -> View:
         ask = self._bird.control.ask

@@ -81,7 +81,9 @@ class Control:
                 f"BIRD does not answer on {self.path}: it stands still", hint="look at its process and its log"
             ) from e
         except OSError as e:
-            raise Unavailable(f"BIRD does not answer on {self.path}: {e.strerror or e}", hint="is it running?") from e
+            raise Unavailable(
+                f"BIRD does not answer on {self.path}: {e.strerror or e}", hint="is it running? systemctl status netloom-bird"
+            ) from e
 
     def _answer(self, texts: Iterator[str]) -> Iterator[Line]:
         code = 0

@@ -165,13 +165,14 @@ def bfd(lines: Iterable[Line]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class BirdRoute:
-    """A route that BIRD knows.  `best`: the one that it would use.  `protocol`: who told it, a session's name or one of BIRD's own
+    """A route that BIRD knows.  `best`: the one that it would use; `refused`: the kernel does not take it.  `protocol`: who told it, a session's name or one of BIRD's own
     protocols.  `via` and `device` empty: it leads nowhere (`kind`: blackhole, unreachable)."""
 
     destination: str
     kind: str
     protocol: str
     best: bool = False
+    refused: bool = False
     via: tuple[str, ...] = ()
     device: str = ""
     path: str = ""
@@ -182,7 +183,7 @@ class BirdRoute:
 _DESTINATION = re.compile(r"(\S+)?\s+(unicast|blackhole|unreachable|prohibited)\s+\[(\S+) [^\]]*\](\s[*!])?\s*\((\d+)[^)]*\)")
 _VIA = re.compile(r"\s+via (\S+) on (\S+)")
 _DEVICE = re.compile(r"\s+dev (\S+)")
-_ATTRIBUTE = re.compile(r"\s+(?:BGP\.)?(?:bgp_)?(as_path|community|large_community|local_pref): ?(.*)")
+_ATTRIBUTE = re.compile(r"\s+(?:BGP\.)?(?:bgp_)?(as_path|path|community|large_community|local_pref): ?(.*)")
 
 
 def routes(lines: Iterable[Line], most: int) -> tuple[list[BirdRoute], bool]:
@@ -196,7 +197,8 @@ def routes(lines: Iterable[Line], most: int) -> tuple[list[BirdRoute], bool]:
             destination = begun[1] or destination
             if len(found) == most:
                 return found, False
-            found.append(BirdRoute(destination, begun[2], begun[3], best=bool(begun[4])))
+            mark = (begun[4] or "").strip()
+            found.append(BirdRoute(destination, begun[2], begun[3], best=bool(mark), refused=mark == "!"))
         elif found and (hop := _VIA.match(text)):
             found[-1] = replace(found[-1], via=(*found[-1].via, hop[1]), device=hop[2])
         elif found and (device := _DEVICE.match(text)):
@@ -208,7 +210,7 @@ def routes(lines: Iterable[Line], most: int) -> tuple[list[BirdRoute], bool]:
 
 def _with(route: BirdRoute, key: str, value: str) -> BirdRoute:
     match key:
-        case "as_path":
+        case "as_path" | "path":
             return replace(route, path=value)
         case "local_pref":
             return replace(route, preference=_number(value))

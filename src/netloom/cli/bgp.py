@@ -98,7 +98,8 @@ def _row(session: SessionState, now: datetime, *, wide: bool) -> Sequence[object
 def routes(context: Context, prefix: str | None, output: str) -> None:
     """Routes that BIRD knows: all; or those to PREFIX, inside it and around it.
 
-    Which of them this kernel uses: netloom get routes -o wide.
+    BEST is * for those that BIRD would use, ! where the kernel does not take it: somebody else's route has its metric.  What this kernel
+    uses: netloom get routes -o wide.
     """
     from netloom.cli.agent_socket import bgp_routes
 
@@ -127,7 +128,7 @@ def _route(route: BgpRoute, *, wide: bool) -> Sequence[object]:
     via: object = route.via or (None if route.kind == "unicast" else route.kind)
     row = (
         *(route.destination, via, route.device, route.origin or route.source),
-        *("*" if route.best else "", route.path, route.communities),
+        *("!" if route.refused else "*" if route.best else "", route.path, route.communities),
     )
     return (*row, route.kind, route.local_preference or None, route.source) if wide else row
 

@@ -73,7 +73,7 @@ def test_a_file_that_somebody_edited_is_written_again(up: Pair) -> None:
     config = a.config(a.session(b))
     Path(a.place.config).write_text("router id 6.6.6.6;\nprotocol device { }\n")
     a.bird.control.ask("configure")
-    assert a.peer(b) is None
+    eventually(lambda: a.peer(b) is None)
     assert a.apply(config)
     assert Path(a.place.config).read_text() == a.text(config)
     eventually(lambda: a.established(b))

@@ -17,13 +17,16 @@ from tests.bgp_configs import CONFIGS, FABRIC, PASSWORD, RENDERED
 from tests.hostile_bgp import hostile, text
 
 HOSTILE_FILES = 200
+NEWER = "Missing authentication option, assuming MD5"
+"""What BIRD 2.17 and newer remark; the option is not there before."""
 
 
 def parsed(program: packages.Program, path: Path) -> str:
     """What it complains of; empty: nothing."""
     command = [program.path, "-p", "-c", str(path)]
     done = subprocess.run(command, env=os.environ | program.environment, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 and not done.stderr else f"{done.returncode} {done.stderr}"
+    said = [line for line in done.stderr.splitlines() if NEWER not in line]
+    return "" if done.returncode == 0 and not said else f"{done.returncode} {done.stderr}"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

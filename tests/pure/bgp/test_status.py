@@ -121,7 +121,7 @@ def test_routes_with_what_was_said_of_them() -> None:
     )
     assert (first.path, first.preference, first.communities) == ("65000 65001", 100, ("65535:0", "1:2", "1:2:3"))
     assert (second.destination, second.best, second.via) == ("10.244.2.0/26", False, ("192.0.2.3", "192.0.2.4"))
-    assert (third.kind, third.protocol, third.via) == ("blackhole", "own4", ())
+    assert (third.kind, third.protocol, third.via, third.refused) == ("blackhole", "own4", (), True)
 
 
 def test_no_more_routes_than_asked_for() -> None:
