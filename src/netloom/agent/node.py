@@ -58,7 +58,7 @@ from netloom.agent.trying import Trials
 from netloom.agent.tunnel_metrics import Traffic, TunnelMetrics, traffic
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
-from netloom.calc.forms import pod_mtu
+from netloom.calc.forms import own_word, pod_mtu
 from netloom.cni.collecting import Collector
 from netloom.cni.dispatch import Dispatcher
 from netloom.cni.operations import Kernel, Operations
@@ -359,6 +359,8 @@ class Agent:
             self._background.begin("MTU", self._resizing.run())
         if complete:
             self._firewalls.passed()
+        if complete and host is not None and (own_word(self._snapshot, host) or not self._registration.membership.serves):
+            # until it is registered BIRD stays as it is: whom it speaks with is a matter of its Node's labels
             self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets)
         self._register()
 
@@ -367,11 +369,16 @@ class Agent:
     def _register(self) -> None:
         """Makes the datastore say what this node is, once it is known and whenever it changes."""
         host = self._passes.host
-        if host is None or self._registering or not self._connection.connected:
+        if host is None or self._registering or not self._connection.connected or self._moves_in(host):
             return
         if self._registration.due(self._snapshot, host):
             self._registering = True
             self._background.begin(f"node {host.node}", self._write_node(self._snapshot, host))
+
+    def _moves_in(self, host: Host) -> bool:
+        """Whether it has another address that it does not take packets in by yet: others would send them there at once."""
+        last = self._passes.last
+        return host.source not in (None, *host.addresses) and last is not None and bool(last.failures)
 
     async def _write_node(self, snapshot: Snapshot, host: Host) -> None:
         delay = _RETRY

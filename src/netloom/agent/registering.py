@@ -1,6 +1,7 @@
 """Registering: this node's Node object, written by the node itself; labels, annotations, and what people say in `spec` stay theirs.
 
-A Node is made when the agent starts and there is none.  One that is deleted while the agent runs was deleted by somebody who
+A Node is made when the agent starts and there is none; one that a datastore has lost comes back as it was, with what people said of it:
+by its labels it has its peers in BGP.  One that is deleted while the agent runs was deleted by somebody who
 meant it: the node is out of the cluster, serves no ADD, and comes back by a restart of its agent.  One that carries another
 incarnation belongs to another machine of the same name: nothing is written over it.
 
@@ -81,6 +82,8 @@ class Registration:
         self._done: _Situation | None = None
         """As it is when the datastore's answer to the last registration has come back: what differs from it is news."""
         self._node: Node | None = None
+        self._seen: Node | None = None
+        """The last that was this node."""
         self._double: str | None = None
         self._disputed = 0
 
@@ -88,6 +91,8 @@ class Registration:
         """What this node has published before is true until it is registered: peers route by it."""
         self._double = next((n.name for n in snapshot.nodes.values() if n.spec.id == self._id and n.name != self._name), None)
         node = snapshot.nodes.get(self._name)
+        if node is not None and node.spec.id == self._id:
+            self._seen = node
         if self.membership is Membership.UNKNOWN and node is not None and node.spec.id == self._id:
             self.tunnel_addresses = node.spec.tunnel_addresses or self.tunnel_addresses
 
@@ -146,20 +151,23 @@ class Registration:
     async def _put(self, spec: NodeSpec, *, create: bool) -> None:
         spec = msgspec.structs.replace(spec, tunnel_addresses=self.tunnel_addresses)
         membership, self._node = await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: register(self._datastore, self._name, spec, create=create)
+            self._thread, lambda: register(self._datastore, self._name, spec, create=create, seen=self._seen)
         )
         self._become(membership)
 
 
-def register(datastore: Datastore, name: str, spec: NodeSpec, *, create: bool) -> tuple[Membership, Node | None]:
-    """Puts the node's spec in place, and gives the Node as it is now.  `create`: make the Node if there is none."""
+def register(
+    datastore: Datastore, name: str, spec: NodeSpec, *, create: bool, seen: Node | None = None
+) -> tuple[Membership, Node | None]:
+    """Puts the node's spec in place, and gives the Node as it is now.  `create`: make the Node if there is none; `seen`: as it was."""
     for _ in range(_ATTEMPTS):
         stored = datastore.get("Node", name)
         try:
             if stored is None:
                 if not create:
                     return Membership.DELETED, None
-                node = Node(metadata=Metadata(name=name), spec=spec)
+                said = seen or Node(metadata=Metadata(name=name))
+                node = msgspec.structs.replace(said, spec=spec.of_people(said.spec))
                 datastore.create(node)
                 return Membership.MEMBER, node
             assert isinstance(stored.resource, Node)  # the kind that was asked for

@@ -70,6 +70,12 @@ def test_what_people_say_of_bgp_and_draining_stays_when_the_node_writes() -> Non
     assert (stored(store).spec.mtu, stored(store).spec.bgp, stored(store).spec.draining) == (9000, bgp, True)
 
 
+def test_a_node_that_the_datastore_has_lost_comes_back_with_what_people_said() -> None:
+    store, said = MemoryDatastore(), a(NodeSpec(id="mine", mtu=1, bgp=NodeBGP(as_number=65001)), rack="r1")
+    assert register(store, "a", SPEC, create=True, seen=said)[0] is Membership.MEMBER
+    assert stored(store) == a(SPEC.of_people(said.spec), rack="r1")
+
+
 def test_a_node_that_people_prepared_is_taken() -> None:
     store = MemoryDatastore()
     store.create(a(NodeSpec(), rack="r1"))

@@ -629,3 +629,9 @@ def test_a_node_that_says_to_have_another_address_of_ours_is_no_peer() -> None:
     uplinks = {"eth1": Uplink("eth1", 1500, (ip_interface("198.51.100.1/24"),))}
     liar = made("Node", "n2", {"id": "n2", "addresses": ["198.51.100.1/24"]})
     assert sessions(node(1), liar, MESH, on=host(uplinks=uplinks)) == {}
+
+
+def test_who_is_no_node_of_the_cluster_announces_nothing() -> None:
+    other = made("Node", "n1", {"id": "another machine", "addresses": ["192.0.2.9/24"]})
+    for nodes in ([], [other]):
+        assert computed(*nodes, pool(), configuration(**SERVICES))[0].announced == ()

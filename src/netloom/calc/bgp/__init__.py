@@ -6,6 +6,8 @@
     announced   this node's blocks, and services
     taking      which routes to other nodes are BIRD's, and which still the agent's
 
+Who is no node of the cluster announces nothing: its Node was deleted, or is another machine's by now.
+
 BGP is on when there is a BGPConfiguration `default`, or any BGPPeer.  What is broken is left out and told; the rest stands.
 """
 
@@ -18,6 +20,7 @@ from ipaddress import IPv4Address
 from netloom.calc.bgp.announced import announced
 from netloom.calc.bgp.sessions import Known, sessions
 from netloom.calc.bgp.speakers import Speakers
+from netloom.calc.forms import own_word
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Address, Prefix
 from netloom.model.bgp import BGPConfiguration, BindMode
@@ -51,7 +54,7 @@ def config(
         local_as=own.as_number,
         port=own.port,
         listen=tuple(a.ip for a in host.addresses) if settings.bind_mode is BindMode.NODE_IP else (),
-        announced=announced(snapshot, host, settings, others.problems),
+        announced=announced(snapshot, host, settings, others.problems) if own_word(snapshot, host) else (),
         pools=_sorted(pool.spec.cidr for pool in pools),
         plain=_sorted((*(pool.spec.cidr for pool in pools if _is_plain(pool)), *others.left)),
         neighbours=_sorted(pool.spec.cidr for pool in pools if pool.spec.encapsulation.cross_subnet),
