@@ -1,0 +1,196 @@
+"""Peers that are not BIRD: FRR and GoBGP hear and are heard; what ExaBGP says that nobody should reaches no pod's routing."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from netloom.lab import cluster
+from netloom.lab.cluster import Lab
+from netloom.lab.topology import one_switch
+from netloom.model.resources import Encapsulation
+from tests.daemons import unpacked
+from tests.lab import speakers
+from tests.lab.conftest import settled
+from tests.lab.routing import blocks, established, peers, prefixes, routes, say
+from tests.lab.test_bgp_loss import Manifest, configuration, declare, peer, withdraw
+from tests.waiting import eventually
+
+AS = 65001
+OUTSIDE = ("192.168.100.1", "fd00:192:168:100::1")
+NODES = {"node-0": ("192.168.100.11", "fd00:192:168:100::b"), "node-1": ("192.168.100.12", "fd00:192:168:100::c")}
+LIMIT = 50
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two nodes in a mesh; the router is the speaker's."""
+    name = f"t{os.getpid()}-odd"
+    topology = one_switch(name, nodes=2, pods=2, encapsulation=Encapsulation.NONE)
+    try:
+        made = cluster.up(msgspec.structs.replace(topology, bgp=True, resources=(configuration(),)))
+        eventually(lambda: all(len(established(made, node)) == 2 for node in NODES), 60)
+        assert settled(made)
+        yield made
+    finally:
+        cluster.down(name)
+
+
+@pytest.fixture
+def peered(lab: Lab) -> Iterator[Lab]:
+    """Both nodes have a session with the router for each family, by password."""
+    secret: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "fabric", "namespace": "kube-system"},
+        "data": {"password": b64encode(b"not-so-secret").decode()},
+    }
+    password = {"secretKeyRef": {"name": "fabric", "key": "password"}}
+    pools = {
+        f"importV{p.cidr.version}": [{"cidr": str(p.cidr), "matchOperator": "In", "action": "Reject"}]
+        for p in lab.topology.pools
+    }
+    no_pods: Manifest = {"apiVersion": "netloom.io/v1", "kind": "BGPFilter", "metadata": {"name": "no-pods"}, "spec": pools}
+    spec = {"prefixLimit": LIMIT, "password": password, "filters": ["no-pods"]}
+    declare(lab, secret, no_pods, *(peer(f"outside-{i}", a, AS, **spec) for i, a in enumerate(OUTSIDE)))
+    yield lab
+    withdraw(lab, "BGPPeer", "outside-0", "outside-1")
+    eventually(lambda: all(len(peers(lab, node)) == 2 for node in NODES))
+
+
+def of_blocks(lab: Lab) -> set[str]:
+    return {str(block) for there in blocks(lab).values() for block in there}
+
+
+def outside(lab: Lab, node: str) -> set[str]:
+    return {line.split(" proto bird")[0] for line in routes(lab, node) if " proto bird " in line}
+
+
+def test_frr_learns_where_pods_are_and_tells_of_what_is_outside(peered: Lab, tmp_path: Path) -> None:
+    lines = ["router bgp 65001", " bgp router-id 192.168.100.1", " no bgp ebgp-requires-policy", " no bgp network import-check"]
+    for four, six in NODES.values():
+        for address in (four, six):
+            lines += [f" neighbor {address} remote-as 64512", f" neighbor {address} password not-so-secret"]
+    lines += [" address-family ipv4 unicast", "  network 198.51.100.0/24", " exit-address-family"]
+    lines += [" address-family ipv6 unicast", "  network 2001:db8:51::/64"]
+    lines += [f"  neighbor {six} activate" for _, six in NODES.values()] + [" exit-address-family"]
+    say(peered, "router", "ip", "address", "add", "198.51.100.1/32", "dev", "lo")
+    say(peered, "router", "ip", "address", "add", "2001:db8:51::1/128", "dev", "lo")
+    with speakers.frr(peered, "router", tmp_path, "\n".join(lines) + "\n"):
+        eventually(lambda: prefixes(peered, "router", "proto", "bgp") == of_blocks(peered), 60)
+        wanted = {"198.51.100.0/24 via 192.168.100.1 dev eth0", "2001:db8:51::/64 via fd00:192:168:100::1 dev eth0"}
+        for node in NODES:
+            eventually(lambda node=node: wanted <= outside(peered, node), 60)
+        for pod in peered.topology.pods:
+            four, six = (a.ip for a in peered.record.sandboxes[pod.name].addresses)
+            say(peered, "router", "ping", "-c1", "-W10", "-I", "198.51.100.1", str(four))
+            say(peered, "router", "ping", "-c1", "-W10", "-I", "2001:db8:51::1", str(six))
+
+
+def test_gobgp_hears_the_same_and_nothing_else(peered: Lab, tmp_path: Path) -> None:
+    families = {4: "ipv4-unicast", 6: "ipv6-unicast"}
+    neighbours = [
+        {
+            "config": {"neighbor-address": address, "peer-as": 64512, "auth-password": "not-so-secret"},
+            "afi-safis": [{"config": {"afi-safi-name": families[6 if ":" in address else 4]}}],
+        }
+        for pair in NODES.values()
+        for address in pair
+    ]
+    program = unpacked(*speakers.GOBGP) / "usr/bin/gobgp"
+    configuration = {"global": {"config": {"as": AS, "router-id": OUTSIDE[0], "port": 179}}, "neighbors": neighbours}
+    with speakers.gobgp(peered, "router", tmp_path, configuration) as speaker:
+        speaker.say(program, "global", "rib", "add", "198.51.100.0/24")
+        speaker.say(program, "global", "rib", "add", "2001:db8:51::/64", "-a", "ipv6")
+        own = {"198.51.100.0/24", "2001:db8:51::/64"}
+
+        def heard() -> set[str]:
+            answers = [speaker.say(program, "-j", "global", "rib", "-a", family) for family in ("ipv4", "ipv6")]
+            return {prefix for answer in answers if answer.startswith("{") for prefix in json.loads(answer)}
+
+        eventually(lambda: heard() == of_blocks(peered) | own, 60)
+        eventually(lambda: own <= prefixes(peered, "node-0", "proto", "bird"))
+
+
+def hostile(lab: Lab, node: str) -> str:
+    """Everything that no router should say to this node."""
+    four, _ = NODES[node]
+    own = [block for block in blocks(lab)[node] if block.version == 4]
+    others = [block for name, there in blocks(lab).items() if name != node for block in there if block.version == 4]
+    pods = [str(sandbox.addresses[0].ip) for sandbox in lab.record.sandboxes.values()]
+    routes = [
+        *(f"route {block} next-hop self;" for block in (*own, *others)),
+        *(f"route {next(iter(block.subnets()))} next-hop self;" for block in own),
+        *(f"route {pod}/32 next-hop self;" for pod in pods),
+        "route 10.244.0.0/16 next-hop self;",
+        "route 10.244.0.0/17 next-hop self;",
+        "route 169.254.1.1/32 next-hop self;",
+        "route 127.0.0.0/8 next-hop self;",
+        "route 240.0.0.0/4 next-hop self;",
+        f"route {four}/32 next-hop self;",
+        "route 192.168.100.0/24 next-hop self;",
+        f"route 198.51.100.0/24 next-hop {four};",
+        "route 198.51.101.0/24 next-hop 203.0.113.7;",
+        "route 198.51.102.0/24 next-hop 127.0.0.1;",
+        "route 198.51.103.0/24 next-hop 224.0.0.5;",
+        "route 198.51.104.0/24 next-hop self as-path [ 65001 64512 65002 ];",
+        f"route 198.51.105.0/24 next-hop self as-path [ {' '.join(['65001'] * 200)} ];",
+        "route 198.51.106.0/24 next-hop self attribute [ 0x99 0xc0 0x0102030405 ];",
+        f"route 198.51.107.0/24 next-hop self community [ {' '.join(f'65001:{i}' for i in range(200))} ];",
+    ]
+    return f"""neighbor {four} {{
+        router-id 192.168.100.1; local-address 192.168.100.1; local-as {AS}; peer-as 64512; md5-password "not-so-secret";
+        family {{ ipv4 unicast; }}
+        static {{ {chr(10).join(routes)} }}
+    }}"""
+
+
+def test_what_nobody_should_say_reaches_no_pods_routing(peered: Lab, tmp_path: Path) -> None:
+    before = {node: pod_routes(peered, node) for node in NODES}
+    with speakers.exabgp(peered, "router", tmp_path, [hostile(peered, node) for node in NODES]):
+        for node in NODES:
+            eventually(lambda node=node: "198.51.106.0/24" in prefixes(peered, node, "proto", "bird"), 60)
+            assert {f"198.51.{i}.0/24" for i in (100, 102, 103, 104)} & prefixes(peered, node, "proto", "bird") == set()
+        for node in NODES:
+            assert pod_routes(peered, node) == before[node]
+        proof = settled(peered)
+        assert list(proof.problems()) == []
+    for node in NODES:
+        eventually(lambda node=node: "198.51.106.0/24" not in prefixes(peered, node), 150)
+        assert pod_routes(peered, node) == before[node]
+
+
+def pod_routes(lab: Lab, node: str) -> set[str]:
+    """All that a packet to a pod may meet, and the node's own links."""
+    return {
+        line for line in routes(lab, node) if line.split()[0].startswith(("10.", "192.168.", "blackhole", "default", "169.254"))
+    }
+
+
+FLOOD = """
+import sys, time
+for i in range({number}):
+    print(f"announce route 100.{{64 + i // 65536}}.{{i // 256 % 256}}.{{i % 256}}/32 next-hop self", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_a_flood_ends_at_the_prefix_limit_and_the_agent_lives(peered: Lab, tmp_path: Path) -> None:
+    before = {node: pod_routes(peered, node) for node in NODES}
+    (tmp_path / "flood.py").write_text(FLOOD.format(number=2000))
+    process = f"process flood {{ run /usr/bin/env python3 {tmp_path / 'flood.py'}; encoder text; }}"
+    neighbours = [hostile(peered, node).replace("static {", "api { processes [ flood ]; } static {") for node in NODES]
+    with speakers.exabgp(peered, "router", tmp_path, [process, *neighbours]):
+        for node in NODES:
+            eventually(lambda node=node: "limit" in str([p.error for p in peers(peered, node).values()]), 60)
+            assert len([p for p in prefixes(peered, node) if p.startswith("100.")]) <= LIMIT
+            assert pod_routes(peered, node) == before[node]
+        assert list(settled(peered).problems()) == []
+    assert all(len(established(peered, node)) == 2 for node in NODES)
