@@ -87,7 +87,7 @@ class Reached:
     def _connected(self) -> Datastore:
         begun = time.monotonic()
         if self._refused is not None and begun < self._until:
-            raise self._refused
+            raise Unavailable(str(self._refused), hint=self._refused.hint)
         try:
             return connect(self._target, create=not self._known)
         except Unavailable as e:

@@ -87,7 +87,7 @@ def test_a_watch_goes_on_where_it_was_after_its_server_was_killed(server: etcd.E
     server.member().kill()
     server.member().start()
     last = [insist(writer, f"n{i}") for i in range(50)][-1]
-    assert names(drain(watching, last)) == [f"+n{i}" for i in range(50)]
+    assert names(drain_patiently(watching, last)) == [f"+n{i}" for i in range(50)]
 
 
 def test_while_no_server_is_there_calls_fail_at_once_and_say_why(server: etcd.Etcd, place: EtcdPlace) -> None:
@@ -104,7 +104,7 @@ def test_while_no_server_is_there_calls_fail_at_once_and_say_why(server: etcd.Et
     finally:
         server.member().start()
     last = insist(datastore, "back")
-    assert names(drain(watching, last))[-1] == "+back"
+    assert names(drain_patiently(watching, last))[-1] == "+back"
 
 
 def test_a_server_that_stops_is_left_for_another_one(hasty: None) -> None:

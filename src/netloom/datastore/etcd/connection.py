@@ -73,9 +73,9 @@ class Connection:
         line.close()
 
     def close(self) -> None:
-        with self._opening:
-            self._closed = True
-            line, self._line = self._line, None
+        """Waits for nobody who opens a line: they see it then."""
+        self._closed = True
+        line, self._line = self._line, None
         if line is not None:
             line.close()
 
@@ -83,17 +83,22 @@ class Connection:
         if self._closed:
             raise Unavailable("the datastore is closed")
         if time.monotonic() < self._paused_until:
-            raise self._failure
+            raise Unavailable(str(self._failure), hint=self._failure.hint)
         failures: list[DatastoreError] = []
         for _ in self._target.servers:
             try:
-                self._line = self._greeted(self._servers[0])
+                line = self._greeted(self._servers[0])
             except DatastoreError as e:
                 failures.append(e)
+                if self._closed:
+                    break
                 self._servers.append(self._servers.pop(0))
             else:
-                self._pause = _PAUSE[0]
-                return self._line
+                self._line, self._pause = line, _PAUSE[0]
+                if self._closed:
+                    line.close()
+                    raise Unavailable("the datastore is closed")
+                return line
         self._failure = Unavailable("; ".join(dict.fromkeys(map(str, failures))), hint=failures[0].hint)
         self._paused_until = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _PAUSE[1])

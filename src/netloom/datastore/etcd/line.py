@@ -1,7 +1,7 @@
 """A line: one gRPC channel to one server, what we show there (certificate, token), and what its refusals mean.
 
-Everything that gRPC says is put into our words here, once.  A refusal tells three things apart: the server is of no use now
-(Lost: another one may be asked), it has answered no (Refused), and our token has run out (Expired: nothing was done, show another).
+Everything that gRPC says is put into our words here, once.  Lost: the server is of no use now, and another one may be asked.
+Expired: our token has run out, nothing was done, another one has to be shown.  Everything else is an answer, and it is no.
 
 A server that is stopped, or behind a cable that is cut, says nothing at all; HTTP/2 pings find that out while a call is open, and
 a time limit on every call.

@@ -5,7 +5,8 @@ branch finds out what stood in the way.  A listing comes in pages, all as of the
 
 The tricky thing is that etcd can become another store under us: restored from a snapshot, or wiped, with the same cluster ID.
 So a key below the prefix has the store's name since it was made; every write is bound to that key's value, every answer to the
-cluster ID, and to a revision not before those that were seen when the question was sent.
+cluster ID, and to a revision not before those that were seen when the question was sent.  One that was restored, and has been written to
+so much since that its revision has passed the old one, is known by what was written last: a watch goes on from there only if it is there.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from netloom.datastore.etcd.layout import Layout, Span
 from netloom.datastore.etcd.line import TooLarge
 from netloom.datastore.etcd.messages import Done, Found, Header, KeyValue
 from netloom.datastore.etcd.target import parse
-from netloom.datastore.etcd.watch import EtcdWatch, Stream
+from netloom.datastore.etcd.watch import EtcdWatch, Seen, Stream
 from netloom.datastore.etcd.wire import NotAMessage
 from netloom.datastore.records import Expect, Record, check, listing, stored
-from netloom.errors import Compacted, Unavailable
+from netloom.errors import Compacted, Replaced, Unavailable
 from netloom.model.resources import AnyResource, encode
 
 SCHEMA = 1
@@ -41,11 +42,12 @@ class _Identity(msgspec.Struct, frozen=True):
 
 
 class EtcdDatastore:
-    """`target`: as in netloom.datastore.etcd.target.  `create`: what is not there yet is made.  Raises Unavailable."""
+    """`newest`: of all listings.  `target`: as in netloom.datastore.etcd.target.  `create`: what is not there yet is made.  Raises Unavailable."""
 
     def __init__(self, target: str, *, create: bool = True) -> None:
         parsed = parse(target)
         self._layout, self._closed, self._another = Layout(parsed.prefix), False, ""
+        self.newest: Seen | None = None
         self._seen = 0
         """The latest revision that an answer has had."""
         self._cluster, self._proof, self._name = 0, b"", ""
@@ -100,11 +102,21 @@ class EtcdDatastore:
 
     # For the watch
 
-    def stream(self, since: Revision) -> Stream:
-        """Changes after `since`.  Raises Compacted, Unavailable."""
+    def stream(self, since: Revision, last: Seen | None = None) -> Stream:
+        """Changes after `since`.  `last`: what the changes until then ended with.  Raises Compacted, Replaced, Unavailable."""
         since = max(since, 1)  # etcd begins with 1, and has nothing before it
-        self._find(messages.find(self._layout.identity, revision=since))
+        if last is None:
+            self._find(messages.find(self._layout.identity, revision=since))
+        elif not self._has(last, since):
+            raise self._turned("it went back to an earlier state, and has been written to since")
         return Stream(self._connection.line(), self._layout.all, since)
+
+    def _has(self, last: Seen, since: Revision) -> bool:
+        """Whether that was written here, and nothing after it until `since`.  What was taken away has to have been there before."""
+        found = self._find(messages.find(last.key, revision=max(since, last.revision))).records
+        if last.modified:
+            return [record.modified for record in found] == [last.modified]
+        return not found and bool(self._find(messages.find(last.key, revision=last.revision - 1)).records)
 
     def lose(self, stream: Stream) -> None:
         """What it came by is of no use."""
@@ -130,7 +142,11 @@ class EtcdDatastore:
     def _pages(self, page: Found, end: bytes) -> Iterator[KeyValue]:
         revision = page.header.revision
         while True:
-            yield from (record for record in page.records if record.key != self._layout.identity)
+            for record in page.records:
+                if record.key != self._layout.identity:
+                    if self.newest is None or record.modified > self.newest.modified:
+                        self.newest = Seen(record.key, record.modified, revision)
+                    yield record
             if not page.more or not page.records:
                 return
             page = self._page(page.records[-1].key + b"\0", end, revision)
@@ -219,15 +235,15 @@ class EtcdDatastore:
         if [record.value for record in identity] != [self._proof]:
             raise self._turned("its identity was removed or replaced")
 
-    def _turned(self, how: str) -> Unavailable:
+    def _turned(self, how: str) -> Replaced:
         """Nothing more is asked of it: whoever opens it anew learns which store is there now."""
         self._another = f"another store is in etcd now: {how}"
         self._connection.close()
-        return Unavailable(self._another)
+        return Replaced(self._another)
 
     def _require_open(self) -> None:
         if self._another:
-            raise Unavailable(self._another)
+            raise Replaced(self._another)
         if self._closed:
             raise Unavailable("the datastore is closed")
 

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
@@ -106,11 +106,19 @@ class Stream:
             self.changed.notify_all()
 
 
+class Seen(NamedTuple):
+    """The last write that is known as of `revision`; `modified` 0: it took the key away."""
+
+    key: bytes
+    modified: Revision
+    revision: Revision
+
+
 class EtcdWatch:
-    """`_end`: what `next` raises when all is given that came before it."""
+    """`_last`: the change that the place comes after.  `_end`: what `next` raises when all is given that came before it."""
 
     def __init__(self, store: EtcdDatastore, since: Revision) -> None:
-        self._store, self._place = store, since
+        self._store, self._place, self._last = store, since, store.newest
         self._parts: list[Change] = []
         self._closed = False
         self._end: DatastoreError | None = None
@@ -133,7 +141,7 @@ class EtcdWatch:
             if events := self._events(answers):
                 return events
             if self._end is not None:
-                raise self._end
+                raise self._end.with_traceback(None)
             if not answers and stream.failure is not None:
                 self._go_on(stream.failure)
         return ()
@@ -145,11 +153,11 @@ class EtcdWatch:
     def _go_on(self, failure: DatastoreError) -> None:
         """From the same place, by another line."""
         if not (isinstance(failure, Lost) and (self._stream.spoke or time.monotonic() - self._began > _AGAIN)):
-            raise failure
+            raise failure.with_traceback(None)
         self._parts.clear()
         self._stream.end()
         self._store.lose(self._stream)
-        self._stream, self._began = self._store.stream(self._place), time.monotonic()
+        self._stream, self._began = self._store.stream(self._place, self._last), time.monotonic()
         if self._closed:
             self._stream.end()
 
@@ -172,4 +180,7 @@ class EtcdWatch:
             return
         changes, self._parts = [c for c in self._parts if c.record.modified > self._place], []
         events += (event(self._store.changed(change)) for change in changes)
+        if changes:
+            deleted, record = changes[-1]
+            self._last = Seen(record.key, 0 if deleted else record.modified, record.modified)
         self._place = max(self._place, changes[-1].record.modified if changes else heard.reached)
