@@ -4,6 +4,7 @@
     ├── ConfigError            the user must act: a manifest, a setting, a flag
     ├── DatastoreError         the datastore said no, or nothing
     │   ├── Unavailable        cannot be reached, busy, full, damaged: what runs goes on
+    │   │   └── Replaced       another store, or another history of it, is in its place: open it anew
     │   ├── Conflict           compare-and-swap lost: read again, decide again
     │   ├── NotFound
     │   ├── Unreadable         a record cannot be decoded: it says nothing
@@ -47,6 +48,10 @@ class DatastoreError(NetloomError):
 
 
 class Unavailable(DatastoreError):
+    pass
+
+
+class Replaced(Unavailable):
     pass
 
 

@@ -6,7 +6,7 @@ is away the last snapshot stays, and `Connection` says since when.  A record tha
 
 A datastore may jump: it was restored from an older copy, or begun anew.  It shows by its identity, by a revision that is lower than one
 that was seen, or by an object that is older than it was (for others may have written so much since that the revision passed the old
-one).  Each jump is counted in `Connection.jumps`; what is to be done about it others know (`calc.brake`, `ipam.restoring`).
+one), or by what was written last, which its history does not have.  Each jump is counted in `Connection.jumps`; what is to be done about it others know (`calc.brake`, `ipam.restoring`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from netloom.datastore import Datastore, Event, Listing, Watch
-from netloom.errors import Compacted, DatastoreError
+from netloom.errors import Compacted, DatastoreError, Replaced
 from netloom.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ KINDS = (
     *("BGPConfiguration", "BGPPeer", "BGPFilter", "Secret", "Service"),
 )
 _RETRY = 0.05, 2.0  # seconds: first, longest
+_HISTORY = 2.0  # seconds in which a store says again what was written last
 _STEADY = 5.0  # seconds that a watch has to last before the next listing comes at once
 
 
@@ -76,7 +78,7 @@ class Watcher:
     ) -> None:
         self._datastore, self._on_change, self._on_loss = datastore, on_change, on_loss
         self._snapshot, self._connection = last, Connection(since=time.time(), identity=identity)
-        self._seen = _Seen(last.revision)
+        self._seen, self._replaced = _Seen(last.revision), False
         self._listed: dict[str, int] = {}
         self._broken: dict[str, str] = {}
         self._stopping = threading.Event()
@@ -102,6 +104,7 @@ class Watcher:
             except Compacted:
                 log.info("watch is too far behind: listing again")
             except DatastoreError as e:
+                self._replaced |= isinstance(e, Replaced)
                 self._lost(str(e))
             except Exception as e:
                 log.exception("a fault of our own, while watching")
@@ -116,6 +119,7 @@ class Watcher:
 
     def _list(self) -> None:
         identity, snapshot, listed = self._datastore.identity, Snapshot(complete=True), {}
+        self._replaced |= identity == self._connection.identity and self._has_another_history()
         broken: dict[str, str] = {}
         seen, revisions = _Seen(0), dict[tuple[str, str], int]()
         for kind in KINDS:
@@ -134,14 +138,26 @@ class Watcher:
         if self._datastore.identity != identity:
             raise Compacted("the datastore became another one while it was listed")
         known = self._connection.identity
-        jumped = known not in ("", identity) or self._seen.contradicts(seen, revisions)
+        jumped = known not in ("", identity) or self._replaced or self._seen.contradicts(seen, revisions)
         if jumped:
             log.warning(
                 "the datastore %s", "is another one" if known not in ("", identity) else "went back to an earlier state"
             )
-        self._listed, self._broken, self._seen = listed, broken, seen
+        self._listed, self._broken, self._seen, self._replaced = listed, broken, seen, False
         self._snapshot = snapshot
         self._say(connected=True, identity=identity, jumps=self._connection.jumps + jumped)
+
+    def _has_another_history(self) -> bool:
+        """Whether the store says that what we saw written last was not.  One that has forgotten as much says nothing."""
+        last = self._seen
+        if not last.written:
+            return False
+        try:
+            with closing(self._datastore.watch(last.written - 1)) as watch:
+                events = watch.next(timeout=_HISTORY)
+        except Compacted:
+            return False
+        return bool(events) and (last.written, last.kind, last.key) not in {(e.revision, e.kind, e.key) for e in events}
 
     def _follow(self) -> None:
         self._watch = self._datastore.watch(min(self._listed.values()))

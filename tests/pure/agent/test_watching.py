@@ -12,7 +12,7 @@ from netloom.agent.reaching import Reached
 from netloom.agent.watching import KINDS
 from netloom.datastore import Datastore
 from netloom.datastore.records import Record
-from netloom.errors import DatastoreError
+from netloom.errors import DatastoreError, Unavailable
 from netloom.model.addresses import Mac
 from netloom.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
 from netloom.model.bgp_filter import BGPFilter
@@ -361,6 +361,18 @@ def copied(place: MemoryPlace) -> tuple[dict[tuple[str, str], Record], list[Reco
     return dict(place.memory.records), list(place.memory.log)
 
 
+def lose_once(place: MemoryPlace) -> None:
+    """Who watches gets no answer."""
+    changes, faults = place.memory.changes, iter([Unavailable("lost")])
+
+    def lossy(since: int) -> list[Record]:
+        if fault := next(faults, None):
+            raise fault
+        return changes(since)
+
+    place.memory.changes = lossy  # type: ignore[method-assign]
+
+
 def test_a_lower_revision_is_a_jump() -> None:
     place = MemoryPlace()
     store = place.open()
@@ -392,6 +404,24 @@ def test_a_store_that_went_back_and_was_written_to_since_has_jumped_too() -> Non
                 store.create(node(name))
             place.compact()
         received.wait(lambda s, c: c.jumps == 1)
+
+
+def test_a_store_in_whose_history_there_is_something_else_instead_of_what_was_written_last_has_jumped() -> None:
+    """What was written last is not there at all, as if somebody had deleted it since."""
+    place = MemoryPlace()
+    store = place.open()
+    store.create(node("a"))
+    copy = copied(place)
+    revision = store.create(node("b"))
+    with following(place.open()) as received:
+        received.wait(lambda s, c: s.revision == revision)
+        with place.memory.changed:
+            restored(place, copy)
+            for name in "cdefg":
+                revision = store.create(node(name))
+            lose_once(place)
+        assert "b" not in received.wait(lambda s, c: s.revision == revision).nodes
+        assert jumps(received) == 1
 
 
 def test_who_starts_knows_a_jump_by_what_was_remembered() -> None:
