@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from netloom.datastore import check_target
@@ -53,3 +55,10 @@ def test_what_cannot_be_used_is_named_with_what_to_write(text: str, message: str
         check_target(f"etcd:{text}")
     assert str(e.value) == message
     assert e.value.hint
+
+
+def test_without_grpcio_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(ConfigError, match="etcd needs grpcio, which is not installed here") as e:
+        check_target("etcd:https://a")
+    assert e.value.hint == "pip install 'netloom[etcd]'"
