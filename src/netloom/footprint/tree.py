@@ -44,8 +44,9 @@ class Tree:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For one process at a time; nothing is left of it.  Raises ConfigError: another one is at work."""
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """For one process at a time; nothing is left of it.  Raises ConfigError: another one is at work.  A host's /etc is what makes it
+        that host: containers and trials may share its root."""
+        fd = os.open("/etc" if self.is_host else self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
