@@ -359,9 +359,9 @@ class Agent:
             self._background.begin("MTU", self._resizing.run())
         if complete:
             self._firewalls.passed()
-        if complete and host is not None and (own_word(self._snapshot, host) or not self._registration.membership.serves):
-            # until it is registered BIRD stays as it is: whom it speaks with is a matter of its Node's labels
-            self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets)
+        # until it is registered BIRD stays as it is: whom it speaks with is a matter of its Node's labels
+        is_member = host is not None and (own_word(self._snapshot, host) or not self._registration.membership.serves)
+        self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets, complete=complete and bool(is_member))
         self._register()
 
     # this node in the datastore

@@ -74,22 +74,24 @@ class Routing:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bird")
         self._wanted: BgpConfig | None = None
         self._secrets: Mapping[str, secret.Secret] = {}
-        self._known = self._busy = self._again = False
+        self._busy = self._again = False
+        self._known: bool | None = None
+        """Whether a pass has known the whole cluster; None: there was none."""
         self._rested = 0.0
         self._rendered: tuple[BgpConfig | None, Mapping[Secret, str], str] | None = None
         self._standing: frozenset[str] = frozenset()
         self.view = View()
 
-    def passed(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret]) -> None:
-        """A pass that knew the whole cluster has ended."""
-        if self._known and wanted == self._wanted and secrets == self._secrets:
+    def passed(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret], *, complete: bool) -> None:
+        """A pass has ended.  BIRD is told nothing before one has known the whole cluster, and is only looked at."""
+        if self._known is not None and complete <= self._known and wanted == self._wanted and secrets == self._secrets:
             return
-        self._known, self._wanted, self._secrets = True, wanted, secrets
+        self._known, self._wanted, self._secrets = complete or bool(self._known), wanted, secrets
         self._begin()
 
     def look_after(self) -> None:
         """Every few seconds; with thousands of sessions less often: a look takes its time."""
-        if self._known and not self._busy and time.monotonic() > self._rested:
+        if self._known is not None and not self._busy and time.monotonic() > self._rested:
             self._begin()
 
     def asked(self) -> View:
@@ -122,7 +124,8 @@ class Routing:
                 if wanted is not None and wanted.draining and self._empty():
                     wanted = replace(wanted, withdrawn=True)
                 begun = time.monotonic()
-                self.view = await loop.run_in_executor(self._thread, self._look, wanted, secrets, before)
+                known = bool(self._known)
+                self.view = await loop.run_in_executor(self._thread, self._look, wanted, secrets, before, known)
                 self._rested = time.monotonic() + _REST * (time.monotonic() - begun)
                 self._tell()
                 if not self._again:
@@ -142,22 +145,18 @@ class Routing:
 
     # in the thread
 
-    def _look(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret], before: View) -> View:
-        if wanted is None and not os.path.exists(self.place.config):
+    def _look(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret], before: View, known: bool) -> View:
+        if wanted is None and (not known or not os.path.exists(self.place.config)):
             return View()
         view = replace(before, config=wanted, refused="")
         away = ""
-        try:
-            start = time.perf_counter()
-            text = self._text(wanted, passwords(wanted, self._settings.state_dir, secrets))
-            if self._bird.apply(text):
-                view = replace(view, changes=view.changes + 1)
-                sessions = len(wanted.sessions) if wanted else 0
-                log.info("BIRD was told of %d sessions ms=%.1f", sessions, (time.perf_counter() - start) * 1000)
-        except ConfigError as e:
-            view = replace(view, refused=e.sentence)
-        except Unavailable as e:
-            away = e.sentence
+        if known:
+            try:
+                view = self._told(view, secrets)
+            except ConfigError as e:
+                view = replace(view, refused=e.sentence)
+            except Unavailable as e:
+                away = e.sentence
         if not away:
             try:
                 view = self._with_peers(view)
@@ -168,6 +167,16 @@ class Routing:
         if not view.used or bool(away) != bool(view.away):
             view = replace(view, since=time.time())
         return replace(view, away=away, peers={} if away else view.peers)
+
+    def _told(self, view: View, secrets: Mapping[str, secret.Secret]) -> View:
+        """Raises ConfigError, Unavailable."""
+        start, wanted = time.perf_counter(), view.config
+        text = self._text(wanted, passwords(wanted, self._settings.state_dir, secrets))
+        if not self._bird.apply(text):
+            return view
+        sessions = len(wanted.sessions) if wanted else 0
+        log.info("BIRD was told of %d sessions ms=%.1f", sessions, (time.perf_counter() - start) * 1000)
+        return replace(view, changes=view.changes + 1)
 
     def _text(self, wanted: BgpConfig | None, found: Mapping[Secret, str]) -> str:
         """The last one, where nothing has changed."""

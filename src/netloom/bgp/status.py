@@ -22,7 +22,12 @@ from netloom.bgp.control import Line
 
 _PROTOCOL, _DETAIL, _ROUTE_CODES, _BFD = 1002, 1006, (1007, 1008, 1012), 1020
 _FIRST = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\S+)\s*(.*)")
-_KEY = re.compile(r"\s+([A-Z][\w -]*?):\s+(.*)")
+_KEYS = frozenset(
+    (
+        *("BGP state", "Neighbor address", "Neighbor AS", "Local AS", "Last error", "Hold timer"),
+        *("State", "Routes", "BGP Next hop", "Neighbor graceful restart active"),
+    )
+)
 _CHANNEL = re.compile(r"\s+Channel (\w+)")
 _COUNT = re.compile(r"(\d+) (imported|filtered|exported|preferred)")
 _TIMER = re.compile(r"[\d.]+/(\d+)")
@@ -73,12 +78,12 @@ def peers(lines: Iterable[Line]) -> dict[str, Peer]:
                 name = first[1]
                 found[name] = Peer(name, first[6].split("  ")[0].strip() or first[4], since=_seconds(first[5]))
         elif code == _DETAIL and name:
-            if begun := _CHANNEL.match(text):
+            if text.startswith("  Channel ") and (begun := _CHANNEL.match(text)):
                 channel = {"ipv4": 4, "ipv6": 6}.get(begun[1], 0)
-            elif pair := _KEY.match(text):
-                found[name] = _told(found[name], channel, pair[1], pair[2].strip())
-            elif "Neighbor graceful restart active" in text:
-                found[name] = replace(found[name], restarting=True)
+            else:
+                key, _, value = text.partition(":")
+                if (key := key.strip()) in _KEYS:
+                    found[name] = _told(found[name], channel, key, value.strip())
     return found
 
 
@@ -97,6 +102,8 @@ def _told(peer: Peer, channel: int, key: str, value: str) -> Peer:
             return replace(peer, local_as=_number(value))
         case "Last error":
             return replace(peer, error=value)
+        case "Neighbor graceful restart active":
+            return replace(peer, restarting=True)
         case "Hold timer":
             timer = _TIMER.match(value)
             return replace(peer, hold_time=int(timer[1]) if timer else 0)

@@ -230,3 +230,16 @@ def test_a_node_that_drains_tells_its_peers(rack: Rack) -> None:
         assert call(NATIVE, "DEL", rack.machine.run_dir, pod.container_id, pod.path).ok
         eventually(lambda: str(block.cidr) not in rack.tor.ip("route"))
         assert rack.netloom("drain", "node-0", "--undo")[0] == 0
+
+
+def test_without_its_datastore_bird_is_left_alone_and_looked_at(rack: Rack) -> None:
+    speaking(rack)
+    eventually(lambda: str(FAR) in rack.routes())
+    rack.machine.end()
+    told = (rack.bird.folder / "log").read_text().count("Reconfigur")
+    for path in Path(rack.machine.folder).glob("datastore.db*"):
+        path.rename(f"{path}.away")
+    rack.machine.start()
+    eventually(lambda: [session.state for session in rack.state().sessions] == ["Established"])
+    assert str(FAR) in rack.routes()
+    assert (rack.bird.folder / "log").read_text().count("Reconfigur") == told
