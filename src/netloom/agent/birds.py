@@ -4,7 +4,7 @@
     birds     prefixes with a route of BIRD's, in pools that are not, or not to such nodes
 
 Both are empty but on the way from one to the other, and then a table of thousands of routes is read, at most once a second: when
-somebody who is not us has changed routes.  Otherwise it is read when pools change; without BGP never.
+somebody who is not us has changed routes.  Otherwise it is read when pools change, or who is a neighbour; without BGP never.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class BirdsRoutes:
     def __init__(self, kernel: Netlink) -> None:
         self._kernel = kernel
         self._pools: Mapping[str, IPPool] | None = None
-        """For which the rest is known; None: BGP was off."""
+        self._far: Mapping[str, str] = {}
+        """Pools, and nodes that are no neighbours, for which the rest is known; no pools: BGP was off."""
         self._ours: frozenset[Prefix] = frozenset()
         self._theirs: frozenset[Prefix] = frozenset()
         """Of which it is asked whether both lead there, and whether BIRD's does."""
@@ -45,9 +46,9 @@ class BirdsRoutes:
         if not is_on(snapshot):
             self._pools = None
             return host
-        if self._pools is not snapshot.pools:
+        if self._pools is not snapshot.pools or self._far != host.far:
             birds, agents = parted(snapshot.pools.values())
-            self._pools = snapshot.pools
+            self._pools, self._far = snapshot.pools, host.far
             self._ours = frozenset(_within(birds, self._own(last)))
             self._theirs = frozenset(_within(agents, map(_prefix, self._held()))) if agents else frozenset()
             self._read()

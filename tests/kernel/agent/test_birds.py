@@ -95,6 +95,15 @@ def test_what_is_none_of_birds_does_not_last(kernel: Netlink) -> None:
     assert texts(facts.host(cluster, HOST, near))[0] == {PREFIXES[0]}
 
 
+def test_a_node_that_turns_out_to_be_a_neighbour_keeps_its_tunnel_until_birds_route_is_there(kernel: Netlink) -> None:
+    facts, cluster = BirdsRoutes(kernel), snapshot("VXLANCrossSubnet", ON)
+    far = replace(HOST, far={"n2": "a router stands between"})
+    none = replace(ours(*PREFIXES), lasting=[])
+    facts.host(cluster, far, none)
+    assert texts(facts.host(cluster, far, none)) == (set(), set())
+    assert texts(facts.host(cluster, HOST, none))[0] == set(PREFIXES[:3])
+
+
 def test_an_agent_that_starts_takes_its_routes_from_the_kernel(kernel: Netlink) -> None:
     run(f"ip route add {PREFIXES[0]} via 192.0.2.2 metric 70000 proto 79")
     run(f"ip route add blackhole {PREFIXES[1]} metric 4294967040 proto 79")
