@@ -13,7 +13,7 @@ from tests.lab.inventory import inventory
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("options", [(), ("--encapsulation", "host-gw"), ("--wiring", "bridge")], ids=" ".join)
+@pytest.mark.parametrize("options", [(), ("--encapsulation", "bgp"), ("--wiring", "bridge")], ids=" ".join)
 def test_the_demo_proves_the_four_rules_and_leaves_nothing(lab_name: str, options: tuple[str, ...]) -> None:
     before = inventory(lab_name)
     done = subprocess.run(

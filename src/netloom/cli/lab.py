@@ -28,11 +28,12 @@ ENCAPSULATIONS = {
     "ipip": "IPIP",
     "udp": "UDP",
     "host-gw": "None",
+    "bgp": "None",
     "cross-subnet": "VXLANCrossSubnet",
     "ipip-cross-subnet": "IPIPCrossSubnet",
     "udp-cross-subnet": "UDPCrossSubnet",
 }
-"""As people say them; `cross-subnet` alone is VXLAN's."""
+"""As people say them; `cross-subnet` alone is VXLAN's.  `bgp`: BIRD's routes instead of the agents'."""
 encapsulation_option = click.option(
     "--encapsulation", type=click.Choice(list(ENCAPSULATIONS)), help="How packets cross from node to node (vxlan)."
 )
@@ -230,6 +231,7 @@ def altered(topology: Topology, name: str | None, encapsulation: str | None, wir
             name=name,
             encapsulation=Encapsulation(ENCAPSULATIONS[encapsulation]) if encapsulation else None,
             wiring=Wiring(wiring) if wiring else None,
+            mesh=encapsulation == "bgp",
         )
     except ValueError as e:
         raise ConfigError(str(e), hint=f"{click.get_current_context().command_path} --help") from e

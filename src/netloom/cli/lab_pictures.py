@@ -20,7 +20,8 @@ def say(what: str, seconds: float) -> None:
 
 
 def summary(t: Topology) -> str:
-    how = ", ".join(dict.fromkeys("host-gw" if p.encapsulation.value == "None" else p.encapsulation.value for p in t.pools))
+    plain = "BGP" if t.bgp else "host-gw"
+    how = ", ".join(dict.fromkeys(plain if p.encapsulation.value == "None" else p.encapsulation.value for p in t.pools))
     return f"lab {t.name}: {count(len(t.nodes), 'node')}, {count(len(t.pods), 'pod')}, {how}, {t.wiring.value} wiring"
 
 

@@ -37,9 +37,7 @@ def tour(topology: Topology, *, keep: bool) -> bool:
         reached = time.monotonic() - begun
         with _chapter("Nodes and pods"):
             click.echo(f"{pictures.nodes(lab)}\n\n{pictures.pods(lab)}")
-        with _chapter(
-            f"Routes that the agent of {topology.nodes[0].name} has made: its own pods, and the blocks of other nodes"
-        ):
+        with _chapter(_title(topology)):
             click.echo(_routes(lab))
         with _chapter(f"First ping, {reached:.1f} s after the start"):
             click.echo(_sentence(ping))
@@ -95,18 +93,28 @@ def _proof(lab: Lab) -> tuple[Proof, float]:
             return proof, time.monotonic() - begun
 
 
+def _title(topology: Topology) -> str:
+    node = topology.nodes[0].name
+    if topology.bgp:
+        return f"Routes of {node}: its own pods by its agent, the blocks of other nodes by BIRD"
+    return f"Routes that the agent of {node} has made: its own pods, and the blocks of other nodes"
+
+
 def _routes(lab: Lab) -> str:
-    """In the words of iproute2, which whoever reads this knows."""
+    """In the words of iproute2, which whoever reads this knows.  BIRDs take a second or two to speak with each other."""
     from netloom.dataplane import netns
 
     lines = []
     with lab.namespace(lab.topology.nodes[0].name) as namespace, netns.entered(namespace):
-        for family in ("-4", "-6"):
-            command = ["ip", family, "route", "show", "proto", "79"]
-            lines += [
-                f"$ {' '.join(command)}",
-                *subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines(),
-            ]
+        for proto in ("79", "bird") if lab.topology.bgp else ("79",):
+            for family in ("-4", "-6"):
+                command = ["ip", family, "route", "show", "proto", proto]
+                deadline = time.monotonic() + SETTLE
+                while not (shown := subprocess.run(command, capture_output=True, text=True, check=True).stdout):
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(0.05)
+                lines += [f"$ {' '.join(command)}", *shown.splitlines()]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -368,11 +368,21 @@ def one_switch(
     )
 
 
+MESH: Mapping[str, Any] = {"apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": {"name": "default"}, "spec": {}}
+
+
 def altered(
-    topology: Topology, *, name: str | None = None, encapsulation: Encapsulation | None = None, wiring: Wiring | None = None
+    topology: Topology,
+    *,
+    name: str | None = None,
+    encapsulation: Encapsulation | None = None,
+    wiring: Wiring | None = None,
+    mesh: bool = False,
 ) -> Topology:
-    """The same lab with another name, wiring, or encapsulation in every pool; None: as it is."""
+    """The same lab with another name, wiring, or encapsulation in every pool; None: as it is.  `mesh`: with BGP, if it has none yet."""
     pools = topology.pools
     if encapsulation is not None:
         pools = tuple(msgspec.structs.replace(pool, encapsulation=encapsulation) for pool in pools)
+    if mesh and not topology.bgp:
+        topology = msgspec.structs.replace(topology, bgp=True, resources=(*topology.resources, dict(MESH)))
     return msgspec.structs.replace(topology, name=name or topology.name, wiring=wiring or topology.wiring, pools=pools)

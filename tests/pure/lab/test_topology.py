@@ -63,6 +63,12 @@ def test_a_lab_is_altered_as_a_whole() -> None:
     assert altered(lab) == lab
 
 
+def test_a_lab_is_altered_to_a_mesh_once() -> None:
+    lab = altered(one_switch(), encapsulation=Encapsulation.NONE, mesh=True)
+    assert lab.bgp and [(r.kind, r.name) for r in lab.declared()] == [("BGPConfiguration", "default")]
+    assert altered(lab, mesh=True) == lab
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
