@@ -177,7 +177,8 @@ class Pages:
         found, complete = status.routes(Control(self._place.socket).lines(command, _LONGEST_ANSWER), MOST_ROUTES)
         config = self._config
         origins = {session.name: session.origin for session in config.sessions} if config else {}
-        return _encoder.encode(BgpRoutes(complete=complete, routes=tuple(_route(each, origins) for each in found)))
+        told = sorted((_route(each, origins) for each in found), key=lambda each: (each.destination.version, each.destination))
+        return _encoder.encode(BgpRoutes(complete=complete, routes=tuple(told)))
 
     @property
     def _config(self) -> BgpConfig | None:

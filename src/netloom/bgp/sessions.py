@@ -28,7 +28,7 @@ TEMPLATE = (
     "template bgp session {",
     "    connect delay time 1;",
     "    connect retry time 5;",
-    "    error wait time 2, 30;",
+    "    error wait time 1, 30;",
     "    error forget time 60;",
     "}",
 )
