@@ -100,7 +100,7 @@ TABLES = {
         10.244.0.64/26   10.244.0.64     loom.vxlan        70000        node        b            default   VXLAN:4096:4789   netloom    VXLAN, by pool default
         10.244.0.0/26    -               -                 4294967040   blackhole   -            -         -                 netloom    the kernel does not hold it
         0.0.0.0/0        192.168.0.254   eth0              0            foreign     dhcp         -         -                 dhcp       -
-        10.99.0.0/24     192.168.0.9     eth0              600          bird        bird         -         -                 bird       -
+        10.99.0.0/24     192.168.0.9     eth0              600          bird        bird         -         -                 bird       by BGP
         10.244.9.0/26    192.168.0.9     eth0              7            foreign     netloom      -         -                 netloom    it has our mark, and the agent does not want it
         192.168.0.0/24   -               eth0              0            foreign     kernel       -         -                 kernel     by an address of eth0
         """,
