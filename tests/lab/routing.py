@@ -151,12 +151,12 @@ def bfd(lab: Lab, place: str) -> set[str]:
 
 
 def wait_for_sessions(lab: Lab) -> None:
-    """Every BIRD has all its sessions."""
+    """Every BIRD has all its sessions, and nobody waits any more for what one that has restarted has to tell."""
     for bird in birds.of(lab.topology):
 
         def complete(place: str = bird.place) -> bool:
             there = peers(lab, place)
-            return bool(there) and all(peer.established for peer in there.values())
+            return bool(there) and all(peer.established and not peer.restarting for peer in there.values())
 
         eventually(complete, PATIENCE)
 
