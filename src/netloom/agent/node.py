@@ -109,6 +109,7 @@ class Agent:
             journal, f"{settings.state_dir}/claims.json", settings.node_name, identity.id, cool_down=settings.cool_down
         )
         self._allocator.update(self._snapshot)
+        self._allocator.doubt()
         if self._braking.jumped:
             self._allocator.quarantine()
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
@@ -246,6 +247,8 @@ class Agent:
         if jumped:
             self._allocator.quarantine()
             self._anew = True
+        if jumped or not connection.connected:
+            self._allocator.doubt()
         with self._troubles.about("brake"):
             self._braking.take(said, jumped=jumped)
         if (late := self._braking.late) is not None:
@@ -403,6 +406,13 @@ class Agent:
             self._tell_conflicts()
             self._asked = True
             self._passes.request(AFTER_NEWS)
+            if self._allocator.in_doubt:
+                self._loop.call_later(_RETRY, self._synchronise_again)
+
+    def _synchronise_again(self) -> None:
+        """It gave no answer.  While it is away nobody is asked: when it is back it is."""
+        if self._allocator.in_doubt and self._connection.connected:
+            self._background.begin("claims", self._synchronise())
 
     async def _settle_claims(self) -> None:
         await self._loop.run_in_executor(self._datastore_thread, self._allocator.settle, self._datastore)

@@ -67,6 +67,8 @@ class Allocator:
         self._knows_all = loaded is not None and loaded.node == node
         """Whether what only the datastore knows is of no use here: the copy is as this node left it."""
         self._quarantine_ends = float("-inf")
+        self._doubts = self._cleared = 0
+        """How often the datastore was lost, and how often it had been when it was last asked what is ours."""
         self._disputed: Mapping[Prefix, str] = {}
         """Blocks of ours that other nodes have pods in."""
         self._snapshot = Snapshot()
@@ -105,6 +107,15 @@ class Allocator:
     @property
     def quarantined(self) -> bool:
         return self._clock() < self._quarantine_ends
+
+    def doubt(self) -> None:
+        """The datastore is away, or jumped: what it says when it is there again may be old.  Until it was asked what is ours
+        (`synchronise`) nothing new is claimed or taken up; who waits for a block may come before the watch."""
+        self._doubts += 1
+
+    @property
+    def in_doubt(self) -> bool:
+        return self._cleared != self._doubts
 
     @property
     def contested(self) -> tuple[Prefix, ...]:
@@ -255,6 +266,7 @@ class Allocator:
         with self._claiming:
             if self._claims.serving != need.held:
                 return True
+            self._require_no_doubt()
             self._require_no_quarantine()
             self._doubtful = True
             records = self._assert(datastore, listed=True)
@@ -267,6 +279,8 @@ class Allocator:
     def take_up(self, slots: Iterable[Prefix], since: Revision, datastore: Datastore) -> bool:
         """Whether others have given us something in these slots, since we asked for it."""
         with self._claiming:
+            if self.in_doubt:
+                return False
             found = claiming.taken_up(datastore, self._claims, slots, since)
             if found:
                 self._keep(self._claims.having((*self._claims.held, *found)))
@@ -280,6 +294,7 @@ class Allocator:
         with self._claiming:
             if self._claims.serving != need.held:
                 return
+            self._require_no_doubt()
             doubtful, self._doubtful = self._doubtful, True
             self._claim(need, datastore, listed=doubtful)
             self._doubtful = False
@@ -288,10 +303,11 @@ class Allocator:
         """Asserts our claims: whenever the watch is there again.  `anew`: at the start, and when the datastore is another one or went
         back; then what it says beyond our own copy is old, and is withdrawn first.  Else it is taken up."""
         with self._claiming:
+            doubts = self._doubts
             if anew and self._knows_all:
                 withdraw(datastore, self._claims, Records.of(datastore.list(claiming.KIND)), self._uses)
             self._assert(datastore, listed=True)
-            self._doubtful, self._knows_all = False, True
+            self._doubtful, self._knows_all, self._cleared = False, True, doubts
 
     def settle(self, datastore: Datastore) -> None:
         """Asserts our claims once more: another node may have let go of a contested block."""
@@ -402,6 +418,12 @@ class Allocator:
         """The network that the block serves, empty for the cluster; None where its pool is not in use."""
         pool = pool_of(cidr, self._pools)
         return None if pool is None or pool.spec.disabled or cidr in self._disputed else pool.spec.network
+
+    def _require_no_doubt(self) -> None:
+        if self.in_doubt:
+            raise Unavailable(
+                "the datastore has not been asked since it was away what is this node's: no new block before that"
+            )
 
     def _require_no_quarantine(self) -> None:
         if self.quarantined:

@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netloom.datastore.memory import Memory
-from netloom.errors import NetloomError, Unavailable
+from netloom.datastore import Listing
+from netloom.datastore.memory import Memory, MemoryDatastore
+from netloom.errors import NetloomError, PoolExhausted, Unavailable
+from netloom.ipam.choosing import NeedBlock
 from netloom.ipam.claims import load
 from netloom.ipam.restoring import QUARANTINE
 from netloom.model.addresses import Address
 from netloom.model.resources import IPBlock, IPPool
 from tests.pure.ipam.making import LONG, node, pool
-from tests.pure.ipam.test_allocator import Agent
+from tests.pure.ipam.test_allocator import ANY, Agent
 
 POOL = pool("p", "10.0.0.0/28", 29)
 """Two blocks: whoever gives one back sees it taken soon."""
@@ -128,6 +130,56 @@ def test_what_was_given_back_since_the_copy_is_withdrawn_and_another_ones(cluste
     b.allocator.settle(b.store)
     assert b.blocks == taken and not b.allocator.contested
     assert a.blocks == []
+
+
+def test_who_could_not_claim_while_it_was_away_does_not_take_up_what_a_copy_says(cluster: Cluster) -> None:
+    """A pod waits for a block, and is tried again as soon as the store is there: before anybody has seen that it went back."""
+    cluster.pool = pool("p", "10.0.0.0/29", 29)
+    cluster.see()
+    a, b = cluster.agents["a"], cluster.agents["b"]
+    a.add("pod")
+    restore = cluster.copy()
+    give_up_all(a)
+    cluster.see()
+    b.add("pod")
+    a.allocator.doubt()
+    away = MemoryDatastore(cluster.memory)
+    away.close()
+    need = a.allocator.allocate(ANY)
+    assert isinstance(need, NeedBlock)
+    for ask in (a.allocator.claim, a.allocator.claim_gap):
+        with pytest.raises(Unavailable):
+            ask(need, away)
+    restore()
+    for ask in (a.allocator.claim, a.allocator.claim_gap):
+        with pytest.raises(Unavailable, match="has not been asked since it was away"):
+            ask(need, a.store)
+    assert not a.allocator.take_up([POOL.spec.cidr], 0, a.store)
+    assert a.blocks == []
+    cluster.noticed("a")
+    cluster.noticed("b")
+    a.now += QUARANTINE
+    with pytest.raises(PoolExhausted):
+        a.add("again")
+    assert len(set(cluster.addresses)) == len(cluster.addresses) == 1
+
+
+def test_a_doubt_that_comes_while_the_store_is_asked_stands(cluster: Cluster) -> None:
+    a = cluster.agents["a"]
+    a.allocator.doubt()
+    listing = a.store.list
+
+    def lost(kind: str | None = None) -> Listing:
+        a.allocator.doubt()
+        return listing(kind)
+
+    a.store.list = lost  # type: ignore[method-assign]
+    a.allocator.synchronise(a.store)
+    assert a.allocator.in_doubt
+    a.store.list = listing  # type: ignore[method-assign]
+    a.allocator.synchronise(a.store)
+    assert not a.allocator.in_doubt
+    assert a.add("pod")
 
 
 def test_an_agent_that_was_down_withdraws_at_its_start_what_it_does_not_hold(cluster: Cluster) -> None:
