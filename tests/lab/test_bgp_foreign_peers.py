@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -118,58 +119,84 @@ def test_gobgp_hears_the_same_and_nothing_else(peered: Lab, tmp_path: Path) -> N
         eventually(lambda: own <= prefixes(peered, "node-0", "proto", "bird"))
 
 
-def hostile(lab: Lab, node: str) -> str:
-    """Everything that no router should say to this node."""
-    four, _ = NODES[node]
-    own = [block for block in blocks(lab)[node] if block.version == 4]
-    others = [block for name, there in blocks(lab).items() if name != node for block in there if block.version == 4]
-    pods = [str(sandbox.addresses[0].ip) for sandbox in lab.record.sandboxes.values()]
-    routes = [
-        *(f"route {block} next-hop self;" for block in (*own, *others)),
-        *(f"route {next(iter(block.subnets()))} next-hop self;" for block in own),
-        *(f"route {pod}/32 next-hop self;" for pod in pods),
-        "route 10.244.0.0/16 next-hop self;",
-        "route 10.244.0.0/17 next-hop self;",
-        "route 169.254.1.1/32 next-hop self;",
-        "route 127.0.0.0/8 next-hop self;",
-        "route 240.0.0.0/4 next-hop self;",
-        f"route {four}/32 next-hop self;",
-        "route 192.168.100.0/24 next-hop self;",
-        f"route 198.51.100.0/24 next-hop {four};",
-        "route 198.51.101.0/24 next-hop 203.0.113.7;",
-        "route 198.51.102.0/24 next-hop 127.0.0.1;",
-        "route 198.51.103.0/24 next-hop 224.0.0.5;",
-        "route 198.51.104.0/24 next-hop self as-path [ 65001 64512 65002 ];",
-        f"route 198.51.105.0/24 next-hop self as-path [ {' '.join(['65001'] * 200)} ];",
-        "route 198.51.106.0/24 next-hop self attribute [ 0x99 0xc0 0x0102030405 ];",
-        f"route 198.51.107.0/24 next-hop self community [ {' '.join(f'65001:{i}' for i in range(200))} ];",
+@dataclass(frozen=True)
+class Words:
+    """What a family's addresses look like: `fine`, the n-th prefix that a router may tell of, and some that are nobody's to tell."""
+
+    fine: Callable[[int], str]
+    nobodys: tuple[str, ...]
+    no_next_hops: tuple[str, ...]
+
+
+WORDS = {
+    4: Words(
+        lambda number: f"198.51.{number}.0/24",
+        ("169.254.1.1/32", "127.0.0.0/8", "240.0.0.0/4", "192.168.100.0/24"),
+        ("203.0.113.7", "127.0.0.1", "224.0.0.5"),
+    ),
+    6: Words(
+        lambda number: f"2001:db8:51:{number}::/64",
+        ("fe80::/10", "::1/128", "fe80::ecee:eeff:feee:eeee/128", "fd00:192:168:100::/64"),
+        ("2001:db8:ffff::7", "::1", "ff02::5"),
+    ),
+}
+
+
+def hostile(lab: Lab, node: str, version: int) -> str:
+    """Everything that no router should say to this node, and 50, which one may."""
+    address, words = NODES[node][0 if version == 4 else 1], WORDS[version]
+    own = [block for block in blocks(lab)[node] if block.version == version]
+    others = [block for name, there in blocks(lab).items() if name != node for block in there if block.version == version]
+    pods = [a.ip for sandbox in lab.record.sandboxes.values() for a in sandbox.addresses if a.version == version]
+    [pool] = [pool.cidr for pool in lab.topology.pools if pool.cidr.version == version]
+    taken = [
+        *(str(prefix) for prefix in (*own, *others, pool, next(iter(pool.subnets())), *(next(iter(b.subnets())) for b in own))),
+        *(f"{host}/{host.max_prefixlen}" for host in pods),
+        *(f"{other[0 if version == 4 else 1]}/{32 if version == 4 else 128}" for other in NODES.values()),
+        *words.nobodys,
     ]
-    return f"""neighbor {four} {{
-        router-id 192.168.100.1; local-address 192.168.100.1; local-as {AS}; peer-as 64512; md5-password "not-so-secret";
-        family {{ ipv4 unicast; }}
+    routes = [
+        *(f"route {prefix} next-hop self;" for prefix in taken),
+        *(f"route {words.fine(i)} next-hop {hop};" for i, hop in enumerate((address, *words.no_next_hops))),
+        f"route {words.fine(10)} next-hop self as-path [ 65001 64512 65002 ];",
+        f"route {words.fine(20)} next-hop self as-path [ {' '.join(['65001'] * 200)} ];",
+        f"route {words.fine(30)} next-hop self community [ {' '.join(f'65001:{i}' for i in range(200))} ];",
+        f"route {words.fine(50)} next-hop self attribute [ 0x99 0xc0 0x0102030405 ];",
+        f"route {'0.0.0.0/0' if version == 4 else '::/0'} next-hop self;",
+    ]
+    return f"""neighbor {address} {{
+        router-id 192.168.100.1; local-address {OUTSIDE[0 if version == 4 else 1]}; local-as {AS}; peer-as 64512;
+        md5-password "not-so-secret";
+        family {{ ipv{version} unicast; }}
         static {{ {chr(10).join(routes)} }}
     }}"""
 
 
+def all_hostile(lab: Lab) -> list[str]:
+    return [hostile(lab, node, version) for node in NODES for version in WORDS]
+
+
 def test_what_nobody_should_say_reaches_no_pods_routing(peered: Lab, tmp_path: Path) -> None:
     before = {node: pod_routes(peered, node) for node in NODES}
-    with speakers.exabgp(peered, "router", tmp_path, [hostile(peered, node) for node in NODES]):
+    fine, bad = ({words.fine(i) for words in WORDS.values() for i in numbers} for numbers in ((50,), (0, 1, 2, 3, 10)))
+    with speakers.exabgp(peered, "router", tmp_path, all_hostile(peered)):
         for node in NODES:
-            eventually(lambda node=node: "198.51.106.0/24" in prefixes(peered, node, "proto", "bird"), 60)
-            assert {f"198.51.{i}.0/24" for i in (100, 102, 103, 104)} & prefixes(peered, node, "proto", "bird") == set()
-        for node in NODES:
+            eventually(lambda node=node: fine <= prefixes(peered, node, "proto", "bird"), 60)
+            assert bad & prefixes(peered, node, "proto", "bird") == set()
             assert pod_routes(peered, node) == before[node]
-        proof = settled(peered)
-        assert list(proof.problems()) == []
+        assert list(settled(peered).problems()) == []
     for node in NODES:
-        eventually(lambda node=node: "198.51.106.0/24" not in prefixes(peered, node), 150)
+        eventually(lambda node=node: not fine & prefixes(peered, node), 60)
         assert pod_routes(peered, node) == before[node]
 
 
 def pod_routes(lab: Lab, node: str) -> set[str]:
-    """All that a packet to a pod may meet, and the node's own links."""
+    """All but what a router may tell: prefixes outside, and a default route, which stands behind the one that is there."""
+    may = ("198.51.", "2001:db8:51", "100.")
     return {
-        line for line in routes(lab, node) if line.split()[0].startswith(("10.", "192.168.", "blackhole", "default", "169.254"))
+        line
+        for line in routes(lab, node)
+        if not line.startswith(may) and not (line[:7] == "default" and " proto bird " in line)
     }
 
 
@@ -186,7 +213,7 @@ def test_a_flood_ends_at_the_prefix_limit_and_the_agent_lives(peered: Lab, tmp_p
     before = {node: pod_routes(peered, node) for node in NODES}
     (tmp_path / "flood.py").write_text(FLOOD.format(number=2000))
     process = f"process flood {{ run /usr/bin/env python3 {tmp_path / 'flood.py'}; encoder text; }}"
-    neighbours = [hostile(peered, node).replace("static {", "api { processes [ flood ]; } static {") for node in NODES]
+    neighbours = [hostile(peered, node, 4).replace("static {", "api { processes [ flood ]; } static {") for node in NODES]
     with speakers.exabgp(peered, "router", tmp_path, [process, *neighbours]):
         for node in NODES:
             eventually(lambda node=node: "limit" in str([p.error for p in peers(peered, node).values()]), 60)
