@@ -188,8 +188,8 @@ class Forwarding:
             return False
         forwarder.silent = 0
         known, wanted = self._read(forwarder), forwarder.wanted
-        ours = netloom.__version__, str(wanted.local), wanted.port, wanted.mtu
-        return known is not None and (state.version, state.local, state.port, known.mtu) == ours
+        ours = netloom.__version__, str(wanted.local), wanted.port, wanted.mtu, list(map(str, wanted.also))
+        return known is not None and (state.version, state.local, state.port, known.mtu, state.also) == ours
 
     def _not_answered(self, forwarder: _Forwarder, error: DataplaneError) -> None:
         """One that hangs carries nothing, and holds what another one needs."""
@@ -275,7 +275,7 @@ class Forwarding:
             return
         own = forwarder.wanted
         words = [sys.executable, "-m", "netloom", "forwarder", "--device", forwarder.device, "--local", str(own.local)]
-        words += ["--port", str(own.port), "--run-dir", self._run_dir]
+        words += ["--port", str(own.port), "--run-dir", self._run_dir, *(w for a in own.also for w in ("--also", str(a)))]
         if not forwarder.failure:  # else the next one shall not depend on who gives out scopes
             words = scoped(f"netloom-forwarder-{forwarder.device}", words)
         environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}

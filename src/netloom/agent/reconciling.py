@@ -37,8 +37,8 @@ from netloom.tunnel.ebpf import Formers, Programs, Senders, Store, Tunnels
 _NAMED = 3  # entries of a table, of either sign
 _ORDER = (
     *("links", "shaping", "sysctls", "addresses", "filter", "passages"),
-    *("tunnels", "senders", "formers", "programs"),
-    *("forwarders", "forwarded", "believed"),
+    *("senders", "formers", "tunnels", "programs"),  # who sends from an address before this one is known by it first
+    *("forwarders", "believed", "forwarded"),
     *("neighbours", "fdb", "routes"),
 )
 

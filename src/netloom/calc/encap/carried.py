@@ -39,7 +39,7 @@ _UDP_HEADER = {Carrier.IPIP: 0, Carrier.UDP: 8}
 
 def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) -> Tables:
     engine = host.engines.get(carrier)
-    address = host.outer if engine is Engine.EBPF else host.address(4) or host.address(6)
+    address = host.outer if engine is not Engine.KERNEL else host.address(4) or host.address(6)
     if address is None or host.vtep_mac is None:
         return Tables(problems=[f"this node has no underlay address: {form.method.value} cannot send"])
     if engine is None:
@@ -51,7 +51,7 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default or u.name in host.ways))
     addresses = (*(a.ip for a in host.addresses), *host.former)
     own = (*host.blocks, *map(host_prefix, addresses))
-    also = tuple(a for a in addresses if a.version == address.version and a != address.ip and engine is Engine.EBPF)
+    also = tuple(a for a in addresses if a.version == address.version and a != address.ip and engine is not Engine.KERNEL)
     tunnel = Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks, early=host.early, also=also)
     tables = Tables(
         links={device: tunnel},

@@ -90,7 +90,8 @@ class PeerCount(Message, frozen=True, kw_only=True):
 
 
 class State(Message, frozen=True, kw_only=True):
-    """`version`: Netloom's.  `bulk`: by what many packets are handled.  `lost`: as counting.Lost."""
+    """`version`: Netloom's.  `bulk`: by what many packets are handled.  `lost`: as counting.Lost.  `also`: other addresses of this node
+    that it takes datagrams in by."""
 
     pid: int
     version: str
@@ -103,6 +104,7 @@ class State(Message, frozen=True, kw_only=True):
     senders: int
     lost: dict[str, int]
     peers: list[PeerCount] = []
+    also: list[str] = []
 
 
 class Whole(Message, frozen=True, kw_only=True):

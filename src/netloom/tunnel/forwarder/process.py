@@ -23,14 +23,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from socket import SO_ERROR, SOL_SOCKET, socket
 
 import netloom
 from netloom.errors import ConfigError, DataplaneError
 from netloom.model.addresses import Address, parse_address
 from netloom.tunnel.forwarder import messages, sockets
-from netloom.tunnel.forwarder.bulk import best
+from netloom.tunnel.forwarder.bulk import LONGEST, best
 from netloom.tunnel.forwarder.client import Client, path
 from netloom.tunnel.forwarder.control import Connection, Control
 from netloom.tunnel.forwarder.counting import Lost
@@ -64,12 +64,14 @@ _ENDING_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What does not change while a forwarder runs.  Another `local` or `port` is for a successor, which opens a socket of its own."""
+    """What does not change while a forwarder runs.  Another `local` or `port` is for a successor, which opens a socket of its own.
+    `also`: other addresses that datagrams may come to."""
 
     run_dir: str
     device: str
     local: Address
     port: int
+    also: tuple[Address, ...] = ()
 
     @property
     def path(self) -> str:
@@ -107,47 +109,48 @@ class Forwarder:
     def _start(self) -> None:
         predecessor = _predecessor(self._parameters)
         if predecessor is None:
-            self._begin(sockets.open_all(self._parameters.device, self._parameters.local, self._parameters.port))
+            own = self._parameters
+            self._begin(sockets.open_all(own.device, own.local, own.port, own.also))
             self._control.take_place()
             return
         with predecessor:
-            udp = self._another_socket(predecessor.state())
+            opened = self._other_sockets(predecessor.state())
             read = predecessor.read()
             self._know(read)
             succession, descriptors = predecessor.succeed(read.number)
             try:
-                own = sockets.adopt(descriptors, udp)
+                adopted = self._adopted(descriptors, opened)
             except OSError as e:
                 raise DataplaneError("forwarder", self._parameters.device, f"cannot take over: {e}") from e
             if succession.table is not None:
                 self._know(succession.table)
             self._count_on(succession)
-            self._begin(own)
+            self._begin(adopted)
             self._control.take_place()
             predecessor.succeeded()
 
-    def _another_socket(self, state: State) -> socket | None:
-        """Where the predecessor's does not do.  One that it has had before may still be held by its own predecessor, which is about to
+    def _adopted(self, descriptors: Sequence[int], opened: Sequence[socket]) -> Sockets:
+        own = self._parameters
+        return sockets.adopt(descriptors, own.local, own.port, own.also, opened)
+
+    def _other_sockets(self, state: State) -> list[socket]:
+        """Those that the predecessor has not got.  One that it has had before may still be held by its own predecessor, which is about to
         end."""
-        local, port = self._parameters.local, self._parameters.port
-        if (parse_address(state.local), state.port) == (local, port):
-            return None
+        own = self._parameters
+        theirs = {(parse_address(text), state.port) for text in (state.local, *state.also)}
         end = time.monotonic() + _ENDING_SECONDS
-        while True:
-            try:
-                return sockets.open_udp(local, port)
-            except ConfigError as e:
-                if not isinstance(e.__cause__, OSError) or e.__cause__.errno != errno.EADDRINUSE or time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
+        return [_opened(address, own.port, end) for address in (own.local, *own.also) if (address, own.port) not in theirs]
 
     def _begin(self, own: Sockets) -> None:
         self._sockets = own
         self._bulk = best(udp_as_one=own.udp_as_one)
         self._outward = Outward(own, self._table, self._bulk, self._lost)
-        self._inward = Inward(own, self._table, self._bulk, self._lost)
-        self._inward.mtu = self._mtu or self._inward.mtu
-        self._turns = {own.tun: self._outward.turn, own.udp.fileno(): self._inward.turn}
+        self._inwards = {
+            udp.fileno(): Inward(replace(own, udp=udp), self._table, self._bulk, self._lost) for udp in (own.udp, *own.also)
+        }
+        if self._mtu:
+            self._resize(self._mtu)
+        self._turns = {own.tun: self._outward.turn} | {fd: inward.turn for fd, inward in self._inwards.items()}
         self._forward(True)
 
     def _forward(self, on: bool) -> None:
@@ -182,9 +185,15 @@ class Forwarder:
         """A UDP socket has an error to tell now and then, which is gone when it was read."""
         if fd == self._sockets.tun:
             raise DataplaneError("tun", self._parameters.device, "was taken away", errno=errno.ENODEV)
+        udp = next(each for each in (self._sockets.udp, *self._sockets.also) if each.fileno() == fd)
         with suppress(OSError):
-            self._sockets.udp.getsockopt(SOL_SOCKET, SO_ERROR)
-        self._inward.turn()
+            udp.getsockopt(SOL_SOCKET, SO_ERROR)
+        self._inwards[fd].turn()
+
+    def _resize(self, mtu: int) -> None:
+        self._mtu = mtu
+        for inward in self._inwards.values():
+            inward.mtu = mtu
 
     # what is asked
 
@@ -192,7 +201,7 @@ class Forwarder:
         match request:
             case Replace():
                 self._table.replace(messages.prefixes(request.tunnels), messages.senders(request.senders, request.former))
-                self._mtu = self._inward.mtu = request.mtu
+                self._resize(request.mtu)
             case Change():
                 self._table.change(
                     messages.prefixes(request.put),
@@ -200,7 +209,7 @@ class Forwarder:
                     messages.senders(request.believe, request.former),
                     messages.addresses(request.disbelieve),
                 )
-                self._mtu = self._inward.mtu = request.mtu or self._inward.mtu
+                self._resize(request.mtu or self._mtu or LONGEST)
             case Ask():
                 return self._state(peers=request.peers), ()
             case Read():
@@ -231,6 +240,7 @@ class Forwarder:
             senders=len(self._table.by_sender),
             lost=self._lost.as_dict(),
             peers=self._counts() if peers else [],
+            also=list(map(str, own.also)),
         )
 
     def _counts(self) -> list[PeerCount]:
@@ -297,6 +307,16 @@ class Forwarder:
             if found := counts.get(str(peer.address)):
                 peer.sent, peer.sent_bytes = found.sent, found.sent_bytes
                 peer.received, peer.received_bytes = found.received, found.received_bytes
+
+
+def _opened(address: Address, port: int, end: float) -> socket:
+    while True:
+        try:
+            return sockets.open_udp(address, port)
+        except ConfigError as e:
+            if not isinstance(e.__cause__, OSError) or e.__cause__.errno != errno.EADDRINUSE or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def _end(number: int, _: object) -> None:

@@ -33,46 +33,51 @@ _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # linux/icmp.h, linux/icmpv6.
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """`errors`: by family of what they are about; where the kernel has no IPv6 there is none.  `udp_as_one`: the TUN takes many UDP
-    packets as one, as it does TCP's (Linux 6.2)."""
+    packets as one, as it does TCP's (Linux 6.2).  `also`: for what comes to other addresses of this node; nothing is sent by them."""
 
     tun: int
     udp: socket.socket
     errors: dict[int, socket.socket]
     udp_as_one: bool
+    also: tuple[socket.socket, ...] = ()
 
     def descriptors(self) -> list[int]:
-        return [self.tun, self.udp.fileno(), *(s.fileno() for s in self.errors.values())]
+        return [self.tun, self.udp.fileno(), *(s.fileno() for s in (*self.errors.values(), *self.also))]
 
     def close(self) -> None:
         os.close(self.tun)
-        self.udp.close()
-        for each in self.errors.values():
+        for each in (self.udp, *self.errors.values(), *self.also):
             each.close()
 
 
-def open_all(device: str, local: Address, port: int) -> Sockets:
+def open_all(device: str, local: Address, port: int, also: Sequence[Address] = ()) -> Sockets:
     """Raises ConfigError or DataplaneError: what is wrong, and what to do about it."""
     with ExitStack() as stack:
         own, udp_as_one = _attach(device)
         stack.callback(os.close, own)
-        udp = stack.enter_context(open_udp(local, port))
+        udp, *others = (stack.enter_context(open_udp(address, port)) for address in (local, *also))
         errors = {version: stack.enter_context(opened) for version in (4, 6) if (opened := _open_errors(version))}
         stack.pop_all()
-        return Sockets(own, udp, errors, udp_as_one)
+        return Sockets(own, udp, errors, udp_as_one, tuple(others))
 
 
-def adopt(descriptors: Sequence[int], udp: socket.socket | None = None) -> Sockets:
-    """In the order in which `descriptors` gives them.  `udp`: in the place of theirs."""
-    own, theirs, *errors = descriptors
-    carrying = socket.socket(fileno=theirs)
-    carrying.setblocking(False)
-    if udp is not None:
-        carrying.close()
-    else:
-        hear_classes(carrying)  # its opener may have been older than that
-    raw = [socket.socket(fileno=fd) for fd in errors]
+def adopt(
+    descriptors: Sequence[int], local: Address, port: int, also: Sequence[Address] = (), opened: Sequence[socket.socket] = ()
+) -> Sockets:
+    """As `descriptors` gives them, those of the tunnel by their addresses.  `opened`: besides theirs."""
+    own, *rest = descriptors
+    theirs = [socket.socket(fileno=fd) for fd in rest]
+    carrying: dict[tuple[str, int], socket.socket] = {}
+    for each in (*(s for s in theirs if s.type == socket.SOCK_DGRAM), *opened):
+        each.setblocking(False)
+        hear_classes(each)  # its opener may have been older than that
+        carrying[each.getsockname()[:2]] = each
+    udp, *others = (carrying.pop((str(address), port)) for address in (local, *also))
+    for unwanted in carrying.values():
+        unwanted.close()
     families = {socket.AF_INET: 4, socket.AF_INET6: 6}
-    return Sockets(own, udp or carrying, {families[s.family]: s for s in raw}, tun.offload(own))
+    errors = {families[s.family]: s for s in theirs if s.type == socket.SOCK_RAW}
+    return Sockets(own, udp, errors, tun.offload(own), tuple(others))
 
 
 def _attach(device: str) -> tuple[int, bool]:
