@@ -103,8 +103,8 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
         went = gone.keys() | leaving
         if nodes or (len(went) > FEW and len(went) > len(went | _reached(before, own) | {own}) // SHARE):
             nodes |= {name: name in missing.nodes for name in leaving}
-            others |= _pools_of(before, missing, leaving)
         gone |= dict.fromkeys(leaving, at)
+    others |= _pools_of(before, missing, nodes)  # also when the last of their nodes went before them
     back = {
         name: brake.back.get(name, at)
         for name, absent in nodes.items()

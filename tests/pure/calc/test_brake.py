@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import permutations
 
 import msgspec
 import pytest
@@ -97,6 +98,17 @@ def test_while_something_is_held_nobody_goes() -> None:
     held, counts = after(ALL, cluster(range(20, 40)), cluster(range(21, 40)), seconds=100.0)
     assert led_to(counts) == led_to(ALL)
     assert held.nodes.keys() == numbered(range(21))
+
+
+@pytest.mark.parametrize("kinds", list(permutations(("Node", "IPBlock", "IPPool"))))
+def test_a_datastore_that_forgets_one_kind_after_the_other_takes_nothing_away(kinds: tuple[str, ...]) -> None:
+    steps = [ALL]
+    for kind in kinds:
+        steps.append(without(steps[-1], kind, *(r.key for r in ALL.resources() if r.kind == kind and r.key != OWN)))
+    held, counts = after(*steps, seconds=60.0)
+    assert led_to(counts) == numbered(range(40))
+    held, counts = brake.step(held, counts, ALL, OWN, 1000.0)
+    assert not held.holds and led_to(counts) == numbered(range(40))
 
 
 def test_it_ends_by_itself_when_the_nodes_come_back() -> None:
