@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from netloom.agent import reaching
 from netloom.agent.reaching import Reached
 from netloom.datastore import Datastore, connect
 from netloom.errors import ConfigError, Unavailable
-from tests.pure.datastore.contract import in_background
 from tests.pure.datastore.places import node
 
 
@@ -116,13 +116,14 @@ def test_close_waits_for_nobody_who_opens_it(monkeypatch: pytest.MonkeyPatch, pa
 
     monkeypatch.setattr(reaching, "connect", slowly)
     reached = Reached(f"sqlite:{path}", known=True)
-    asking = in_background(reached.list)
-    assert opening.wait(30)
-    reached.close()
-    assert not asking.done()
-    go_on.set()
-    with pytest.raises(Unavailable, match="closed"):
-        asking.result(30)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(reached.list)
+        assert opening.wait(30)
+        reached.close()
+        assert not asking.done()
+        go_on.set()
+        with pytest.raises(Unavailable, match="closed"):
+            asking.result(30)
 
 
 def test_an_attempt_that_failed_counts_for_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
