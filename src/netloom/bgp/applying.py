@@ -9,7 +9,8 @@ and BIRD tells the fingerprint of what it has read.  So it is all one whether th
 an older file, or somebody else has edited it.  Between any two lines there is a file that BIRD can start with.
 
 `configure timeout` makes BIRD itself go back when nobody confirms: also when this process dies before it has looked.  Looked at are the
-sessions that were up and that the new text does not change; those it changes may have to wait for the other end.
+sessions that were up and that the new text does not change; those it changes may have to wait for the other end, and a peer that just then
+dies is not the text's fault.
 
 The file is root's, and its group's, which BIRD runs in (0640): passwords are in it.  The group is the folder's (`bird`, where the host
 has one).  For one thread at a time; it may wait for seconds, so that is not the loop's.
@@ -216,23 +217,36 @@ class Bird:
         self._confirmed = True
 
     def _missing(self, want: str, stay: set[str]) -> str:
-        """What is not as it has to be when time is up, in words; empty as soon as all is."""
-        deadline = self._clock() + _PATIENCE
+        """What is not as it has to be when time is up, in words; empty as soon as all is.
+
+        A session counts that was down at the first look, and says nothing of a peer or a link that went by itself.  Of several most have
+        to come back: in a large cluster somebody always dies just then."""
+        deadline, fallen = self._clock() + _PATIENCE, None
         while True:
-            words = self._not_yet(want, stay)
-            if not words or self._clock() > deadline:
+            words, down = self._not_yet(want, stay)
+            if down is not None:
+                fallen = down if fallen is None else fallen
+                down &= fallen
+            late = self._clock() > deadline
+            if not words and not down:
+                return ""
+            if late and words:
                 return words
+            if late and down and fallen:
+                most_are_up = 2 * len(down) < len(fallen)
+                names = ", ".join(sorted(down)[:3])
+                return "" if most_are_up else f"the new configuration took sessions down that it does not change: {names}"
             self._pause(_LOOK)
 
-    def _not_yet(self, want: str, stay: set[str]) -> str:
+    def _not_yet(self, want: str, stay: set[str]) -> tuple[str, set[str] | None]:
+        """Words for what is wrong with BIRD as a whole; and sessions that are down through nobody else."""
         try:
             if self._content_of_bird() != want:
-                return f"BIRD reads another file; start it with -c {self.place.config}"
+                return f"BIRD reads another file; start it with -c {self.place.config}", None
             peers = self.peers()
         except Unavailable as e:
-            return f"after the new configuration {e}"
-        down = sorted(name for name in stay if name not in peers or not peers[name].established)
-        return f"the new configuration took sessions down that it does not change: {', '.join(down[:3])}" if down else ""
+            return f"after the new configuration {e}", None
+        return "", {name for name in stay if name not in peers or not (peers[name].established or peers[name].left)}
 
 
 def _let_through(folder: str, group: int) -> None:

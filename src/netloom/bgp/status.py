@@ -33,6 +33,12 @@ _COUNT = re.compile(r"(\d+) (imported|filtered|exported|preferred)")
 _TIMER = re.compile(r"[\d.]+/(\d+)")
 _TIME = "%Y-%m-%d %H:%M:%S"
 ESTABLISHED = "Established"
+_LEFT = frozenset(
+    (
+        *("Error: BFD session down", "Error: Link down", "Error: Neighbor lost", "BGP Error: Hold timer expired"),
+        *("Received: Administrative shutdown", "Received: Administrative reset", "Received: Peer de-configured"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,11 @@ class Peer:
     @property
     def established(self) -> bool:
         return self.state == ESTABLISHED
+
+    @property
+    def left(self) -> bool:
+        """Whether it ended by what became of the peer, or of the way there."""
+        return self.error.startswith("Socket: ") or self.error in _LEFT
 
 
 def peers(lines: Iterable[Line]) -> dict[str, Peer]:

@@ -14,6 +14,7 @@ import pytest
 
 from netloom.bgp import applying
 from netloom.bgp.applying import Bird, Rejected
+from netloom.bgp.control import Line
 from netloom.bgp.rendering import content
 from netloom.errors import ConfigError, Unavailable
 from netloom.model.routing import Secret
@@ -138,6 +139,27 @@ def test_a_session_that_the_change_is_about_may_take_its_time(up: Pair) -> None:
     b.apply(b.config(b.session(a, local_as=64999)))
     eventually(lambda: a.established(b))
     b.apply(b.config(b.session(a)))
+
+
+def test_a_peer_that_dies_just_then_is_not_the_changes_fault(fresh: Pair) -> None:
+    a, b = fresh
+    for node, other in ((a, b), (b, a)):
+        node.write(node.config(node.session(other, restart_time=None)))
+        node.start()
+    eventually(lambda: a.established(b))
+    bird = a.bird
+    ask = bird.control.ask
+
+    def ask_when_the_peer_has_gone(command: str, *arguments: int) -> list[Line]:
+        if command.startswith("configure timeout"):
+            b.stop(signal.SIGKILL)
+            eventually(lambda: not a.established(b))
+        return ask(command, *arguments)
+
+    bird.control.ask = ask_when_the_peer_has_gone  # type: ignore[method-assign]  # that moment
+    changed = a.text(a.config(a.session(b, restart_time=None), draining=True))
+    assert bird.apply(changed)
+    assert held(a) == content(changed)
 
 
 def test_a_bird_that_is_away_gets_it_when_it_comes(fresh: Pair) -> None:
