@@ -90,6 +90,18 @@ def test_a_watch_goes_on_where_it_was_after_its_server_was_killed(server: etcd.E
     assert names(drain_patiently(watching, last)) == [f"+n{i}" for i in range(50)]
 
 
+def test_a_watch_from_a_later_change_than_the_last_listing_goes_on_too(server: etcd.Etcd, place: EtcdPlace) -> None:
+    datastore, writer = place.open(), place.open()
+    writer.create(node("old"))
+    newest = writer.create(node("changes", 1))
+    datastore.list()
+    watching = datastore.watch(writer.update(node("changes", 2), newest))
+    server.member().kill()
+    server.member().start()
+    last = insist(writer, "after")
+    assert names(drain_patiently(watching, last)) == ["+after"]
+
+
 def test_while_no_server_is_there_calls_fail_at_once_and_say_why(server: etcd.Etcd, place: EtcdPlace) -> None:
     datastore = place.open()
     watching = datastore.watch(datastore.list().revision)

@@ -42,7 +42,8 @@ class _Identity(msgspec.Struct, frozen=True):
 
 
 class EtcdDatastore:
-    """`newest`: of all listings.  `target`: as in netloom.datastore.etcd.target.  `create`: what is not there yet is made.  Raises Unavailable."""
+    """`target`: as in netloom.datastore.etcd.target.  `create`: what is not there yet is made.  `newest`: the last write that listings
+    have shown.  Raises Unavailable."""
 
     def __init__(self, target: str, *, create: bool = True) -> None:
         parsed = parse(target)

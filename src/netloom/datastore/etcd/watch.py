@@ -115,10 +115,12 @@ class Seen(NamedTuple):
 
 
 class EtcdWatch:
-    """`_last`: the change that the place comes after.  `_end`: what `next` raises when all is given that came before it."""
+    """`_last`: the change that the place comes after, if it is known.  `_end`: what `next` raises when all is given that came before it."""
 
     def __init__(self, store: EtcdDatastore, since: Revision) -> None:
-        self._store, self._place, self._last = store, since, store.newest
+        newest = store.newest
+        self._store, self._place = store, since
+        self._last = newest if newest is not None and newest.revision >= since else None  # else it may be another one by now
         self._parts: list[Change] = []
         self._closed = False
         self._end: DatastoreError | None = None
