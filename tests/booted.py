@@ -40,6 +40,7 @@ for name in etc opt usr var; do
     [ "$name" != usr ] || [ -z "$layers" ] || lower=$layers:/usr
     mount -t overlay layers -o "lowerdir=$lower,upperdir=$folder/layers/$name,workdir=$folder/layers/$name.work" /$name
 done
+for unit in ${layers:+"${layers%/usr}"/lib/systemd/system/*}; do [ ! -f "$unit" ] || cp "$unit" /usr/lib/systemd/system/; done
 mount -t proc proc /proc
 mount -t sysfs -o ro sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup

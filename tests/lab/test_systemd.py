@@ -10,6 +10,7 @@ from tests.booted import Booted, booted
 from tests.residue import differences
 from tests.waiting import eventually
 
+PACKAGES = ("bird2", "libssh-gcrypt-4", "network-manager", "libnm0", "libndp0")
 AGENT, BIRD = "netloom-agent.service", "netloom-bird.service"
 ADD = (
     """echo '{"cniVersion": "1.0.0", "name": "pods", "type": "netloom"}' | CNI_COMMAND=%s CNI_CONTAINERID=first """
@@ -20,7 +21,7 @@ POOL = "{apiVersion: netloom.io/v1, kind: IPPool, metadata: {name: p}, spec: {ci
 
 @pytest.fixture
 def machine() -> Iterator[Booted]:
-    with booted("node-a", packages=("bird2", "libssh-gcrypt-4")) as made:
+    with booted("node-a", PACKAGES) as made:
         made.run("ip link add eth0 type veth peer name far; for name in eth0 far; do ip link set $name addrgenmode none; done")
         made.run(
             "ip address add 192.0.2.1/24 dev eth0; for name in lo far eth0; do ip link set $name up; done; ip route add default via 192.0.2.254"
@@ -121,3 +122,52 @@ def test_bird_starts_when_the_agent_has_written_its_file_and_not_with_the_agent(
     eventually(lambda: machine.show(BIRD, "ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "1"})
     machine.run("netloom system uninstall --purge")
     assert machine.run("systemctl list-units 'netloom*' --all --no-legend; systemctl --failed --no-legend") == ""
+
+
+NETWORKD = """
+ip address flush dev eth0
+printf '[Match]\\nName=eth0\\n[Network]\\nAddress=192.0.2.1/24\\nGateway=192.0.2.254\\nLinkLocalAddressing=no\\n' >/etc/systemd/network/10-eth0.network
+printf '[Match]\\nName=*\\n[Network]\\nLinkLocalAddressing=no\\n' >/etc/systemd/network/90-all.network
+"""
+NETWORK_MANAGER = """
+mkdir -p /etc/NetworkManager
+printf '[main]\\nplugins=keyfile\\n[device]\\nmanaged=1\\n' >/etc/NetworkManager/NetworkManager.conf
+"""
+MANAGERS = {  # how it is set up to manage everything, its service, what shows interfaces and states, and what it says of one that it has
+    "networkd": (NETWORKD, "systemd-networkd", "networkctl --no-legend | awk '{print $2, $5}'", "configured"),
+    "NetworkManager": (NETWORK_MANAGER, "NetworkManager", "nmcli --terse --fields DEVICE,STATE device | tr : ' '", "conn"),
+}
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_a_manager_of_all_interfaces_leaves_ours_alone(machine: Booted, manager: str) -> None:
+    set_up, service, look, its_own = MANAGERS[manager]
+    machine.run(set_up)
+    machine.run(f"systemctl daemon-reload; systemctl start dbus {service}")
+    assert f"service/{service}.service reloaded" in machine.run("netloom system install").splitlines()
+    declare(machine, POOL % "VXLAN")
+    machine.run("ip netns add pod")
+    machine.run(ADD % "ADD")
+
+    def states() -> dict[str, str]:
+        return {name: state for name, _, state in (line.partition(" ") for line in machine.run(look).splitlines())}
+
+    def knows_all() -> bool:
+        known = states()
+        return len([name for name in known if name.startswith("loom")]) == 2 and known["far"].startswith(its_own)
+
+    eventually(knows_all)
+    before = ours(machine)
+    assert len(before) > 4
+    machine.run(f"systemctl restart {service}")
+    eventually(knows_all)
+    assert {state for name, state in states().items() if name.startswith("loom")} == {"unmanaged"}
+    assert differences(before, ours(machine)) == []
+    eventually(lambda: "all is well" in machine.run("netloom status", check=False))
+
+
+def ours(machine: Booted) -> frozenset[str]:
+    commands = (
+        "ip -o link; ip -o address; ip route show proto 79; ip neighbour show nud permanent; bridge fdb show dev loom.vxlan"
+    )
+    return frozenset(line for line in machine.run(commands).splitlines() if "loom" in line or "blackhole" in line)
