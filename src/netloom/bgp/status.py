@@ -24,7 +24,7 @@ _PROTOCOL, _DETAIL, _ROUTE_CODES, _BFD = 1002, 1006, (1007, 1008, 1012), 1020
 _FIRST = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\S+)\s*(.*)")
 _KEYS = frozenset(
     (
-        *("BGP state", "Neighbor address", "Neighbor AS", "Local AS", "Last error", "Hold timer"),
+        *("Message", "BGP state", "Neighbor address", "Neighbor AS", "Local AS", "Last error", "Hold timer"),
         *("State", "Routes", "BGP Next hop", "Neighbor graceful restart active"),
     )
 )
@@ -55,12 +55,14 @@ class Channel:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A BGP session as BIRD sees it.  `since`: seconds of the epoch, of its last change between up and down; 0 for unknown.
-    `hold_time`: as agreed; 0 without a session."""
+    `hold_time`: as agreed; 0 without a session.  `message`: what the peer's administrator has to say of its end (RFC 9003); theirs, so
+    anything that can be printed."""
 
     name: str
     state: str
     since: float = 0.0
     error: str = ""
+    message: str = ""
     address: str = ""
     remote_as: int = 0
     local_as: int = 0
@@ -111,6 +113,8 @@ def _told(peer: Peer, channel: int, key: str, value: str) -> Peer:
             return replace(peer, remote_as=_number(value))
         case "Local AS":
             return replace(peer, local_as=_number(value))
+        case "Message":
+            return replace(peer, message=value)
         case "Last error":
             return replace(peer, error=value)
         case "Neighbor graceful restart active":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from netloom.bgp.status import Peer
 from netloom.model.routing import Session
+from netloom.model.showing import shown
 
 _RECEIVED, _SENT, _SOCKET, _AUTOMATIC, _OWN = "Received: ", "BGP Error: ", "Socket: ", "Automatic shutdown: ", "Error: "
 _PATIENCE = 10.0
@@ -22,7 +23,8 @@ def trouble(session: Session, peer: Peer | None, now: float) -> str:
         missing = [f"IPv{f}" for f in session.families if not (peer.channels.get(f) and peer.channels[f].up)]
         return f"they carry no {' and no '.join(missing)} routes here: they need a session of that family" if missing else ""
     if peer.error:
-        return _of_error(session, peer.error)
+        said = f"; they say {shown(peer.message)}" if peer.message and peer.error.startswith(_RECEIVED) else ""
+        return f"{_of_error(session, peer.error)}{said}"
     if peer.state == "Passive":
         return f"waits for {session.address} to connect"
     if peer.since and now - peer.since < _PATIENCE:

@@ -101,6 +101,16 @@ def test_they_do_not_know_us(up: Pair) -> None:
     eventually(lambda: words(a, b, a.session(b)).startswith(("refused: they know no peer", "closed by them")))
 
 
+def test_their_administrator_has_shut_it_down(up: Pair) -> None:
+    a, b = up
+    b.bird.control.ask('disable mesh_a "rack is moved: State: UP"')
+    try:
+        expected = "closed by them: their administrator has shut it down; they say 'rack is moved: State: UP'"
+        eventually(lambda: words(a, b, a.session(b)) == expected)
+    finally:
+        b.bird.control.ask("enable mesh_a")
+
+
 def test_two_of_one_router_id(up: Pair) -> None:
     a, b = up
     both(up, a.config(a.session(b, hold_time=60), router_id=IPv4Address("192.0.2.2")))

@@ -45,6 +45,13 @@ def test_an_error_is_said_in_words(error: str, words: str) -> None:
     assert trouble(SESSION, replace(DOWN, error=error), LATER) == words
 
 
+def test_what_their_administrator_says_is_said() -> None:
+    peer = replace(DOWN, error="Received: Administrative shutdown", message="rack is moved until five")
+    assert trouble(SESSION, peer, LATER) == (
+        "closed by them: their administrator has shut it down; they say 'rack is moved until five'"
+    )
+
+
 def test_silence_names_what_this_session_has() -> None:
     assert trouble(SESSION, DOWN, LATER) == (
         "no answer from 192.0.2.254; they want a TCP-MD5 password, or a firewall drops TCP port 179?"
