@@ -6,7 +6,7 @@
 BIRD may be slow, or stand still; so whatever asks it is done in a thread of its own, one thing at a time, and what changes meanwhile is
 done after that as one.  Each look compares anew: a BIRD that was away, or somebody's edit of the file, needs no event.
 
-BGP is off where nothing wants it.  A node that never had it is left alone: no file, no socket, no word.  One that had it gets a file
+BGP is off where nothing wants it.  A node that never had it is left alone: no file, no socket, no word, and whose bird.conf is there keeps it.  One that had it gets a file
 without sessions, and BIRD takes its routes back.  A node that drains and has no pods left tells its peers of no way here any more.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -146,7 +145,7 @@ class Routing:
     # in the thread
 
     def _look(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret], before: View, known: bool) -> View:
-        if wanted is None and (not known or not os.path.exists(self.place.config)):
+        if wanted is None and (not known or not self._bird.is_ours()):
             return View()
         view = replace(before, config=wanted, refused="")
         away = ""

@@ -106,6 +106,13 @@ class Bird:
 
     # the file
 
+    def is_ours(self) -> bool:
+        """Whether the file that is there was made here, and not by a person who runs a BIRD of their own."""
+        try:
+            return bool(content(self._read() or ""))
+        except ConfigError:
+            return False
+
     def _read(self) -> str | None:
         """None: there is none that can be ours."""
         try:
