@@ -42,6 +42,8 @@ class Events:
 
     def __init__(self, own: int) -> None:
         self._socket = open_socket()
+        self._touched: dict[TableId, None] = {}
+        """By a transaction of which not all has arrived: who did it is said last."""
         _pass_over(self._socket, own)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
 
@@ -54,19 +56,19 @@ class Events:
     def read(self) -> tuple[Change, ...]:
         """What has arrived, without waiting; each table once for each transaction."""
         found: dict[Change, None] = {}
-        touched: dict[TableId, None] = {}
         while (datagram := self._receive()) is not None:
             if not datagram:
                 found[Change(None, "unknown")] = None
+                self._touched.clear()
             for kind, _, _, body in messages(datagram):
                 attribute = attributes(body, NFGEN.size)
                 if kind != _NEW_GENERATION:
-                    touched[TableId(body[0], to_text(attribute.get(1, b"")))] = None
+                    self._touched[TableId(body[0], to_text(attribute.get(1, b"")))] = None
                     continue
                 process = f"{to_text(attribute.get(_GENERATION_NAME, b'?'))}[{_number(attribute.get(_GENERATION_PID, b''))}]"
-                found |= dict.fromkeys(Change(table, process) for table in touched)
-                touched.clear()
-        return tuple(found | dict.fromkeys(Change(table, "unknown") for table in touched))
+                found |= dict.fromkeys(Change(table, process) for table in self._touched)
+                self._touched.clear()
+        return tuple(found)
 
     def _receive(self) -> bytes | None:
         """A datagram; None if there is no more; empty where some were lost."""
