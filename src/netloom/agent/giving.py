@@ -10,6 +10,7 @@ the part is still ours, and is taken up again.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -22,6 +23,8 @@ from netloom.model.resources import Claim, IPBlockRequest
 from netloom.model.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 8  # requests that are answered at a time; who is given something asks no more
 
 
 class Giving:
@@ -49,19 +52,24 @@ class Giving:
         if not snapshot.complete or not snapshot.requests or self._allocator.quarantined:
             return
         self._given = {name: request for name, request in self._given.items() if snapshot.requests.get(name) is request}
+        gifts = functools.cache(self._allocator.gift)  # many may ask for the same pool
         for request in open_requests(snapshot, self._node):
             if request.name in self._waiting or request.name in self._given:
                 continue
-            if (found := self._best(request, snapshot)) is not None:
+            if len(self._waiting) >= _AT_ONCE:
+                return
+            if (found := self._best(request, snapshot, gifts)) is not None:
                 self._waiting.add(request.name)
                 delay = patience(found[1].part, found[1].held.slot, self._node)
                 asyncio.get_running_loop().call_later(delay, self._answer, request.name)
 
-    def _best(self, request: IPBlockRequest, snapshot: Snapshot) -> tuple[str, Gift] | None:
+    def _best(
+        self, request: IPBlockRequest, snapshot: Snapshot, gifts: Callable[[str], Gift | None]
+    ) -> tuple[str, Gift] | None:
         """Nothing of a pool that this node asks for itself."""
         mine = snapshot.requests.get(self._node)
         pools = [pool for pool in request.spec.pools if mine is None or pool not in mine.spec.pools]
-        found = [(pool, gift) for pool in pools if (gift := self._allocator.gift(pool)) is not None]
+        found = [(pool, gift) for pool in pools if (gift := gifts(pool)) is not None]
         return min(found, key=lambda pair: pair[1].part.prefixlen, default=None)
 
     def _answer(self, name: str) -> None:
@@ -69,7 +77,7 @@ class Giving:
         self._waiting.discard(name)
         snapshot = self._latest()
         request = next((r for r in open_requests(snapshot, self._node) if r.name == name), None)
-        best = self._best(request, snapshot) if request is not None else None
+        best = self._best(request, snapshot, self._allocator.gift) if request is not None else None
         gift = self._allocator.part_with(best[0]) if best is not None else None
         if request is not None and gift is not None:
             self._waiting.add(name)

@@ -329,6 +329,7 @@ class Agent:
         self._background.begin("remembering", self._upkeep.remember(at_once=True))
 
     def _claimed(self) -> None:
+        self._giving.look()
         self._passes.request(AFTER_NEWS, looking=False)
 
     def _not_published(self, failures: Sequence[str]) -> None:
