@@ -8,7 +8,8 @@ BFD alone a peer that is silent is gone; with both, `bfd graceful` keeps its rou
 
 A BIRD that has come back tells nothing before it has heard everybody, or half a minute has passed.  When it dies again in that time, graceful
 restart forgets what it has told (RFC 4724, section 4.2).  Nodes therefore go by the long-lived kind among themselves at once (RFC 9494),
-which keeps it through any number of deaths; also when the hold time has run out.  Routers outside may not know that kind.
+which keeps it through any number of deaths; also when the hold time has run out.  Routers outside may not know that kind.  With BFD they
+say so, too, though BFD is quicker: what is agreed when a session begins stays the same, so BFD comes and goes without a new one.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _OWN = ("name", "origin", "address", "via")
 _LIKE = attrgetter("address.version", *(each.name for each in fields(Session) if each.name not in _OWN))
 """Of two sessions for which it is the same, all but the first lines are."""
 _NEXT_HOPS = {NextHop.AUTO: "", NextHop.SELF: " next hop self;", NextHop.KEEP: " next hop keep;"}
+_STALE = 120
+"""Seconds that nodes keep what one has told that is silent, unless said; with BFD they never have to."""
 _PORT = 179
 
 
@@ -117,10 +120,11 @@ def _reaching(session: Session) -> Iterator[str]:
 
 
 def _surviving(session: Session) -> Iterator[str]:
-    if session.restart_time is None:
+    inside = session.trust is Trust.POOLS
+    if session.restart_time is None and not (inside and session.bfd is not None):
         yield "    graceful restart aware;"
-    elif session.trust is Trust.POOLS:
-        stale = number(session.restart_time, 0, 4095)
+    elif inside:
+        stale = number(_STALE if session.restart_time is None else session.restart_time, 0, 4095)
         yield f"    graceful restart on; graceful restart time 0; long lived graceful restart on; long lived stale time {stale};"
     else:
         yield f"    graceful restart on; graceful restart time {number(session.restart_time, 0, 4095)};"
