@@ -12,7 +12,7 @@ from tests.chaos.claims import contend
 
 def test_sixteen_processes_claim_for_many_nodes_and_no_block_is_given_twice(tmp_path: Path) -> None:
     outcome = contend(
-        *(tmp_path,), processes=16, nodes=48, blocks=4, pool="10.0.0.0/18", seed=os.getpid(), seconds=(0.3, 1.2), least=4.0
+        *(tmp_path,), processes=16, nodes=32, blocks=4, pool="10.0.0.0/18", seed=os.getpid(), seconds=(0.3, 1.2), least=3.0
     )
     assert outcome.verdict, f"{outcome}\n{outcome.verdict}"
     assert not outcome.faults, outcome.faults

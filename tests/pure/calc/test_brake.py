@@ -274,7 +274,7 @@ def test_within_ten_seconds_no_more_than_a_fifth_goes_and_what_is_said_counts(
         assert len({name for when, name in went if at - when < brake.WINDOW}) <= max(3, 31 // 5)
 
 
-@settings(max_examples=300 if LONG else 60, deadline=None)
+@settings(max_examples=300 if LONG else 30, deadline=None)
 @given(st.data())
 def test_no_address_ever_leads_to_two_nodes(data: st.DataObject) -> None:
     """Whoever claims what, and whatever goes missing."""
