@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from netloom.model.addresses import Address
+from netloom.model.addresses import Address, Mac
 from netloom.model.host import Host
-from netloom.model.resources import Node
+from netloom.model.resources import IPPool, Node
 from netloom.model.snapshot import Snapshot
 
 _NAMED = 3  # nodes
 
 
-def disputed(snapshot: Snapshot, host: Host) -> Mapping[Address, str]:
+class Doubts(NamedTuple):
+    """MACs of VTEPs that more than one node shows, and addresses that may be another's; `nodes`, `pools`, `host`: asked about which."""
+
+    nodes: Mapping[str, Node]
+    pools: Mapping[str, IPPool]
+    host: tuple[object, ...]
+    macs: frozenset[Mac]
+    addresses: Mapping[Address, str]
+    problems: tuple[str, ...]
+
+
+def doubts_of(snapshot: Snapshot, host: Host, known: Doubts | None) -> Doubts:
+    """`known`: what was found last, which is good for the same nodes."""
+    own = (host.node, host.addresses, host.former, host.vtep_mac)
+    if known is not None and known.nodes is snapshot.nodes and known.pools is snapshot.pools and known.host == own:
+        return known
+    problems: list[str] = []
+    macs, addresses = _shared_macs(snapshot, host, problems), _disputed(snapshot, host)
+    return Doubts(snapshot.nodes, snapshot.pools, own, frozenset(macs), addresses, (*problems, *addresses.values()))
+
+
+def _shared_macs(snapshot: Snapshot, host: Host, problems: list[str]) -> set[Mac]:
+    """VTEP MACs that more than one node shows, this one included."""
+    shown: dict[Mac, str] = {host.vtep_mac: host.node} if host.vtep_mac else {}
+    shared = set()
+    for node in snapshot.nodes.values():
+        if (mac := node.spec.vtep_mac) and shown.setdefault(mac, node.name) != node.name:
+            problems.append(f"nodes {shown[mac]} and {node.name} have the same VTEP MAC {mac}: VXLAN leads to neither")
+            shared.add(mac)
+    return shared
+
+
+def _disputed(snapshot: Snapshot, host: Host) -> Mapping[Address, str]:
     """Addresses that a node says to have and that may be another's, each with a sentence about it."""
     found = dict(_shared(snapshot, host))
     cidrs = [pool.spec.cidr for pool in snapshot.pools.values()]

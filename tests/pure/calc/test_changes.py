@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import replace
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from netloom.calc import Last, remote
 from netloom.model.addresses import Mac
+from netloom.model.bgp import BGPConfiguration
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (
@@ -49,6 +51,8 @@ def nodes(draw: st.DrawFn) -> Change:
     number, same = draw(numbers), draw(numbers)
     underlay = interface(draw(st.sampled_from([f"192.0.2.{20 + same}/24", f"198.51.100.{20 + number}/24", "10.244.1.1/24"])))
     node = other_node(f"node-{number}", draw(st.sampled_from([f"id-{number}", "another"])), same, underlay, [draw(slots)])
+    former = draw(st.sampled_from([(), (address("192.0.2.11"),), (address("192.0.2.21"),)]))
+    node = msgspec.structs.replace(node, spec=msgspec.structs.replace(node.spec, former=former))
     return "Node", node.key, draw(st.sampled_from([node, node, None]))
 
 
@@ -72,6 +76,12 @@ def configurations(draw: st.DrawFn) -> Change:
     return "FelixConfiguration", "default", FelixConfiguration(metadata=Metadata(name="default"), spec=spec)
 
 
+def speaking() -> st.SearchStrategy[Change]:
+    """BGP goes on and off."""
+    configuration = BGPConfiguration(metadata=Metadata(name="default"))
+    return st.sampled_from([("BGPConfiguration", "default", one) for one in (configuration, None)])
+
+
 @st.composite
 def hosts(draw: st.DrawFn) -> Host:
     untried = draw(st.frozensets(st.tuples(st.just("node-1"), st.just(Form(Method.IPIP)))))
@@ -80,12 +90,13 @@ def hosts(draw: st.DrawFn) -> Host:
         blocks=tuple(draw(st.lists(st.sampled_from([*SLOTS[:3], prefix("10.99.0.0/26")]), max_size=2, unique=True))),
         tunnel_addresses=draw(st.sampled_from([(), HOST.tunnel_addresses])),
         vtep_mac=draw(st.sampled_from([None, Mac("66:00:00:00:00:63"), Mac("66:00:00:00:00:01")])),
+        former=draw(st.sampled_from([(), (address("192.0.2.22"),)])),
         far=draw(st.sampled_from([{}, {"node-2": "it does not answer"}])),
         moving=replace(HOST.moving, untried=untried),
     )
 
 
-changes = st.lists(st.one_of(nodes(), blocks(), blocks(), pools(), configurations()), max_size=4)
+changes = st.lists(st.one_of(nodes(), blocks(), blocks(), pools(), configurations(), speaking()), max_size=4)
 
 
 @given(st.lists(st.tuples(changes, st.one_of(st.none(), hosts())), max_size=12))
