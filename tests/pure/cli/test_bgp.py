@@ -184,4 +184,4 @@ def test_the_status_has_a_line_of_it(run: Run, bird: Answer) -> None:
 
 def test_the_status_says_how_long_bird_is_away(run: Run, bird: Answer) -> None:
     bird(msgspec.structs.replace(WELL, away="BIRD does not answer"))
-    assert "BGP: BIRD away for 3h5m; routes that it has made stay" in run("status").stdout
+    assert "BGP: BIRD away for 3h5m; routes that it has made stay" in screen(run("status").stdout)
