@@ -102,7 +102,8 @@ class Agent:
         node = self._snapshot.nodes.get(settings.node_name)
         self._hosting = Hosting(settings, identity, kernel, node.spec.addresses if node else ())
         self._datastore = datastore = Reached(settings.target, known=self._snapshot.revision > 0)
-        self._watcher = Watcher(datastore, recalled, self._hand_over, datastore.renew, self._memory.identity)
+        known = self._memory.identity, self._memory.written
+        self._watcher = Watcher(datastore, recalled, self._hand_over, datastore.renew, *known)
         self._publisher = Publisher(datastore, settings.node_name, self._not_published)
         self._announcing = Announcing(journal, self._publisher, settings.node_name)
         self._allocator = Allocator(
@@ -232,7 +233,7 @@ class Agent:
         self._datastore_thread.shutdown(wait=False, cancel_futures=True)
         self._datastore.close()
         with self._troubles.about("remembering"):
-            self._memory.keep(self._snapshot, self._connection.identity, at_once=True)
+            self._memory.keep(self._snapshot, self._connection.identity, self._connection.written, at_once=True)
         self._journal.close()
         os.close(self._home)
 

@@ -75,7 +75,7 @@ class Upkeep:
 
     async def remember(self, *, at_once: bool = False) -> None:
         snapshot, connection = self._latest()
-        keep = functools.partial(self._memory.keep, snapshot, connection.identity, at_once=at_once)
+        keep = functools.partial(self._memory.keep, snapshot, connection.identity, connection.written, at_once=at_once)
         await asyncio.get_running_loop().run_in_executor(None, keep)
 
     async def _pass_firewalls(self) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from netloom.datastore import Datastore, Event, Listing, Watch
 from netloom.errors import Compacted, DatastoreError, Replaced
@@ -33,10 +34,21 @@ _HISTORY = 2.0  # seconds in which a store says again what was written last
 _STEADY = 5.0  # seconds that a watch has to last before the next listing comes at once
 
 
+class Written(NamedTuple):
+    """An object, and the revision at which it was written or deleted; 0: nothing is known."""
+
+    kind: str = ""
+    key: str = ""
+    revision: int = 0
+
+
+NOTHING = Written()
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """How it stands with the datastore.  `since`: seconds of the epoch; `jumps`: how often it went back or was another one; `broken`:
-    records that cannot be read, and why."""
+    records that cannot be read, and why; `written`: the last write that was seen."""
 
     connected: bool = False
     since: float = 0.0
@@ -44,6 +56,7 @@ class Connection:
     identity: str = ""
     jumps: int = 0
     broken: tuple[tuple[str, str], ...] = ()
+    written: Written = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class _Seen:
 
 
 class Watcher:
-    """`identity`: of the store that `last` is of, empty where that is not known.  `on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore
+    """`identity`: of the store that `last` is of, empty where that is not known; `written`: the last write in it.  `on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore
     gave no answer, and is to be opened anew."""
 
     def __init__(
@@ -75,10 +88,11 @@ class Watcher:
         on_change: Callable[[Snapshot, Connection], None],
         on_loss: Callable[[], None],
         identity: str = "",
+        written: Written = NOTHING,
     ) -> None:
         self._datastore, self._on_change, self._on_loss = datastore, on_change, on_loss
         self._snapshot, self._connection = last, Connection(since=time.time(), identity=identity)
-        self._seen, self._replaced = _Seen(last.revision), False
+        self._seen, self._replaced = _Seen(last.revision, *written), False
         self._listed: dict[str, int] = {}
         self._broken: dict[str, str] = {}
         self._stopping = threading.Event()
@@ -195,6 +209,7 @@ class Watcher:
             identity=before.identity if identity is None else identity,
             jumps=before.jumps if jumps is None else jumps,
             broken=tuple(sorted(self._broken.items())),
+            written=Written(self._seen.kind, self._seen.key, self._seen.written),
         )
         if before.connected != connected or before.error != error:
             log.log(

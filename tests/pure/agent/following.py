@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from netloom.agent.watching import Connection, Watcher
+from netloom.agent.watching import NOTHING, Connection, Watcher, Written
 from netloom.datastore import Datastore
 from netloom.model.snapshot import Snapshot
 
@@ -47,7 +47,11 @@ class Received:
 
 @contextmanager
 def following(
-    datastore: Datastore, last: Snapshot | None = None, on_loss: Callable[[], None] | None = None, identity: str = ""
+    datastore: Datastore,
+    last: Snapshot | None = None,
+    on_loss: Callable[[], None] | None = None,
+    identity: str = "",
+    written: Written = NOTHING,
 ) -> Iterator[Received]:
     received = Received()
 
@@ -56,7 +60,7 @@ def following(
         if on_loss:
             on_loss()
 
-    watcher = Watcher(datastore, last or Snapshot(), received.take, lose, identity)
+    watcher = Watcher(datastore, last or Snapshot(), received.take, lose, identity, written)
     watcher.start()
     try:
         yield received

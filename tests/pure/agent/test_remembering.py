@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netloom.agent.remembering import Memory
+from netloom.agent.watching import Written
 from netloom.model.resources import IPBlock, IPPool, IPReservation, Metadata, Namespace, Node, Resource, encode
 from netloom.model.snapshot import Snapshot
 from tests.pure.datastore.places import LONG, node
@@ -52,6 +53,21 @@ def test_what_was_kept_is_recalled_and_is_not_complete(memory: Memory, file: Pat
     assert (found.revision, found.complete) == (42, False)
     assert (found.nodes, found.pools, found.blocks) == (CLUSTER.nodes, CLUSTER.pools, CLUSTER.blocks)
     assert (found.reservations, found.namespaces) == (CLUSTER.reservations, CLUSTER.namespaces)
+
+
+@pytest.mark.parametrize("written", [Written(), Written("Node", "a", 41), Written("Node", 'odd\n "key" ü', 7)])
+def test_of_what_store_it_is_and_what_was_written_there_last_is_recalled(memory: Memory, file: Path, written: Written) -> None:
+    memory.keep(CLUSTER, "4f-identity", written)
+    again = Memory(str(file.parent))
+    assert again.recall().nodes == CLUSTER.nodes
+    assert (again.identity, again.written) == ("4f-identity", written)
+
+
+def test_a_snapshot_that_an_older_agent_has_kept_is_recalled(memory: Memory, file: Path) -> None:
+    file.write_bytes(b"7 4f-identity\n" + encode(node("a")) + b"\n")
+    again = Memory(str(file.parent))
+    assert again.recall().revision == 7
+    assert (again.identity, again.written) == ("4f-identity", Written())
 
 
 @settings(max_examples=200 if LONG else 30, deadline=None)

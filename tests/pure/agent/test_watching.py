@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netloom.agent.reaching import Reached
-from netloom.agent.watching import KINDS
+from netloom.agent.watching import KINDS, Written
 from netloom.datastore import Datastore
 from netloom.datastore.records import Record
 from netloom.errors import DatastoreError, Unavailable
@@ -422,6 +422,25 @@ def test_a_store_in_whose_history_there_is_something_else_instead_of_what_was_wr
             lose_once(place)
         assert "b" not in received.wait(lambda s, c: s.revision == revision).nodes
         assert jumps(received) == 1
+
+
+def test_who_starts_knows_a_history_by_what_was_written_last() -> None:
+    """Since then the store has gone on, in this history or in another one."""
+    place = MemoryPlace()
+    store = place.open()
+    first, second = store.create(node("a")), store.create(node("b"))
+    for _ in range(3):
+        store.update(node("a"), store.list("Node").items[0].revision)
+    for written, expected in (
+        (Written("Node", "a", first), 0),
+        (Written("Node", "b", second), 0),
+        (Written("Node", "b", first), 1),
+        (Written("Node", "gone", second), 1),
+        (Written("IPPool", "a", first), 1),
+    ):
+        with following(place.open(), Snapshot(second), identity=place.memory.identity, written=written) as received:
+            received.wait(lambda s, c: c.connected)
+            assert jumps(received) == expected, written
 
 
 def test_who_starts_knows_a_jump_by_what_was_remembered() -> None:
