@@ -192,6 +192,17 @@ def test_a_mesh_becomes_reflectors_and_then_a_fabric(mesh: Lab) -> None:
     assert "\n".join(sent.lost) == ""
 
 
+def test_bfd_comes_and_goes(mesh: Lab) -> None:
+    """A patient one: on a busy machine nobody is to be taken for dead."""
+    with streams(mesh) as sent:
+        declare(mesh, configuration(nodeMeshBFD={"multiplier": 30}))
+        eventually(lambda: all(bfd(mesh, node) == {"up"} for node in NODES), PATIENCE)
+        declare(mesh, configuration())
+        eventually(lambda: all(not bfd(mesh, node) for node in NODES), PATIENCE)
+    assert "\n".join(sent.lost) == ""
+    assert all(len(established(mesh, node)) == 4 for node in NODES)
+
+
 def test_with_bfd_a_dead_nodes_routes_go_long_before_the_hold_time(mesh: Lab) -> None:
     declare(mesh, configuration(nodeMeshBFD={}))
     eventually(lambda: all(bfd(mesh, node) == {"up"} for node in NODES), PATIENCE)
