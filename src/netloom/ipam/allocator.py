@@ -24,8 +24,8 @@ import msgspec
 from netloom.datastore import Datastore, Revision
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam import claiming
-from netloom.ipam.blocks import SMALLEST_THAT_KEEPS, Block, node_address, pool_of, refusal, slot_of, stranger
-from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose, lacking
+from netloom.ipam.blocks import SMALLEST_THAT_KEEPS, Block, node_address, pool_of, slot_of
+from netloom.ipam.choosing import NeedBlock, Request, Situation, choose, lacking
 from netloom.ipam.claiming import Records
 from netloom.ipam.claims import Claims, Held, load, save
 from netloom.ipam.figures import exhaustion
@@ -33,9 +33,10 @@ from netloom.ipam.giving import Gift, bridged, gift
 from netloom.ipam.holdings import address_of
 from netloom.ipam.journal import Journal, boottime
 from netloom.ipam.restoring import QUARANTINE, concede, dispute, disputed, withdraw
+from netloom.ipam.serving import serving
 from netloom.ipam.sparing import spare
 from netloom.model.addresses import Address, Interface, Prefix, overlap
-from netloom.model.resources import EMPTY, Claim, IPPool
+from netloom.model.resources import Claim, IPPool
 from netloom.model.snapshot import Snapshot
 
 GRACE = 60.0
@@ -138,9 +139,8 @@ class Allocator:
         """Addresses for one attachment, free until the loop is left.  Raises ConfigError: the request cannot be met;
         Unavailable: not now."""
         self._require_membership()
-        serving = self._serving(request)
         claims = self._claims
-        found = choose(request, self._situation(serving))
+        found = choose(request, self._situation(self._serving(request)))
         return replace(found, held=claims.serving) if isinstance(found, NeedBlock) else found
 
     def lacking(self, request: Request) -> NeedBlock | None:
@@ -396,8 +396,8 @@ class Allocator:
             self._networks = frozenset(pool.spec.network for pool in pools if pool.spec.network)
             self._since = {held.cidr: self._since.get(held.cidr, now) for held in claims.held}
 
-    def _situation(self, serving: Mapping[int, Sequence[IPPool]]) -> Situation:
-        return Situation(serving, self._blocks, self._journal.holdings, self._cooled())
+    def _situation(self, pools: Mapping[int, Sequence[IPPool]]) -> Situation:
+        return Situation(pools, self._blocks, self._journal.holdings, self._cooled())
 
     def _uses(self, cidr: Prefix) -> bool:
         """Whether an attachment has an address of it."""
@@ -441,41 +441,7 @@ class Allocator:
             raise Unavailable(f"node {self._claims.node} in the datastore is another incarnation ({node.spec.id})")
 
     def _serving(self, request: Request) -> dict[int, list[IPPool]]:
-        """Per family: the pools that serve the request.  Raises ConfigError that says why none does."""
-        node, namespace = self._snapshot.nodes.get(self._claims.node), self._snapshot.namespaces.get(request.namespace or "")
-        node_labels = node.metadata.labels if node else EMPTY
-        namespace_labels = namespace.metadata.labels if namespace else EMPTY
-        serving: dict[int, list[IPPool]] = {version: [] for version in FAMILIES}
-        refused = {}
-        home = request.network if request.own or request.network in self._networks else ""
-        for pool in self._pools:
-            version = pool.spec.cidr.version
-            names = request.pools.get(version)
-            if pool.spec.network != home if names is None else pool.name not in names:
-                continue
-            reason = self._stranger(pool, request) or refusal(
-                pool, node_labels=node_labels, namespace=request.namespace, namespace_labels=namespace_labels
-            )
-            if reason:
-                refused[pool.name] = reason
-            else:
-                serving[version].append(pool)
-        if not any(serving.values()):
-            raise self._unserved(request, refused)
-        return serving
-
-    def _stranger(self, pool: IPPool, request: Request) -> str | None:
-        if not pool.spec.network:
-            return None
-        return stranger(pool, node=self._claims.node, network=request.network, wiring=request.wiring)
-
-    def _unserved(self, request: Request, refused: Mapping[str, str]) -> Exception:
-        if not self._snapshot.revision and not self._pools:
-            return Unavailable("the pools are not known yet: the datastore has not answered")
-        asked = {name for names in request.pools.values() for name in names}
-        refused = {**dict.fromkeys(sorted(asked - {p.name for p in self._pools}), "does not exist"), **refused}
-        reasons = "; ".join(f"{name} {reason}" for name, reason in refused.items()) or "there are none"
-        return ConfigError(f"no pool serves the pod: {reasons}", hint="netloom get ippools")
+        return serving(request, self._snapshot, self._claims.node, self._pools, self._networks)
 
     def _exhausted(self, pools: Iterable[IPPool], records: Records) -> PoolExhausted:
         blocks = list(records.blocks.values())
