@@ -59,7 +59,7 @@ class Cluster:
             one.journal, path, one.name, f"{one.name}-1", cool_down=COOL_DOWN, grace=60.0, clock=lambda: self.now
         )
         self.look(one)
-        one.allocator.synchronise(one.store)
+        one.allocator.synchronise(one.store, anew=True)
 
     def look(self, one: One) -> None:
         """It sees the cluster as it is."""
