@@ -19,7 +19,6 @@ import asyncio
 import functools
 import logging
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +26,7 @@ from netloom.agent.announcing import Announcing
 from netloom.agent.asking import Asking
 from netloom.agent.background import Background
 from netloom.agent.bgp_metrics import BgpMetrics
-from netloom.agent.bgp_state import BGP_PATH, BIRD_ROUTES_PATH, CONFIG_PATH, Pages, bgp_state
+from netloom.agent.bgp_state import BGP_PATH, BIRD_ROUTES_PATH, CONFIG_PATH, Pages
 from netloom.agent.braking import Braking
 from netloom.agent.claiming import Claiming
 from netloom.agent.control import Control, Request
@@ -49,16 +48,15 @@ from netloom.agent.reaching import Reached
 from netloom.agent.reconciling import Pass
 from netloom.agent.registering import Registration
 from netloom.agent.remembering import Memory
-from netloom.agent.reporting import Report, document
 from netloom.agent.resizing import Resizing
 from netloom.agent.routing import Routing
-from netloom.agent.state import encode
+from netloom.agent.standing import Standing
 from netloom.agent.troubles import Troubles
 from netloom.agent.trying import Trials
-from netloom.agent.tunnel_metrics import Traffic, TunnelMetrics, traffic
+from netloom.agent.tunnel_metrics import TunnelMetrics
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
-from netloom.calc.forms import own_word, pod_mtu
+from netloom.calc.forms import own_word
 from netloom.cni.collecting import Collector
 from netloom.cni.dispatch import Dispatcher
 from netloom.cni.operations import Kernel, Operations
@@ -82,7 +80,6 @@ log = logging.getLogger(__name__)
 
 _UPKEEP = 5.0  # seconds between looks at claims, dead sandboxes, tombstones
 _RETRY = 1.0  # seconds until a registration that failed is tried again
-_REPORT_SECONDS = 5.0  # that somebody who asks waits for the loop
 
 
 class Agent:
@@ -148,9 +145,26 @@ class Agent:
         )
         collector = Collector(self._operations, journal, kernel, Sandboxes)
         tombstones = Tombstones(settings.run_dir)
+        self._routing = Routing(settings, self._background, self._troubles, lambda: not journal.attachments)
+        self.settled = asyncio.Event()
+        self._standing = standing = Standing(
+            settings=settings,
+            journal=journal,
+            allocator=self._allocator,
+            braking=self._braking,
+            registration=self._registration,
+            hosting=self._hosting,
+            passes=self._passes,
+            trials=self._trials,
+            probing=self._probing,
+            routing=self._routing,
+            troubles=self._troubles,
+            settled=self.settled,
+            latest=self._latest,
+        )
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(
-            self._operations, collector, tombstones, netns, self._unready, self._metrics.call, self._drained
+            self._operations, collector, tombstones, netns, standing.unready, self._metrics.call, standing.drained
         )
         self._firewalls = Firewalls(self._passes, self._background, self._troubles)
         self._upkeep = Upkeep(
@@ -165,21 +179,18 @@ class Agent:
             Growing(settings.state_dir),
             self._memory,
             self._troubles,
-            lambda: (self._snapshot, self._connection),
+            self._latest,
         )
-        self._routing = Routing(settings, self._background, self._troubles, lambda: not journal.attachments)
         self._metrics.also(BgpMetrics(lambda: self._routing.view))
-        self._metrics.also(TunnelMetrics(self._traffic))
+        self._metrics.also(TunnelMetrics(standing.traffic))
         pages = Pages(settings.node_name, self._routing)
         queried = {BGP_PATH: pages.sessions, CONFIG_PATH: pages.config, BIRD_ROUTES_PATH: pages.routes}
-        self._health = Health(self._unready, self._state, self._metrics.text, queried=queried)
+        self._health = Health(standing.unready, standing.state, self._metrics.text, queried=queried)
         self._control = Control(settings.run_dir, {"release-brake": self._release})
         self._server: Server | None = None
         self._registering = self._asked = False
         self._anew = True
         """Whether what the datastore says is ours may be older than what we know."""
-        self._started = time.time()
-        self.settled = asyncio.Event()
 
     async def start(self) -> None:
         """Listens when it returns.  ADDs are served once it is `settled`: set by the first pass that knows the whole cluster with this
@@ -422,34 +433,17 @@ class Agent:
 
     # facts for others
 
+    def _latest(self) -> tuple[Snapshot, Connection]:
+        """The cluster as it counts, and how the datastore is reached."""
+        return self._snapshot, self._connection
+
     def _count_addresses(self) -> None:
         used = sum(map(len, self._journal.holdings.used.values()))
         self._metrics.addresses(used, sum(map(len, self._journal.holdings.released.values())))
 
-    def _unready(self) -> str | None:
-        """Why this node cannot serve ADD, or None."""
-        if self._passes.last is None or not self._passes.last.closed:
-            return "the rules that close pods are not in place"
-        if not self.settled.is_set():
-            return "it is starting"
-        if not self._snapshot.revision:
-            return f"the datastore was never reached: {self._connection.error or 'connecting'}"
-        if not self._snapshot.complete and self._settings.node_name not in self._snapshot.nodes:
-            return "its Node object was not in the datastore when that last answered"
-        if not self._registration.membership.serves:
-            return str(self._registration.membership.value)
-        return None if self._hosting.addressed else self._hosting.problem
-
-    def _drained(self) -> str | None:
-        node = self._snapshot.nodes.get(self._settings.node_name)
-        if node is None or not node.spec.draining:
-            return None
-        return f"it is drained; netloom drain {node.name} --undo ends that"
-
     def _mtu(self, addresses: Iterable[Interface]) -> int:
-        pools = [p for a in addresses for p in self._snapshot.pools.values() if a.ip in p.spec.cidr]
-        assert self._passes.host is not None  # the first pass has made it
-        return pod_mtu(self._snapshot, self._passes.host, pools, self._settings.mtu)
+        """Of a pod with these addresses."""
+        return self._standing.mtu(addresses)
 
     def _found_far(self, far: Mapping[str, str]) -> None:
         self._hosting.far = far
@@ -460,71 +454,9 @@ class Agent:
         host = self._passes.host
         if host is None or not self._snapshot.complete:
             return None
-        return Sight(self._snapshot, host, self._passes.desired, self._mtu_of_all())
+        return Sight(self._snapshot, host, self._passes.desired, self._standing.mtu_of_all())
 
     def _open_netlink(self) -> Netlink:
         netlink = Netlink()
         self._own_ports.add(netlink.port)
         return netlink
-
-    def _state(self) -> bytes:
-        """For other threads: the values are taken in the loop, the document is made where it is asked for."""
-        report = asyncio.run_coroutine_threadsafe(self._report(), self._loop).result(_REPORT_SECONDS)
-        return encode(document(report))
-
-    def _traffic(self) -> Traffic:
-        """For other threads."""
-        return asyncio.run_coroutine_threadsafe(self._counted(), self._loop).result(_REPORT_SECONDS)
-
-    async def _counted(self) -> Traffic:
-        passes = self._passes
-        return traffic(passes.desired, self._snapshot, passes.reconciler.store, passes.forwarding.states())
-
-    async def _report(self) -> Report:
-        holdings = self._journal.holdings
-        return Report(
-            node=self._settings.node_name,
-            started=self._started,
-            ready=self._unready() is None,
-            in_sync_since=self._passes.in_sync_since,
-            pass_due=self._passes.due,
-            mtu=self._mtu_of_all(),
-            target=self._settings.datastore,
-            snapshot=self._snapshot,
-            connection=self._connection,
-            last=self._passes.last,
-            passes=self._passes.number,
-            problems=tuple(self._problems()),
-            desired=self._passes.desired,
-            claims=self._allocator.claims,
-            used={version: tuple(numbers) for version, numbers in holdings.used.items()},
-            cooling={version: tuple(numbers) for version, numbers in holdings.released.items()},
-            attachments=tuple(self._journal.attachments.values()),
-            host=self._passes.host,
-            choice=self._hosting.choice,
-            probed=self._probing.rounds.figures,
-            engines=self._hosting.engines,
-            forwarders=tuple(self._passes.forwarding.states()),
-            bgp=bgp_state(self._routing.view, self._routing.place, time.time()),
-            held=self._braking.held,
-        )
-
-    def _mtu_of_all(self) -> int:
-        host, pools = self._passes.host, self._snapshot.pools.values()
-        return pod_mtu(self._snapshot, host, pools, self._settings.mtu) if host else 0
-
-    def _problems(self) -> Iterable[str]:
-        if reason := self._unready():
-            yield reason
-        if not self._connection.connected:
-            yield f"the datastore is away: {self._connection.error or 'connecting'}; pods are served from claimed blocks"
-        yield from (f"{name} cannot be read: {reason}" for name, reason in self._connection.broken)
-        yield from self._braking.problems
-        if self._allocator.quarantined:
-            yield "the datastore went back or is another one: no new block is claimed for half a minute, so that owners can assert theirs"
-        if self._hosting.problem and self._hosting.addressed:
-            yield self._hosting.problem
-        yield from self._passes.desired.problems
-        yield from self._trials.problems
-        yield from self._troubles.standing
-        yield from (f"link {name} of a pod is gone, its sandbox is not" for name in sorted(self._passes.missing))
