@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netloom.agent.state import AgentState
     from netloom.ipam.audit import Records
 
+_MORE = "see who has them: netloom ipam show --blocks; or apply one more pool"
 _POOL_MANIFEST = """printf '%s' '{"apiVersion": "netloom.io/v1", "kind": "IPPool", "metadata": {"name": "default"}, \
 "spec": {"cidr": "10.244.0.0/16", "encapsulation": "VXLANCrossSubnet", "natOutgoing": true}}' | netloom apply -f -"""
 
@@ -52,8 +53,12 @@ def _cluster(records: Records) -> Iterator[Finding]:
     for pool in pools:
         claimed = sum(bool(b.spec.claims) and contains(pool.spec.cidr, b.spec.cidr) for b in records.cluster.blocks.values())
         if claimed >= slot_count(pool) and not pool.spec.disabled:
-            message = f"pool {pool.name}: all {claimed} blocks are claimed; nodes that need another get none"
-            yield Finding(Level.WARNING, message, "see who has them: netloom ipam show --blocks; or apply one more pool")
+            message = f"pool {pool.name}: all {claimed} blocks are claimed; nodes that need another ask for parts of others'"
+            yield Finding(Level.WARNING, message, _MORE)
+    for request in records.cluster.requests.values():
+        pools_asked = ", ".join(sorted(request.spec.pools))
+        message = f"node {request.name} has no free address of {pools_asked} left, and asks the others for a part of a block"
+        yield Finding(Level.WARNING, message, _MORE)
     disagreements = len(audit(records))
     if disagreements:
         yield Finding(Level.PROBLEM, f"{disagreements} disagreements about addresses", "netloom ipam check")

@@ -14,7 +14,7 @@ from netloom import __version__
 from netloom.agent.state import AgentState, BlockState, DatastoreState, EngineState, PassState, ProbesState, Problem, encode
 from netloom.datastore.sqlite import SqliteDatastore
 from tests.pure.cli.conftest import Run, answering, fill
-from tests.pure.cli.samples import CLUSTER, STATE, block, pool
+from tests.pure.cli.samples import CLUSTER, STATE, block, pool, resource
 
 
 def test_a_network_that_is_well_is_one_screen_that_says_so(
@@ -164,7 +164,11 @@ def test_a_pool_without_blocks_left_is_a_warning(run: Run, store: SqliteDatastor
     fill(store, (*CLUSTER[:2], pool("tiny", "10.1.0.0/26"), block("10.1.0.0/26", "a")))
     result = run("status")
     assert result.exit_code == 0
-    assert last_lines(result.stdout)[0] == "! pool tiny: all 1 blocks are claimed; nodes that need another get none"
+    warning = "! pool tiny: all 1 blocks are claimed; nodes that need another ask for parts of others'"
+    assert last_lines(result.stdout)[0] == warning
+    fill(store, (resource("IPBlockRequest", "b", {"nodeId": "1", "pools": {"tiny": 0}}),))
+    waiting = "! node b has no free address of tiny left, and asks the others for a part of a block"
+    assert {warning, waiting} <= set(run("status").stdout.splitlines())
 
 
 def test_addresses_that_disagree_are_a_problem(run: Run, cluster: SqliteDatastore, agent: AgentState) -> None:

@@ -192,7 +192,7 @@ STEPS = (
 
 
 @given(st.sampled_from([POOL, TWO_SLOTS]), st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(NAMES)), max_size=80))
-@settings(max_examples=1500 if LONG else 150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500 if LONG else 120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_nobody_has_anothers_address_and_in_the_end_all_are_used(its_pool: object, steps: list[tuple[str, str]]) -> None:
     root = Path(tempfile.mkdtemp(dir="/dev/shm"))
     cluster = Cluster(root, its_pool)
