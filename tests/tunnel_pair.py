@@ -88,10 +88,13 @@ class Node:
     def control(self) -> str:
         return path(f"{self.folder}/{self.number}", DEVICE)
 
-    def forward(self, command: Sequence[str] = NUMPY, *, pin: str | None = None, port: int = PORT) -> State:
+    def forward(
+        self, command: Sequence[str] = NUMPY, *, pin: str | None = None, port: int = PORT, also: Sequence[str] = ()
+    ) -> State:
         """Starts a forwarder, or the successor of the one that runs, and tells it where the other node is."""
         before = self.pid
         words = [*command, "forwarder", "--device", DEVICE, "--local", self.address, "--port", str(port)]
+        words += [word for address in also for word in ("--also", address)]
         self.start([*words, "--run-dir", f"{self.folder}/{self.number}"], pin=pin)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:

@@ -17,7 +17,8 @@ from netloom.tunnel.forwarder import messages
 from netloom.tunnel.forwarder.client import Client
 from tests.kernel.tunnel.forwarder.carrying import Numbers, answered, udp_pair
 from tests.kernel.tunnel.forwarder.conftest import Pair
-from tests.tunnel_pair import NUMPY, PLAIN, Node
+from tests.pure.tunnel.forwarder.reference import UDP, Flow
+from tests.tunnel_pair import NUMPY, PLAIN, PORT, Node, ip
 
 
 def status(node: Node) -> dict[str, str]:
@@ -173,4 +174,23 @@ def test_told_to_stop_it_ends(forwarders: Pair) -> None:
         client.stop()
     assert a.processes[-1].wait(30) == 0
     a.forward()
+    assert answered(a, b.pod_addresses[0], 56)
+
+
+def test_it_takes_datagrams_in_by_another_address_for_as_long_as_it_is_told(forwarders: Pair) -> None:
+    a, b = forwarders
+    other = "192.0.2.102"
+    with netns.entered(b.netns):
+        ip(f"address add {other}/24 dev up0")
+    with udp_pair(a, b, b.pod_addresses[0]) as (_, receiver), netns.entered(a.netns):
+        ends = a.pod_addresses[0], b.pod_addresses[0]
+        flow = Flow(4, UDP, b"to the other one", target_port=receiver.getsockname()[1], addresses=ends)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((a.address, 0))
+            for target, also in ((other, [other]), (b.address, [other]), (b.address, [])):
+                assert b.forward(also=also).also == also
+                sender.sendto(flow.packet(), (target, PORT))
+                assert receiver.recv(100) == b"to the other one"
+    with netns.entered(b.netns):
+        ip(f"address del {other}/24 dev up0")
     assert answered(a, b.pod_addresses[0], 56)
