@@ -111,6 +111,11 @@ class Claiming:
         else:
             self._look_ahead(request, 0)  # the other family
 
+    async def say_again(self) -> None:
+        """What the datastore does not say any more, though this node has it."""
+        if self._allocator.unsaid:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._allocator.settle, self._datastore)
+
     async def give_back(self) -> bool:
         """Whether there was a block that nobody needs any more."""
         retired = self._allocator.retire()

@@ -56,6 +56,7 @@ class Upkeep:
             "dead sandboxes": self._bury,
             "remembering": self.remember,
             "other firewalls": self._pass_firewalls,
+            "claims of blocks": self._say_again,
             "blocks": self._give_back,
             "requests for blocks": self._look_at_requests,
             "growth of pools": self._look_at_growth,
@@ -87,6 +88,11 @@ class Upkeep:
         links = self._passes.desired.links
         found = await asyncio.get_running_loop().run_in_executor(None, clashes.look, links)
         self._troubles.report("tunnels", *found)
+
+    async def _say_again(self) -> None:
+        snapshot, connection = self._latest()
+        if snapshot.complete and connection.connected:
+            await self._claiming.say_again()
 
     async def _give_back(self) -> None:
         if self._latest()[1].connected and await self._claiming.give_back():

@@ -35,8 +35,8 @@ from netloom.ipam.journal import Journal, boottime
 from netloom.ipam.restoring import QUARANTINE, concede, dispute, disputed, withdraw
 from netloom.ipam.serving import serving
 from netloom.ipam.sparing import spare
-from netloom.model.addresses import Address, Interface, Prefix, overlap
-from netloom.model.resources import Claim, IPPool
+from netloom.model.addresses import Address, Interface, Prefix, contains, overlap
+from netloom.model.resources import Claim, IPPool, block_name
 from netloom.model.snapshot import Snapshot
 
 GRACE = 60.0
@@ -121,6 +121,19 @@ class Allocator:
     @property
     def contested(self) -> tuple[Prefix, ...]:
         return tuple(held.cidr for held in self._claims.held if held.contested)
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether the datastore does not say that something is ours, as far as the watch has told: its record was taken away, or written
+        over.  A node that was deleted has nothing to say."""
+        node = self._snapshot.nodes.get(self._claims.node)
+        if node is None or node.spec.id != self._claims.node_id:
+            return False
+        return not all(held.contested or self._is_said(held) for held in self._claims.held)
+
+    def _is_said(self, held: Held) -> bool:
+        block = self._snapshot.blocks.get(block_name(held.slot))
+        return block is not None and any(self._claims.owns(c) and contains(c.cidr, held.cidr) for c in block.spec.claims)
 
     @property
     def disputed(self) -> tuple[Prefix, ...]:

@@ -12,6 +12,7 @@ from netloom.datastore import connect
 from netloom.model.resources import Claim, IPBlock
 from tests.agent_process import NODE, Machine, Sandbox, running_machine
 from tests.cni_calls import NATIVE, Runtime
+from tests.waiting import eventually
 
 
 def given_away(machine: Machine) -> list[str]:
@@ -28,6 +29,18 @@ def given_away(machine: Machine) -> list[str]:
                 )
                 found.append(str(block.spec.cidr))
     return found
+
+
+def test_a_claim_whose_record_somebody_has_taken_away_is_made_again() -> None:
+    """Nothing else would do it before the next claim; and others have no way to its pods meanwhile."""
+    with running_machine() as machine, machine.sandbox() as sandbox:
+        assert Runtime(machine.run_dir, NATIVE)("ADD", sandbox).ok
+        with closing(connect(machine.datastore)) as store:
+            before = {s.resource.key: s.resource for s in store.list("IPBlock").items}
+            assert before
+            for key in before:
+                store.delete("IPBlock", key)
+            eventually(lambda: {s.resource.key: s.resource for s in store.list("IPBlock").items} == before, 30)
 
 
 def test_pods_that_wait_for_the_agent_get_no_address_of_a_block_that_was_lost() -> None:

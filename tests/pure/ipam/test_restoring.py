@@ -17,6 +17,7 @@ from netloom.ipam.claims import load
 from netloom.ipam.restoring import QUARANTINE
 from netloom.model.addresses import Address
 from netloom.model.resources import IPBlock, IPPool
+from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import LONG, node, pool
 from tests.pure.ipam.test_allocator import ANY, Agent
 
@@ -180,6 +181,24 @@ def test_a_doubt_that_comes_while_the_store_is_asked_stands(cluster: Cluster) ->
     a.allocator.synchronise(a.store)
     assert not a.allocator.in_doubt
     assert a.add("pod")
+
+
+def test_what_somebody_took_out_of_the_store_is_missed_and_said_again(cluster: Cluster) -> None:
+    a = cluster.agents["a"]
+    a.add("pod")
+    cluster.see()
+    assert not a.allocator.unsaid
+    [(kind, key)] = cluster.memory.records.keys()
+    before = a.store.list(kind).items[0].resource
+    a.store.delete(kind, key)
+    a.sees(POOL)
+    assert a.allocator.unsaid
+    a.allocator.settle(a.store)
+    assert a.store.list(kind).items[0].resource == before
+    cluster.see()
+    assert not a.allocator.unsaid
+    a.allocator.update(Snapshot.of(9, [POOL]))
+    assert not a.allocator.unsaid, "its Node was deleted, and its blocks go with it"
 
 
 def test_an_agent_that_was_down_withdraws_at_its_start_what_it_does_not_hold(cluster: Cluster) -> None:
