@@ -7,7 +7,11 @@ import sys
 
 from tests.vm.machine import Vm
 
-RINGS = ("tests/kernel/bpf", "tests/kernel/dataplane/netlink/test_links.py")
+_LINKS = "tests/kernel/dataplane/netlink/test_links.py"
+RINGS = (
+    "tests/kernel/bpf",
+    f"{_LINKS}::test_the_first_packet_to_a_pod_arrives_once_its_link_is_in_service_and_its_address_is_local",
+)
 
 
 def test_the_engine_works_by_clsact_and_first_packets_arrive(vm: Vm) -> None:
