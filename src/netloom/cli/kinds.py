@@ -61,8 +61,9 @@ def pod_name(endpoint: Endpoint) -> str:
 
 def _node(node: Node) -> Iterable[Row]:
     spec = node.spec
-    start = (node.name, spec.addresses, spec.tunnel_addresses, spec.mtu or None)
-    yield *start, spec.receives, spec.sends, spec.vtep_mac, spec.id, node.metadata.labels
+    start = (node.name, spec.addresses, spec.tunnel_addresses, spec.mtu or None, spec.draining)
+    number = spec.bgp.as_number if spec.bgp else None
+    yield *start, number, spec.receives, spec.sends, spec.vtep_mac, spec.id, node.metadata.labels
 
 
 def _pool(pool: IPPool) -> Iterable[Row]:
@@ -146,14 +147,15 @@ def _rate(bits: int) -> str | None:
     return f"{bits / 1000**power:.4g} {('', 'k', 'M', 'G', 'T')[power]}bit/s" if bits else None
 
 
-_NODE_WIDE = ("RECEIVES", "SENDS", "VTEP-MAC", "ID", "LABELS")
+_NODE_COLUMNS = ("NAME", "ADDRESSES", "TUNNEL", "MTU", "DRAINED")
+_NODE_WIDE = ("AS", "RECEIVES", "SENDS", "VTEP-MAC", "ID", "LABELS")
 _POD_WIDE = ("INTERFACE", "PORTS", "INGRESS", "EGRESS", "HOST-INTERFACE", "MAC", "NETWORK", "SANDBOX", "LABELS")
 _ENDPOINT_WIDE = ("NETWORK", "INTERFACE", "MAC", "SANDBOX", "NETNS")
 _POOL_COLUMNS = ("NAME", "CIDR", "BLOCK-SIZE", "ENCAPSULATION", "NAT-OUTGOING", "DISABLED")
 _POOL_WIDE = ("NODES", "NAMESPACES", "NETWORK", "GATEWAY", "RANGE", "INTERNAL", "ISOLATED")
 
 VIEWS: tuple[View, ...] = (
-    View("Node", "node", "nodes", ("NAME", "ADDRESSES", "TUNNEL", "MTU"), _NODE_WIDE, _node),
+    View("Node", "node", "nodes", _NODE_COLUMNS, _NODE_WIDE, _node),
     View(
         "Endpoint",
         "pod",

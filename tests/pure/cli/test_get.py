@@ -22,14 +22,14 @@ from tests.pure.cli.samples import pool, resource
 
 TABLES = {
     "nodes": """
-        NAME   ADDRESSES        TUNNEL   MTU
-        a      192.168.0.1/24   -        1500
-        b      192.168.0.2/24   -        1500
+        NAME   ADDRESSES        TUNNEL   MTU    DRAINED
+        a      192.168.0.1/24   -        1500   -
+        b      192.168.0.2/24   -        1500   -
         """,
     "nodes -o wide": """
-        NAME   ADDRESSES        TUNNEL   MTU    RECEIVES   SENDS   VTEP-MAC   ID     LABELS
-        a      192.168.0.1/24   -        1500   -          -       -          id-a   rack=1
-        b      192.168.0.2/24   -        1500   -          -       -          id-b   -
+        NAME   ADDRESSES        TUNNEL   MTU    DRAINED   AS   RECEIVES   SENDS   VTEP-MAC   ID     LABELS
+        a      192.168.0.1/24   -        1500   -         -    -          -       -          id-a   rack=1
+        b      192.168.0.2/24   -        1500   -         -    -          -       -          id-b   -
         """,
     "pods -A": """
         NAMESPACE   NAME    ADDRESSES     NODE
