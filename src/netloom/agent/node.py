@@ -271,7 +271,8 @@ class Agent:
         told = snapshot.complete and self._told(snapshot) != self._told(self._snapshot)
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
-        self._allocator.update(snapshot)
+        if self._allocator.update(snapshot) and connection.connected:
+            self._background.begin("claims of blocks", self._settle_claims())
         self._tell_conflicts()
         self._networks.heard(snapshot)
         self._asking.heard(snapshot)

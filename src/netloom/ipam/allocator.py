@@ -73,6 +73,8 @@ class Allocator:
         self._disputed: Mapping[Prefix, str] = {}
         """Blocks of ours that other nodes have pods in."""
         self._snapshot = Snapshot()
+        self._said = frozenset[Prefix]()
+        """What of ours the snapshot says is ours."""
         self._pools: tuple[IPPool, ...] = ()
         self._networks = frozenset[str]()
         """Those that have pools of their own."""
@@ -87,8 +89,8 @@ class Allocator:
 
     # in the agent's loop
 
-    def update(self, snapshot: Snapshot) -> None:
-        """What the cluster declares now."""
+    def update(self, snapshot: Snapshot) -> bool:
+        """What the cluster declares now.  Whether it does not say any more that something is ours."""
         before, self._snapshot = self._snapshot, snapshot
         pools_or_reservations = snapshot.pools is not before.pools or snapshot.reservations is not before.reservations
         theirs = disputed(self._claims, snapshot.blocks, snapshot.nodes)
@@ -96,6 +98,10 @@ class Allocator:
         self._disputed = theirs
         if pools_or_reservations or anew:
             self._view()
+        if snapshot.blocks is before.blocks:
+            return False
+        said, self._said = self._said, frozenset(held.cidr for held in self._claims.held if self._is_said(held))
+        return self.unsaid and not (said & self._claims.cidrs) <= self._said
 
     @property
     def claims(self) -> Claims:

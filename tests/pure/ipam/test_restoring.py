@@ -191,14 +191,16 @@ def test_what_somebody_took_out_of_the_store_is_missed_and_said_again(cluster: C
     [(kind, key)] = cluster.memory.records.keys()
     before = a.store.list(kind).items[0].resource
     a.store.delete(kind, key)
-    a.sees(POOL)
-    assert a.allocator.unsaid
+    nodes = [POOL, node("a", "a-1")]
+    assert a.allocator.update(Snapshot.of(8, nodes)) and a.allocator.unsaid
+    assert not a.allocator.update(Snapshot.of(9, nodes)) and a.allocator.unsaid, "it is news once"
     a.allocator.settle(a.store)
     assert a.store.list(kind).items[0].resource == before
     cluster.see()
     assert not a.allocator.unsaid
-    a.allocator.update(Snapshot.of(9, [POOL]))
-    assert not a.allocator.unsaid, "its Node was deleted, and its blocks go with it"
+    assert not a.allocator.update(Snapshot.of(10, [POOL])) and not a.allocator.unsaid, (
+        "its Node was deleted, and its blocks go with it"
+    )
 
 
 def test_an_agent_that_was_down_withdraws_at_its_start_what_it_does_not_hold(cluster: Cluster) -> None:
