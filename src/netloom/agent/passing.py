@@ -134,7 +134,7 @@ class Passes:
         with self._troubles.about("pass"):
             done = self._reconcile()
         if done is None or done.failures:
-            self.in_sync_since = None
+            self.in_sync_since, self._looking = None, True
             self._try_again()
         elif snapshot.complete:
             self.in_sync_since, self._patience = self.in_sync_since or time.time(), _RETRY[0]

@@ -39,6 +39,8 @@ RETURN = 30.0
 """Seconds in which a node that came back claims what it still has."""
 
 _OF_NODES = frozenset(("Node", "IPBlock", "IPBlockRequest"))
+_OF_CLUSTER = frozenset(("FelixConfiguration", "BGPConfiguration", "BGPPeer", "BGPFilter", "Secret"))
+"""How nodes are reached: what goes of it while nodes are held goes with them."""
 """What nodes write themselves, and hold on to only where it leads to pods."""
 
 Name = tuple[str, str]
@@ -104,6 +106,9 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
         if nodes or (len(went) > FEW and len(went) > len(went | _reached(before, own) | {own}) // SHARE):
             nodes |= {name: name in missing.nodes for name in leaving}
         gone |= dict.fromkeys(leaving, at)
+    if nodes:
+        missing = replace(missing, others=_missing_others(before, now, everything=True))
+        others |= {name for name in missing.others if name[0] in _OF_CLUSTER}
     others |= _pools_of(before, missing, nodes)  # also when the last of their nodes went before them
     back = {
         name: brake.back.get(name, at)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from netloom.calc import brake
 from netloom.calc.brake import Brake
+from netloom.model.bgp import BGPConfiguration
 from netloom.model.resources import AnyResource, Claim, FelixConfiguration, IPBlock, Metadata, Namespace, Node
 from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import LONG, block, claim, node, pool, reservation
@@ -98,6 +99,20 @@ def test_while_something_is_held_nobody_goes() -> None:
     held, counts = after(ALL, cluster(range(20, 40)), cluster(range(21, 40)), seconds=100.0)
     assert led_to(counts) == led_to(ALL)
     assert held.nodes.keys() == numbered(range(21))
+
+
+SPEAKING = BGPConfiguration(metadata=Metadata(name="default"))
+
+
+def test_how_nodes_are_reached_goes_with_nodes_that_are_held_and_by_itself_when_none_is() -> None:
+    every = ALL.updated(1, [("BGPConfiguration", "default", SPEAKING)])
+    alone = without(every, "BGPConfiguration", "default")
+    assert after(every, alone)[1] is alone, "somebody has deleted it"
+    few = cluster(range(20)).updated(2, [("BGPConfiguration", "default", SPEAKING)])
+    for steps in ((every, few, without(few, "BGPConfiguration", "default")), (every, cluster(range(20)))):
+        held, counts = after(*steps)
+        assert held.others == {("BGPConfiguration", "default")} and counts.bgp_configurations == every.bgp_configurations
+        assert after(*steps, every)[1] == every, "it is back, and so are the nodes"
 
 
 @pytest.mark.parametrize("kinds", list(permutations(("Node", "IPBlock", "IPPool"))))
