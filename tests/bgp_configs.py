@@ -70,8 +70,8 @@ FABRIC = replace(
     listen=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
     announced=(
         Announced(ip_network("10.244.0.0/26"), "IPBlock a", (Community((64512, 100)), Community((64512, 1, 2)))),
-        Announced(ip_network("10.96.0.0/12"), "BGPConfiguration default, serviceClusterIPs", blackhole=True),
-        Announced(ip_network("fd00:96::/108"), "BGPConfiguration default, serviceClusterIPs", blackhole=True),
+        Announced(ip_network("10.96.0.0/12"), "BGPConfiguration default, serviceClusterIPs"),
+        Announced(ip_network("fd00:96::/108"), "BGPConfiguration default, serviceClusterIPs"),
     ),
     neighbours=(ip_network("10.245.0.0/16"),),
     tunnelled=(ip_network("10.245.7.0/26"),),

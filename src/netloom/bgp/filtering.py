@@ -69,7 +69,7 @@ def functions(config: BgpConfig, family: int) -> Iterator[str]:
     yield "}"
     yield f"function announce{family}() {{"
     if not flag(config.withdrawn):
-        yield f'    if proto = "own{family}" || proto = "services{family}" then accept;'
+        yield f'    if proto = "own{family}" then accept;'
     yield "}"
     if _reflects(config):
         yield f"function reflect{family}() {{"
@@ -81,7 +81,6 @@ def functions(config: BgpConfig, family: int) -> Iterator[str]:
 def to_kernel(config: BgpConfig, family: int) -> Iterator[str]:
     """The filter before the kernel: routes that peers told, where they lead out of an uplink and are not the agent's business."""
     yield f"filter to_kernel{family} {{"
-    yield f'    if proto = "services{family}" then {{ krt_metric = {LAST_METRIC}; accept; }}'
     yield f'    if proto = "reach{family}" then {{ krt_metric = {METRIC}; accept; }}'
     yield '    if source != RTS_BGP || dest != RTD_UNICAST || ifname ~ "loom*" then reject;'
     if of_family(config.pools, family):

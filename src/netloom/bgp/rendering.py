@@ -3,7 +3,7 @@
     who it is            router id, log, formats that `status` reads
     sets                 own blocks, pools, and those that BIRD's routes may lead to, by family
     what the host has    devices, the links' own prefixes, BFD
-    what is announced    `own`: blocks, and `services`, whose blackholes the kernel gets; `reach`: ways to peers
+    what is announced    `own`: blocks and services, without routes in the kernel; `reach`: ways to peers
     filters              what is believed and told (filtering)
     kernel               one protocol a family: learns what others route, and keeps what BIRD has told it when BIRD dies
     sessions             one protocol each (sessions)
@@ -29,7 +29,7 @@ from ipaddress import IPv4Address
 from netloom.bgp import tokens
 from netloom.bgp.filtering import Rules, add_community, functions, sets, to_kernel
 from netloom.bgp.sessions import TEMPLATE, Writer
-from netloom.bgp.tokens import address, comment, flag, number, prefix, quoted
+from netloom.bgp.tokens import address, comment, number, prefix, quoted
 from netloom.errors import ConfigError
 from netloom.model.addresses import host_prefix
 from netloom.model.routing import Announced, BgpConfig, Secret, Session
@@ -134,8 +134,7 @@ def _host(config: BgpConfig) -> list[str]:
 
 def _announced(config: BgpConfig, family: int) -> list[str]:
     ours = [each for each in config.announced if each.prefix.version == family]
-    lines = _static(f"own{family}", family, _routes(each for each in ours if not flag(each.blackhole)))
-    lines += _static(f"services{family}", family, _routes(each for each in ours if each.blackhole))
+    lines = _static(f"own{family}", family, _routes(ours))
     ways: dict[str, str] = {}
     for session in config.sessions:
         if session.via is not None and session.address.version == family:

@@ -142,12 +142,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """`blackhole`: the kernel gets one from BIRD, because nobody else has a route there (a service's prefix)."""
+    """`origin`: which resource it comes from, for people."""
 
     prefix: Prefix
     origin: str
     communities: tuple[Community, ...] = ()
-    blackhole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
