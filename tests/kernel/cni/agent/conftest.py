@@ -9,11 +9,13 @@ from contextlib import ExitStack
 import pytest
 
 from netloom.model.resources import IPPoolSpec
-from tests.agent_process import PATIENT, POOLS, Machine, Sandbox, running_machine
+from tests.agent_process import POOLS, Machine, Sandbox, altered, running_machine
 from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document, Runtime
 from tests.residue import Residue, quiet_residue, settled
 
 TINY = IPPoolSpec(cidr=ipaddress.ip_network("10.99.0.0/30"), block_size=30)  # of four addresses, all for pods
+SLOW_TO_BURY = altered(repairs=0.1, upkeep=3600.0, grace=3600.0)
+"""It gives no block back, and leaves dead sandboxes to those tests that have them collected."""
 NEEDING_BLOCKS: tuple[Document, ...] = (
     {},
     {"wiring": "bridge"},
@@ -26,7 +28,7 @@ NEEDING_BLOCKS: tuple[Document, ...] = (
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Machine]:
     """It has all blocks from the beginning, and keeps them: what is there after a test, and was not before, that test has left."""
-    with running_machine({**POOLS, "z-tiny": TINY}, PATIENT) as made, ExitStack() as stack:
+    with running_machine({**POOLS, "z-tiny": TINY}, SLOW_TO_BURY) as made, ExitStack() as stack:
         runtime = Runtime(made.run_dir, NATIVE)
         visitors = [(stack.enter_context(made.sandbox()), CONFIG | network) for network in NEEDING_BLOCKS]
         for command in ("ADD", "DEL"):
