@@ -292,7 +292,7 @@ class Allocator:
             found = next(filter(None, (claiming.claim_gap(datastore, self._claims, p, records) for p in need.pools)), None)
             if found:
                 self._keep(self._claims.having((*self._claims.held, found)))
-            self._doubtful = False
+            self._doubtful, self._knows_all = False, True
             return self._claims.serving != need.held
 
     def take_up(self, slots: Iterable[Prefix], since: Revision, datastore: Datastore) -> bool:
@@ -316,7 +316,7 @@ class Allocator:
             self._require_no_doubt()
             doubtful, self._doubtful = self._doubtful, True
             self._claim(need, datastore, listed=doubtful)
-            self._doubtful = False
+            self._doubtful, self._knows_all = False, self._knows_all or doubtful  # then all that the store says was taken up
 
     def synchronise(self, datastore: Datastore, *, anew: bool = False) -> None:
         """Asserts our claims: whenever the watch is there again.  `anew`: at the start, and when the datastore is another one or went
