@@ -133,6 +133,25 @@ def test_what_was_given_back_since_the_copy_is_withdrawn_and_another_ones(cluste
     assert a.blocks == []
 
 
+def test_a_node_that_has_claimed_before_it_asked_withdraws_as_well(cluster: Cluster) -> None:
+    """It had no copy of its own at its start, and the datastore gave no answer then; but whoever claims has read all there is."""
+    cluster.pool = pool("p", "10.0.0.0/29", 29)
+    a, b = cluster.agents["a"], cluster.agents["b"]
+    a.restart()
+    cluster.see()
+    a.add("pod")
+    restore = cluster.copy()
+    give_up_all(a)
+    cluster.see()
+    b.add("pod")
+    restore()
+    cluster.noticed("b")
+    cluster.noticed("a")
+    b.allocator.settle(b.store)
+    cluster.see()
+    assert a.blocks == [] and not a.allocator.alarms and not b.allocator.alarms
+
+
 def test_who_could_not_claim_while_it_was_away_does_not_take_up_what_a_copy_says(cluster: Cluster) -> None:
     """A pod waits for a block, and is tried again as soon as the store is there: before anybody has seen that it went back."""
     cluster.pool = pool("p", "10.0.0.0/29", 29)
