@@ -6,8 +6,8 @@ record says.  Whether a claim's node is there, and is still the one that made it
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from netloom.model.addresses import Prefix, contains, overlap
@@ -38,27 +38,61 @@ class Claims:
 
     def __init__(self) -> None:
         self._pools: Mapping[str, IPPool] | None = None
+        self._own: tuple[str, tuple[Prefix, ...]] | None = None
         self._said: dict[str, _Said] = {}
+        self._problems: dict[str, str] = {}
+        self._parts: dict[str, dict[str, tuple[Held, ...]]] = {}
+        """By node, and then by record."""
+        self._held: dict[str, tuple[Held, ...]] = {}
 
-    def of_others(self, snapshot: Snapshot, host: Host, problems: list[str]) -> Mapping[str, list[Held]]:
-        """By node."""
+    def of_others(self, snapshot: Snapshot, host: Host, problems: list[str]) -> Mapping[str, tuple[Held, ...]]:
+        """By node; of one of which nothing has changed the very same value as before.  Good until the next call."""
+        blocks, own = snapshot.blocks, (host.node, host.blocks)
         if self._pools is not snapshot.pools:
-            self._pools, self._said = snapshot.pools, {}
+            self._pools, self._own, self._said = snapshot.pools, None, {}
+        if self._own == own:
+            changed = [name for name, block in blocks.items() if name not in self._said or self._said[name].block is not block]
+        else:
+            self._own, self._problems, self._parts, self._held = own, {}, {}, {}
+            changed = list(blocks)
         near = _near(snapshot, host)
-        found: dict[str, list[Held]] = defaultdict(list)
-        for name, block in snapshot.blocks.items():
-            said = self._said.get(name)
+        touched: set[str] = set()
+        for name in changed:
+            touched |= self._forget(name)
+            block, said = blocks[name], self._said.get(name)
             if said is None or said.block is not block:
                 said = self._said[name] = _said(block, snapshot)
-            if said.problem:
-                problems.append(said.problem)
-            ours = near is None or name in near
-            for held in said.claims:
-                if held.node != host.node and not (ours and any(overlap(held.prefix, own) for own in host.blocks)):
-                    found[held.node].append(held)
-        if len(self._said) > len(snapshot.blocks):
-            self._said = {name: self._said[name] for name in snapshot.blocks}
-        return found
+            touched |= self._take(name, said, host, ours=near is None or name in near)
+        for name in self._said.keys() - blocks.keys() if len(self._said) > len(blocks) else ():
+            touched |= self._forget(name)
+            del self._said[name]
+        for node in touched:
+            if parts := self._parts.get(node):
+                self._held[node] = tuple(chain.from_iterable(parts[name] for name in sorted(parts)))
+            else:
+                self._held.pop(node, None)
+                self._parts.pop(node, None)
+        problems += (self._problems[name] for name in sorted(self._problems))
+        return self._held
+
+    def _take(self, name: str, said: _Said, host: Host, *, ours: bool) -> set[str]:
+        """Whose it is by this record.  `ours`: it may speak of this node's own blocks."""
+        if said.problem:
+            self._problems[name] = said.problem
+        found: dict[str, tuple[Held, ...]] = {}
+        for held in said.claims:
+            if held.node != host.node and not (ours and any(overlap(held.prefix, own) for own in host.blocks)):
+                found[held.node] = (*found.get(held.node, ()), held)
+        for node, parts in found.items():
+            self._parts.setdefault(node, {})[name] = parts
+        return set(found)
+
+    def _forget(self, name: str) -> set[str]:
+        """Whose it was by this record."""
+        self._problems.pop(name, None)
+        said = self._said.get(name)
+        nodes = {held.node for held in said.claims} if said else set[str]()
+        return {node for node in nodes if self._parts.get(node, {}).pop(name, ())}
 
 
 def _said(block: IPBlock, snapshot: Snapshot) -> _Said:

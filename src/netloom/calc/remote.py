@@ -108,10 +108,10 @@ def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form
     return same
 
 
-def _grouped(snapshot: Snapshot, claims: Mapping[str, list[Held]]) -> Mapping[int, Members]:
-    found: dict[int, dict[str, tuple[Node | None, list[Held]]]] = defaultdict(dict)
-    for name, held in claims.items():
-        found[crc32(name.encode()) % _GROUPS][name] = (snapshot.nodes.get(name), held)
+def _grouped(snapshot: Snapshot, claims: Mapping[str, tuple[Held, ...]]) -> Mapping[int, Members]:
+    found: dict[int, dict[str, tuple[Node | None, tuple[Held, ...]]]] = defaultdict(dict)
+    for name in sorted(claims):
+        found[crc32(name.encode()) % _GROUPS][name] = (snapshot.nodes.get(name), claims[name])
     return found
 
 

@@ -26,7 +26,7 @@ from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node
 from netloom.model.snapshot import Snapshot
 
-Members = Mapping[str, tuple[Node | None, list[Held]]]
+Members = Mapping[str, tuple[Node | None, tuple[Held, ...]]]
 """Nodes by name, each with what it claims; None: there is no such Node."""
 
 

@@ -441,7 +441,6 @@ def test_ranges_of_services_are_announced_by_all_and_local_ones_by_who_has_an_en
         "fd00:96::/108",
         "fd00:96::2/128",
     ]
-    assert not any(a.blackhole for a in config.announced)
 
 
 def test_without_aggregation_load_balancers_are_announced_one_by_one() -> None:
