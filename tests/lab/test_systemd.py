@@ -157,6 +157,7 @@ def test_a_manager_of_all_interfaces_leaves_ours_alone(machine: Booted, manager:
         return len([name for name in known if name.startswith("loom")]) == 2 and known["far"].startswith(its_own)
 
     eventually(knows_all)
+    eventually(lambda: any(" loom.vxlan " in line and " inet " in line for line in ours(machine)))  # the last that comes
     before = ours(machine)
     assert len(before) > 4
     machine.run(f"systemctl restart {service}")
