@@ -31,6 +31,7 @@ from netloom.ipam.journal import Journal
 from netloom.model.addresses import Interface
 from netloom.model.snapshot import Snapshot
 
+_NAMED = 20  # records that cannot be read
 _SECONDS = 5.0  # that somebody who asks waits for the loop
 
 
@@ -135,7 +136,9 @@ class Standing:
             yield reason
         if not connection.connected:
             yield f"the datastore is away: {connection.error or 'connecting'}; pods are served from claimed blocks"
-        yield from (f"{name} cannot be read: {reason}" for name, reason in connection.broken)
+        yield from (f"{name} cannot be read: {reason}" for name, reason in connection.broken[:_NAMED])
+        if len(connection.broken) > _NAMED:
+            yield f"and {len(connection.broken) - _NAMED} records more cannot be read"
         yield from self.braking.problems
         if self.allocator.quarantined:
             yield "the datastore went back or is another one: no new block is claimed for half a minute, so that owners can assert theirs"
