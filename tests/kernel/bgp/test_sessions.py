@@ -324,6 +324,67 @@ def test_next_hops_and_other_as(up: Pair) -> None:
     eventually(lambda: "10.244.2.0/26 via 192.0.2.2" in a.ip("route"))
 
 
+def test_a_path_with_this_nodes_own_as_is_taken_as_often_as_is_allowed(up: Pair) -> None:
+    a, b = up
+    outside: dict[str, object] = {"multihop": False, "trust": Trust.ANYTHING}
+    behind = {"twin": RouteFilter({}, {4: (FilterRule(True, b.block, Match.EQUAL, changes=(Change(prepend=(65001,)),)),)})}
+    of_b = b.config(b.session(a, remote_as=65001, local_as=65002, filters=("twin",), **outside), filters=behind)
+    both(up, a.config(a.session(b, remote_as=65002, local_as=65001, **outside)), of_b)
+    eventually(lambda: a.established(b) and "fd00:244::2:0/122" in seen(a))
+    assert "10.244.2.0/26" not in seen(a), "that would be a loop"
+    both(up, a.config(a.session(b, remote_as=65002, local_as=65001, allowed_local_as=1, **outside)), of_b)
+    eventually(lambda: "10.244.2.0/26" in seen(a))
+
+
+def test_interfaces_that_are_ignored_are_no_business_of_birds(up: Pair) -> None:
+    a, b = up
+
+    def knows_its_link() -> bool:
+        return "192.0.2.0/24" in str(a.bird.control.ask("show route protocol uplinks"))
+
+    eventually(knows_its_link)
+    both(up, a.config(a.session(b), ignored=("up*",)))
+    eventually(lambda: not knows_its_link())
+
+
+def test_without_an_address_of_its_own_a_session_has_the_kernels_choice(up: Pair) -> None:
+    a, b = up
+    a.ip("address", "add", "192.0.2.7/24", "dev", "up0")
+    a.ip("route", "add", str(b.address), "dev", "up0", "src", "192.0.2.7")
+    try:
+        seventh = b.session(a, address=ip_address("192.0.2.7"))
+        both(up, a.config(a.session(b, source=None)), b.config(seventh))
+        eventually(lambda: a.established(b))
+        assert {line.split()[3].partition(":")[0] for line in sessions(b)} == {"192.0.2.7"}
+    finally:
+        a.ip("route", "del", str(b.address), "src", "192.0.2.7")
+        a.ip("address", "del", "192.0.2.7/24", "dev", "up0")
+
+
+def sessions(node: Node) -> list[str]:
+    """Of TCP, to or from the port of BGP."""
+    with netns.entered(node.netns):
+        command = ["ss", "-Htn", "state", "established", "( sport = 179 or dport = 179 )"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_a_peer_that_restarts_is_waited_for_as_long_as_is_said(up: Pair) -> None:
+    a, b = up
+    outside: dict[str, object] = {"remote_as": 65002, "local_as": 65001, "trust": Trust.ANYTHING}
+    back: dict[str, object] = {"remote_as": 65001, "local_as": 65002, "trust": Trust.ANYTHING}
+    for seconds in (40, None):
+        both(up, a.config(a.session(b, restart_time=seconds, **outside)), b.config(b.session(a, restart_time=seconds, **back)))
+        eventually(lambda: a.established(b) and "10.244.2.0/26" in seen(a))
+        b.stop(signal.SIGKILL)
+        eventually(lambda: not a.established(b))
+        if seconds:
+            assert "10.244.2.0/26" in seen(a), "its routes are kept meanwhile"
+        else:
+            eventually(lambda: "10.244.2.0/26" not in seen(a))
+        b.start("-R")
+        eventually(lambda: a.established(b))
+
+
 def test_a_way_to_a_peer_by_a_router(up: Pair) -> None:
     a, b = up
     far = a.session(b, address=ip_address("198.51.100.9"), multihop=True, via=b.address)
