@@ -55,6 +55,8 @@ _OF_TUNNELS = {
 """Driver → its engine, and the field of `Desired` that it takes that engine's part of."""
 
 _RULES = frozenset(("filter", "passages"))
+_OWN = frozenset(("links", "shaping", "sysctls", "addresses"))
+"""Tables that other nodes have no part in: mostly the same is wanted as before."""
 _LARGE = frozenset(("routes", "neighbours", "fdb"))
 """Tables of thousands, of which the kernel tells what others write in them."""
 
@@ -103,6 +105,8 @@ class Reconciler:
         """Whether our own rules stand: they drop what comes through the passages without being from a pod or a node."""
         self._rules: Filter | None = None
         """Those that stand, with passages for them through other firewalls."""
+        self._standing: dict[str, Mapping[Any, Any]] = {}  # Any: each driver's own
+        """What was wanted of `_OWN` tables when they last agreed with it."""
         self._complete = False
         """Whether the last pass knew the whole cluster."""
         self.store = Store()
@@ -129,8 +133,8 @@ class Reconciler:
         }
 
     def run(self, desired: Desired, revision: int, *, complete: bool, looking: bool = True) -> Pass:
-        """`looking`: at all that the kernel has.  Not so, where only other nodes have changed since the last pass: then of the large tables
-        and the rules what was wanted is compared with what is wanted, if the last pass left them in order."""
+        """`looking`: at all that the kernel has.  Not so, where only other nodes have changed since the last pass: then of most tables
+        what was wanted is compared with what is wanted, if the last pass left them in order."""
         looking, self._complete = looking or not (complete and self._complete), complete
         start, at = time.perf_counter(), time.time()
         outcomes: dict[str, Outcome] = {}
@@ -149,6 +153,7 @@ class Reconciler:
         self._rules = desired.filter if in_order and complete else None
         for name, changes in reversed(later.items()):
             outcomes[name] += self._drivers[name].apply(changes)
+        self._standing = {name: _wanted(name, desired) for name in _OWN if complete and not outcomes[name].failures}
         return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes, named)
 
     def passages(self, desired: Desired) -> Outcome:
@@ -181,6 +186,8 @@ class Reconciler:
             return self.passages(desired) if complete else Outcome()
         driver = self._drivers[name]
         wanted = _wanted(name, desired)
+        if name in _OWN and not looking and self._standing.get(name) == wanted:
+            return Outcome()
         changes = driver.since(wanted) if not looking and isinstance(driver, Entries) and name in _LARGE else None
         if changes is None:
             changes = driver.changes(wanted)
