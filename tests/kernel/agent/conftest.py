@@ -110,7 +110,8 @@ def inhabited() -> Iterator[Place]:
         remote_node(place.store, 3, "10.244.8.0/26")
         assert place.add("routed").ok
         assert place.add("bridged", BRIDGED).ok
-        place.run("ip link add other0 type bridge")
+        # with an address of its own: else it takes that of a port, and forgets its neighbours whenever that changes
+        place.run("ip link add other0 address 02:00:00:00:98:00 type bridge")
         place.run("ip link add other1 master other0 type veth peer name other2")
         for name in ("other0", "other1", "other2"):
             place.run(f"ip link set {name} up")
