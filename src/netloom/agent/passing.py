@@ -130,7 +130,7 @@ class Passes:
     def run(self) -> None:
         self._scheduled, start = None, time.thread_time()
         done, snapshot = None, self._known().snapshot
-        self.rules_changed()  # what the pass repairs is named before
+        self._looking |= self.rules_changed()  # what the pass repairs is named before
         with self._troubles.about("pass"):
             done = self._reconcile()
         if done is None or done.failures:
