@@ -18,7 +18,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -136,9 +136,9 @@ def declare(lab: Lab, resource: BGPConfiguration) -> None:
         datastore.create(resource)
 
 
-def wait(condition: object, seconds: float = PATIENCE, pause: float = 0.05) -> None:
+def wait(condition: Callable[[], bool], seconds: float = PATIENCE, pause: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         if time.monotonic() > deadline:
             raise SystemExit("it does not come to that")
         time.sleep(pause)
@@ -239,24 +239,28 @@ def changes(data: bytes) -> Iterator[tuple[bool, Prefix]]:
 def new_blocks(lab: Lab) -> None:
     times: list[float] = []
     sandboxes: list[str] = []
-    others = len(lab.topology.nodes) - 1
     try:
         with listening(lab) as seen:
             for i in range(ROUNDS):
                 node = lab.topology.nodes[i % len(lab.topology.nodes)].name
-                begun = time.perf_counter()
-                while not (fresh := new_block(lab, node, sandboxes)):
-                    begun = time.perf_counter()
-                wait(lambda: len({s.node for s in seen if s.prefix == fresh and s.new}) == others)
-                times += [next(s.at for s in seen if s.prefix == fresh and s.node == n) - begun for n in at(seen, fresh)]
+                times += heard_of(lab, node, seen, sandboxes)
     finally:
         for path in sandboxes:
             netns.take_name(path)
     print(f"new block → kernels    {figures(times)}    {len(times)} times on other nodes (promise: p99 1000)")
 
 
-def at(seen: Sequence[Seen], prefix: Prefix) -> set[str]:
-    return {s.node for s in seen if s.prefix == prefix and s.new}
+def heard_of(lab: Lab, node: str, seen: Sequence[Seen], sandboxes: list[str]) -> list[float]:
+    """Seconds until each other node has a route to the block that a new pod on this one needs."""
+    begun = time.perf_counter()
+    while not (fresh := new_block(lab, node, sandboxes)):
+        begun = time.perf_counter()
+
+    def first() -> Mapping[str, float]:
+        return {s.node: s.at for s in reversed(seen) if s.prefix == fresh and s.new}
+
+    wait(lambda: len(first()) == len(lab.topology.nodes) - 1)
+    return [at - begun for at in first().values()]
 
 
 def new_block(lab: Lab, node: str, sandboxes: list[str]) -> Prefix | None:
@@ -276,20 +280,24 @@ def new_block(lab: Lab, node: str, sandboxes: list[str]) -> Prefix | None:
 
 
 def deaths(lab: Lab) -> None:
-    times: list[float] = []
     victims = [node.name for node in lab.topology.nodes if blocks(lab)[node.name]][:DEATHS]
-    for victim in victims:
-        others = [node.name for node in lab.topology.nodes if node.name != victim]
-        theirs = blocks(lab)[victim]
-        wait(lambda: all(len(bfd(lab, node.name)) == 1 for node in lab.topology.nodes))
-        with listening(lab) as seen:
-            begun = time.perf_counter()
-            say(lab, "switch", "ip", "link", "set", victim, "down")
-            wait(lambda: gone(seen, others, theirs))  # noqa: B023
-            times += [max(s.at for s in seen if s.node == n and s.prefix in theirs and not s.new) - begun for n in others]
-        say(lab, "switch", "ip", "link", "set", victim, "up")
-        wait(lambda: all({str(b) for b in theirs} <= prefixes(lab, node) for node in others))  # noqa: B023
+    times = [seconds for victim in victims for seconds in death(lab, victim)]
     print(f"death → routes gone    {figures(times)}    BFD 300 ms × 3, {len(times)} times (promise: 1000)")
+
+
+def death(lab: Lab, victim: str) -> list[float]:
+    """Seconds until the last route to it has gone, on each other node; it lives again afterwards."""
+    others = [node.name for node in lab.topology.nodes if node.name != victim]
+    theirs = blocks(lab)[victim]
+    wait(lambda: all(len(bfd(lab, node.name)) == 1 for node in lab.topology.nodes))
+    with listening(lab) as seen:
+        begun = time.perf_counter()
+        say(lab, "switch", "ip", "link", "set", victim, "down")
+        wait(lambda: gone(seen, others, theirs))
+        times = [max(s.at for s in seen if s.node == n and s.prefix in theirs and not s.new) - begun for n in others]
+    say(lab, "switch", "ip", "link", "set", victim, "up")
+    wait(lambda: all({str(b) for b in theirs} <= prefixes(lab, node) for node in others))
+    return times
 
 
 def gone(seen: Sequence[Seen], nodes: Sequence[str], theirs: Sequence[Prefix]) -> bool:
