@@ -20,6 +20,8 @@ from netloom.model.snapshot import Snapshot
 
 LOOSE = "2"
 """Of `rp_filter`: the source is to be reached by some way, not by the one that the packet came by."""
+_BFD = {False: 3784, True: 4784}
+"""UDP port by whether routers may be between: RFC 5881, RFC 5883."""
 
 
 def sources(attachment: Attachment) -> frozenset[Source]:
@@ -51,6 +53,7 @@ def rules(
         bgp_port=bgp.port if bgp else 0,
         bgp_peers=_bgp_peers(Same(bgp.sessions)) if bgp else frozenset(),
         bgp_ports=frozenset(session.port for session in bgp.sessions) if bgp else frozenset(),
+        bfd_ports=_bfd_ports(Same(bgp.sessions)) if bgp else frozenset(),
         bridges=frozenset(a.bridge for a in attachments if a.bridge),
         internal=kept_apart.internal,
         isolated=kept_apart.isolated - by_itself,
@@ -69,6 +72,11 @@ def _vteps(nodes: Same[Mapping[str, Node]]) -> frozenset[Address]:
 @functools.lru_cache(2)
 def _bgp_peers(sessions: Same[tuple[Session, ...]]) -> frozenset[Address]:
     return frozenset(session.address for session in sessions.it)
+
+
+@functools.lru_cache(2)
+def _bfd_ports(sessions: Same[tuple[Session, ...]]) -> frozenset[int]:
+    return frozenset(_BFD[session.multihop] for session in sessions.it if session.bfd is not None)
 
 
 def outer_of(form: Form, host: Host) -> Outer | None:

@@ -249,6 +249,7 @@ class Filter:
                 tunnels, and a few datagrams from elsewhere
     bgp_port:   TCP port that BIRD listens on, 0 for none: open to `bgp_peers` alone
     bgp_peers:  with whom this node has BGP sessions; `bgp_ports`: to which of their ports.  No pod speaks with them in this node's name
+    bfd_ports:  UDP ports of BFD (RFC 5881, RFC 5883) where any of those sessions goes by it: open to `bgp_peers` alone
     bridges:    our bridges: their ports are filtered in the bridge family too
     internal:   those of them that nothing is forwarded to or from
     isolated:   those that are kept apart from other networks and the cluster's pods
@@ -268,6 +269,7 @@ class Filter:
     bgp_port: int = 0
     bgp_peers: frozenset[Address] = frozenset()
     bgp_ports: frozenset[int] = frozenset()
+    bfd_ports: frozenset[int] = frozenset()
     bridges: frozenset[str] = frozenset()
     internal: frozenset[str] = frozenset()
     isolated: frozenset[str] = frozenset()
@@ -278,7 +280,8 @@ class Filter:
     def taken_in(self) -> frozenset[Outer]:
         """What other nodes send to this one itself."""
         probes = {Outer(protocol, self.probe_port) for protocol in _WITH_PORTS if self.probe_port}
-        return self.outers | probes | ({Outer(TCP, self.bgp_port)} if self.bgp_port else frozenset())
+        bfd = {Outer(UDP, port) for port in self.bfd_ports}
+        return self.outers | probes | bfd | ({Outer(TCP, self.bgp_port)} if self.bgp_port else frozenset())
 
 
 @dataclass(frozen=True, slots=True)

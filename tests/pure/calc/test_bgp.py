@@ -624,6 +624,18 @@ def test_the_port_is_open_to_those_that_there_are_sessions_with() -> None:
     assert (off.bgp_port, off.bgp_peers, off.bgp_ports) == (0, frozenset(), frozenset())
 
 
+def test_the_ports_of_bfd_are_guarded_where_it_is_used() -> None:
+    def guarded(*peers: AnyResource) -> set[str]:
+        rules = desired(Snapshot.of(1, [node(1), node(2), MESH, *peers]), [], host()).filter
+        assert {f"UDP port {port}" for port in rules.bfd_ports} <= set(map(str, rules.taken_in))
+        return set(map(str, rules.bfd_ports))
+
+    far = {"peerIP": "203.0.113.9", "asNumber": 64999}
+    assert guarded(peer(**TOR)) == set()
+    assert guarded(peer(**TOR, bfd={})) == {"3784"}
+    assert guarded(peer(**TOR, bfd={}), peer("far", **far, bfd={})) == {"3784", "4784"}
+
+
 def test_a_node_that_says_to_have_another_address_of_ours_is_no_peer() -> None:
     uplinks = {"eth1": Uplink("eth1", 1500, (ip_interface("198.51.100.1/24"),))}
     liar = made("Node", "n2", {"id": "n2", "addresses": ["198.51.100.1/24"]})

@@ -21,7 +21,7 @@ bridge a pod may ask and answer for itself: the sender in an ARP packet, the tar
 elements are those of `sources6`; nft wants another type for it).  Probes for duplicates (RFC 5227, RFC 4862) come from no address
 and are dropped: IPAM makes addresses unique, and without an answer an address counts as free.
 
-What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  BGP comes from `bgp-peers` only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
+What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  BGP and BFD come from `bgp-peers` only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
 if any does, because it switches conntrack on.
 """
 
@@ -305,20 +305,24 @@ def _probes() -> Iterator[Rule]:
 
 
 def _bgp() -> Iterator[Rule]:
-    """From peers, by way of an uplink."""
-    port = e.protocol(_TCP) + e.load(*_DESTINATION_PORT) + e.in_set(BGP_PORTS.name)
-    yield Rule("input", port + e.goto("bgp"), "BGP")
+    """From peers, by way of an uplink.  BFD says whether they are there, and is guarded as BGP is: who can fake it can end a session."""
+    yield Rule("input", _is_to(BGP_PORTS) + e.goto("bgp"), "BGP and BFD")
     for version, peers in BGP_PEERS.items():
         peer = e.ip_version(version, bridge=False) + e.source(version) + e.in_set(peers.name)
         yield Rule("bgp", e.from_interface(PREFIX, invert=True) + peer + e.accept(), "BGP from a peer")
     yield Rule("bgp", _dropped("bgp"), "BGP from anybody else")
 
 
+def _is_to(ports: Set) -> bytes:
+    """A protocol, and a port of it."""
+    port = e.load(*_DESTINATION_PORT, e.REGISTER + 1)
+    return e.load_meta(Meta.L4PROTO) + port + e.in_set(ports.name)
+
+
 def _masquerade() -> Iterator[Rule]:
     """A pod that got this node's address on its way to a BGP peer would be taken for this node."""
     for version, peers in BGP_PEERS.items():
-        session = e.protocol(_TCP) + e.load(*_DESTINATION_PORT) + e.in_set(BGP_PEER_PORTS.name)
-        session += e.ip_version(version, bridge=False) + e.destination(version) + e.in_set(peers.name)
+        session = _is_to(BGP_PEER_PORTS) + e.ip_version(version, bridge=False) + e.destination(version) + e.in_set(peers.name)
         session += e.source(version) + e.in_set(POOLS[version].name)
         yield Rule("postrouting", session + _dropped("bgp"), "BGP of a pod with a peer of this node")
     for version in (4, 6):

@@ -26,7 +26,7 @@ from netloom.dataplane.nft.objects import (
     TableId,
 )
 from netloom.model.addresses import mac_bytes
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import TCP, UDP, Filter, Outer, Source
 
 NAME = "netloom"
 INET_TABLE, BRIDGE_TABLE, ARP_TABLE = TableId(INET, NAME), TableId(BRIDGE, NAME), TableId(ARP, NAME)
@@ -82,8 +82,8 @@ DISCOVERY: Final = {table: Set(table, "discovery", (ICMPV6_TYPE,)) for table in 
 OUTER_PORTS: Final = Set(INET_TABLE, "outer-ports", (INET_SERVICE,))
 OUTER_PROTOCOLS: Final = Set(INET_TABLE, "outer-protocols", (INET_PROTO,))
 PROBE_PORTS: Final = Set(INET_TABLE, "probe-ports", (INET_SERVICE,))
-BGP_PORTS: Final = Set(INET_TABLE, "bgp-ports", (INET_SERVICE,))
-BGP_PEER_PORTS: Final = Set(INET_TABLE, "bgp-peer-ports", (INET_SERVICE,))
+BGP_PORTS: Final = Set(INET_TABLE, "bgp-ports", (INET_PROTO, INET_SERVICE))
+BGP_PEER_PORTS: Final = Set(INET_TABLE, "bgp-peer-ports", (INET_PROTO, INET_SERVICE))
 BGP_PEERS: Final = _addresses("bgp-peers")
 VTEPS: Final = _addresses("vteps")
 POOLS: Final = _addresses("pools", interval=True)
@@ -135,8 +135,9 @@ def keys(want: Filter) -> dict[Set, frozenset[bytes]]:
     found[OUTER_PORTS] = ports
     found[OUTER_PROTOCOLS] = frozenset(bytes((outer.protocol,)) for outer in want.outers if not outer.port)
     found[PROBE_PORTS] = frozenset((_port(want.probe_port),)) if want.probe_port else frozenset()
-    found[BGP_PORTS] = frozenset((_port(want.bgp_port),)) if want.bgp_port else frozenset()
-    found[BGP_PEER_PORTS] = frozenset(map(_port, want.bgp_ports))
+    bfd = frozenset(_outer(Outer(UDP, port)) for port in want.bfd_ports)
+    found[BGP_PORTS] = bfd | ({_outer(Outer(TCP, want.bgp_port))} if want.bgp_port else frozenset())
+    found[BGP_PEER_PORTS] = bfd | {_outer(Outer(TCP, port)) for port in want.bgp_ports}
     found[TUNNELS] = _links(want.tunnels)
     for version in (4, 6):
         found[BGP_PEERS[version]] = frozenset(address.packed for address in want.bgp_peers if address.version == version)
@@ -153,6 +154,11 @@ def _links(names: Iterable[str]) -> frozenset[bytes]:
 
 def _port(number: int) -> bytes:
     return struct.pack(">H", number)
+
+
+def _outer(outer: Outer) -> bytes:
+    """Protocol and port, each in a register of its own."""
+    return struct.pack(">B3xH2x", outer.protocol, outer.port)
 
 
 def _types(*numbers: int) -> frozenset[bytes]:

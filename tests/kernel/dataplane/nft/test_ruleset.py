@@ -30,6 +30,7 @@ EXAMPLE = Filter(
     bgp_port=179,
     bgp_peers=frozenset(map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.254", "2001:db8::1"))),
     bgp_ports=frozenset({179, 1790}),
+    bfd_ports=frozenset({3784}),
     bridges=frozenset({"loom.br0", "cni0"}),
 )
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 PROBE = 9478
 VXLAN = 4789
 BGP = 179
+BFD = 3784
 
 
 def ip(*words: str) -> None:
@@ -242,6 +244,40 @@ def test_no_pod_speaks_bgp_with_a_peer_in_its_nodes_name(driver: Nft, away: int,
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_bfd_is_taken_from_peers_and_from_nobody_else(driver: Nft, node: int, away: int, pod: int, version: int) -> None:
+    """Who can say in a peer's name that it is down ends its session."""
+    sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
+    peers, ports = frozenset(ipaddress.ip_address(address) for address in AWAY.values()), frozenset({BGP})
+    guarded = Filter(
+        sources=sources,
+        pools=POOLS,
+        masquerade=NATTED,
+        bgp_port=BGP,
+        bgp_peers=peers,
+        bgp_ports=ports,
+        bfd_ports=frozenset({BFD}),
+    )
+    driver.reconcile(guarded)
+    with bound(node, UPLINK[version], BFD) as own, bound(away, AWAY[version], BFD) as peer:
+        for space, address, to in (
+            (away, STRANGER[version], UPLINK[version]),
+            (pod, POD[version], UPLINK[version]),
+            (pod, POD[version], AWAY[version]),
+        ):
+            before = driver.drops()["inet bgp"].packets
+            with bound(space, address, 0) as stranger:
+                stranger.sendto(b"from a stranger", (to, BFD))
+            eventually(lambda before=before: driver.drops()["inet bgp"].packets > before)
+        peer.sendto(b"from a peer", (UPLINK[version], BFD))
+        assert own.recv(100) == b"from a peer"
+        assert received(peer) == b""
+        driver.reconcile(replace(guarded, bfd_ports=frozenset()))
+        with bound(away, STRANGER[version], 0) as stranger:
+            stranger.sendto(b"no affair of ours", (UPLINK[version], BFD))
+        assert own.recv(100) == b"no affair of ours"
 
 
 def begun(space: int, address: str, to: str) -> socket.socket:
