@@ -133,6 +133,8 @@ class Passes:
         self._looking |= self.rules_changed()  # what the pass repairs is named before
         with self._troubles.about("pass"):
             done = self._reconcile()
+        if self.rules_changed():  # in the middle of it
+            self.request(AFTER_DRIFT)
         if done is None or done.failures:
             self.in_sync_since, self._looking = None, True
             self._try_again()

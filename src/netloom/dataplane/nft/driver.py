@@ -41,6 +41,7 @@ class Nft:
         self._ports = Ports(self._kernel, None if record is None else f"{record}-ports")
         self._networks = Networks(self._kernel, None if record is None else f"{record}-networks")
         self._events = Events(own=self._kernel.port)
+        self._untold: dict[Change, None] = {}
 
     def close(self) -> None:
         self._kernel.close()
@@ -50,16 +51,16 @@ class Nft:
         return self._events.fileno()
 
     def foreign_changes(self) -> tuple[Change, ...]:
-        """Which tables others have changed since the last call, and who.  If ours are among them, `reconcile` will rebuild."""
-        changes = self._events.read()
-        for tables in (self._rules, self._ports.table, self._networks):
-            tables.notice(changes)
+        """Which tables others have changed since the last call, and who.  If ours are among them, `reconcile` will rebuild, or has:
+        what it has met with is told here, too, for nobody hears of it by the descriptor any more."""
+        self._look()
+        changes, self._untold = tuple(self._untold), {}
         return changes
 
     def reconcile(self, want: Filter, *, complete: bool = True) -> Outcome:
         """`complete` False: the cluster is known only as it was remembered.  What an earlier life of the agent built then stays,
         and pods' sources are added to it; it is built only where a table is missing, or somebody else has been at it."""
-        self.foreign_changes()
+        self._look()
         networks = self._networks.reconcile(want, complete=complete)
         done = networks, self._reconcile(want, complete=complete), self._ports.reconcile(want.published)
         failures = tuple(failure for one in done for failure in one.failures)
@@ -119,6 +120,12 @@ class Nft:
         """Takes everything of ours away."""
         for tables in (self._rules, self._ports.table, self._networks.table):
             tables.remove()
+
+    def _look(self) -> None:
+        changes = self._events.read()
+        for tables in (self._rules, self._ports.table, self._networks):
+            tables.notice(changes)
+        self._untold |= dict.fromkeys(changes)
 
     def _stands_and_admits(self, want: Filter) -> bool:
         try:

@@ -197,6 +197,8 @@ def test_a_repair_does_not_wait_for_somebody_to_ask_what_happened(driver: Nft) -
     nft("flush", "ruleset")
     assert driver.reconcile(filter_of(1)).put
     assert driver.admits(pod(1))
+    assert {change.table.name for change in driver.foreign_changes() if change.table} == {"netloom"}, "and is told who did it"
+    assert driver.foreign_changes() == ()
 
 
 def test_own_changes_are_no_news(driver: Nft) -> None:
