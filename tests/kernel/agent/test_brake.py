@@ -98,7 +98,7 @@ def test_it_ends_by_itself_when_the_nodes_are_back(place: Place) -> None:
     for number in sorted(held):
         remote_node(place.store, number, block_of(number))
     eventually(lambda: not is_braked(place))
-    assert led_to(place) == held
+    eventually(lambda: led_to(place) == held)  # one more may have gone before it was too many, and come back now
 
 
 def test_who_is_not_root_tells_the_agent_nothing(place: Place) -> None:
@@ -160,7 +160,8 @@ def test_what_an_older_copy_does_not_know_stays_and_comes_back(place: Place, res
     eventually(lambda: "10.244.30.0/26" in place.run("ip route"))
     restore()
     eventually(lambda: place.machine.state().held == ("remote-30",))
-    assert "10.244.30.0/26" in place.run("ip route") and led_to(place) == set(OTHERS)
+    eventually(lambda: led_to(place) == set(OTHERS))  # remote-9 had gone
+    assert "10.244.30.0/26" in place.run("ip route")
     place.machine.restart(signal.SIGKILL)
     eventually(lambda: place.machine.state().in_sync_since)
     assert place.machine.state().held == ("remote-30",) and "10.244.30.0/26" in place.run("ip route")
