@@ -179,7 +179,7 @@ def test_a_mesh_becomes_reflectors_and_then_a_fabric(mesh: Lab) -> None:
         eventually(lambda: all(len(established(mesh, node)) == 6 for node in NODES), PATIENCE)
         declare(mesh, configuration(nodeToNodeMeshEnabled=False))
         eventually(lambda: all(len(peers(mesh, node)) == 2 for node in NODES), PATIENCE)
-        assert all_go(mesh, "bird")
+        eventually(lambda: all_go(mesh, "bird"), PATIENCE)
         addresses = [a.ip for a in mesh.topology.router_addresses(tor, "switch")]
         declare(mesh, *(peer(f"tor-{a.version}", str(a), 65000, numAllowedLocalASNumbers=1) for a in addresses))
         eventually(lambda: all(len(established(mesh, node)) == 4 for node in NODES), PATIENCE)
@@ -190,6 +190,20 @@ def test_a_mesh_becomes_reflectors_and_then_a_fabric(mesh: Lab) -> None:
         withdraw(mesh, "BGPPeer", "tor-4", "tor-6")
         eventually(lambda: all_go(mesh, "bird"), PATIENCE)
     assert "\n".join(sent.lost) == ""
+
+
+@pytest.mark.parametrize(("spec", "number", "hold_time"), [({"asNumber": 64999}, 64999, 240), ({"nodeMeshHoldTime": "30s"}, 64512, 30)])
+def test_all_sessions_begin_anew(mesh: Lab, spec: Manifest, number: int, hold_time: int) -> None:
+    with streams(mesh) as sent:
+        declare(mesh, configuration(**spec))
+        eventually(lambda: agreed(mesh) == {(number, hold_time)}, PATIENCE)
+        eventually(lambda: all_go(mesh, "bird"), PATIENCE)
+    assert "\n".join(sent.lost) == ""
+
+
+def agreed(lab: Lab) -> set[tuple[int, int]]:
+    """AS and hold time of the nodes' sessions."""
+    return {(p.remote_as, p.hold_time) for node in NODES for p in peers(lab, node).values()}
 
 
 def test_bfd_comes_and_goes(mesh: Lab) -> None:

@@ -17,14 +17,12 @@ from netloom.calc.bgp import is_on
 from netloom.calc.bgp.taking import parted
 from netloom.calc.tables import Tables
 from netloom.dataplane.netlink import Netlink
-from netloom.dataplane.netlink.tables import PROTOCOL, RTA_DST, RTMSG, RTN_UNICAST, get_routes, see_route
+from netloom.dataplane.netlink.tables import PROTOCOL, RTA_DST, RTMSG, RTN_UNICAST, RTPROT_BIRD, get_routes, see_route
 from netloom.dataplane.netlink.wire import FAMILY, attributes
 from netloom.model.addresses import Prefix, contains
 from netloom.model.host import Host
 from netloom.model.resources import IPPool
 from netloom.model.snapshot import Snapshot
-
-_BIRD = 12  # RTPROT_BIRD, linux/rtnetlink.h
 
 
 class BirdsRoutes:
@@ -50,7 +48,7 @@ class BirdsRoutes:
             birds, agents = parted(snapshot.pools.values())
             self._pools, self._far = snapshot.pools, host.far
             self._ours = frozenset(_within(birds, self._own(last)))
-            self._theirs = frozenset(_within(agents, map(_prefix, self._held()))) if agents else frozenset()
+            self._theirs = frozenset(_within(agents, map(_prefix, held(self._kernel)))) if agents else frozenset()
             self._read()
         elif last is not None and (self._ours or self._theirs):
             # a pass has told by node whose they are
@@ -68,12 +66,9 @@ class BirdsRoutes:
         return (self._lasting, self._birds) != before
 
     def _read(self) -> None:
-        held = self._held() if self._ours or self._theirs else frozenset()
-        self._lasting = frozenset(prefix for prefix in self._ours if _key_of(prefix) not in held)
-        self._birds = frozenset(prefix for prefix in self._theirs if _key_of(prefix) in held)
-
-    def _held(self) -> Collection[Key]:
-        return {key for version in (4, 6) for body in self._kernel.dump(get_routes(version, _BIRD)) if (key := _key(body))}
+        birds = held(self._kernel) if self._ours or self._theirs else frozenset()
+        self._lasting = frozenset(prefix for prefix in self._ours if key_of(prefix) not in birds)
+        self._birds = frozenset(prefix for prefix in self._theirs if key_of(prefix) in birds)
 
     def _own(self, last: Tables | None) -> Iterable[Prefix]:
         if last is not None:
@@ -86,6 +81,11 @@ Key = tuple[int, int, bytes]
 """Family, length and address of a prefix, as a dump has them: of thousands, most are never looked at."""
 
 
+def held(kernel: Netlink) -> Collection[Key]:
+    """Where BIRD's routes lead."""
+    return {key for version in (4, 6) for body in kernel.dump(get_routes(version, RTPROT_BIRD)) if (key := _key(body))}
+
+
 def _key(body: bytes) -> Key | None:
     """Of a route that leads somewhere, for all packets."""
     family, length, source_length, tos, _, _, _, kind, _ = RTMSG.unpack_from(body)
@@ -94,7 +94,7 @@ def _key(body: bytes) -> Key | None:
     return family, length, attributes(body, RTMSG.size).get(RTA_DST, b"")
 
 
-def _key_of(prefix: Prefix) -> Key:
+def key_of(prefix: Prefix) -> Key:
     return FAMILY[prefix.version], prefix.prefixlen, prefix.network_address.packed if prefix.prefixlen else b""
 
 

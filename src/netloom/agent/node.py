@@ -145,7 +145,9 @@ class Agent:
         )
         collector = Collector(self._operations, journal, kernel, Sandboxes)
         tombstones = Tombstones(settings.run_dir)
-        self._routing = Routing(settings, self._background, self._troubles, lambda: not journal.attachments)
+        self._routing = Routing(
+            settings, self._background, self._troubles, self._passes.standby, lambda: not journal.attachments
+        )
         self.settled = asyncio.Event()
         self._standing = standing = Standing(
             settings=settings,

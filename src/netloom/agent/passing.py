@@ -22,6 +22,7 @@ from netloom.agent.moving import Moving
 from netloom.agent.readdressing import Readdressing
 from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.resizing import Resizing
+from netloom.agent.standby import Standby
 from netloom.agent.troubles import Troubles
 from netloom.agent.trying import Trials
 from netloom.calc import Last, desired, remote
@@ -66,6 +67,7 @@ class Passes:
     missing    host interfaces of pods that are not there
     own_links  indexes of our interfaces
     birds      what of BIRD's routes matters to ours
+    standby    ways of BIRD's that are kept while sessions begin anew
     forwarding this node's forwarders, which tell of themselves below `run_dir`
     """
 
@@ -87,6 +89,7 @@ class Passes:
         self.reconciler = Reconciler(kernel, nft, self.forwarding)
         self._readdressing = Readdressing()
         self.birds = BirdsRoutes(kernel)
+        self.standby = Standby(kernel, lambda: self.request(0.0))
         self.host: Host | None = None
         self.desired = Desired()
         self.missing: frozenset[str] = frozenset()
@@ -162,6 +165,7 @@ class Passes:
         host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
         host = self._readdressing.host(snapshot, host, self._loop.time())
         host = self.birds.host(snapshot, host, self._others[2] if self._others else None)
+        host = replace(host, standby=self.standby.routes)
         host = known.moving.host(snapshot, self._with_tunnels(host), self._loop.time())
         largest = known.resizing.largest(snapshot, host, attachments)
         untried = known.trials.untried(snapshot, host, self.desired.uses)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from netloom.agent.background import Background
 from netloom.agent.passwords import passwords
+from netloom.agent.standby import AHEAD, Standby
 from netloom.agent.troubles import Troubles
 from netloom.bgp import status
 from netloom.bgp.applying import Bird, Place
@@ -34,6 +35,7 @@ from netloom.model.routing import BgpConfig, Secret
 log = logging.getLogger(__name__)
 
 _WHAT = "BIRD", "BGP sessions"
+_STANDBY = 1.0  # seconds between looks while ways stand by
 _REST = 50.0  # times what a look took, until the next one that nothing calls for
 
 
@@ -66,8 +68,11 @@ class View:
 class Routing:
     """For the loop that made it.  `empty`: this node has no pods.  `view`: as of the last look, may be read by any thread."""
 
-    def __init__(self, settings: Settings, background: Background, troubles: Troubles, empty: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: Settings, background: Background, troubles: Troubles, standby: Standby, empty: Callable[[], bool]
+    ) -> None:
         self._settings, self._background, self._troubles, self._empty = settings, background, troubles, empty
+        self._standby = standby
         self.place = Place(*settings.bird)
         self._bird = Bird(self.place)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bird")
@@ -115,20 +120,29 @@ class Routing:
         self._background.begin(_WHAT[0], self._agree())
 
     async def _agree(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, prepared = asyncio.get_running_loop(), False
         try:
             while True:
                 self._again = False
                 wanted, secrets, before = self._wanted, self._secrets, self.view
                 if wanted is not None and wanted.draining and self._empty():
                     wanted = replace(wanted, withdrawn=True)
-                begun = time.monotonic()
                 known = bool(self._known)
+                if known and wanted is not None and not prepared:
+                    ended = await loop.run_in_executor(self._thread, self._ended_by, wanted, secrets)
+                    if ended:
+                        self._standby.begin(ended)
+                        await asyncio.sleep(AHEAD)
+                        prepared = True
+                        continue
+                begun = time.monotonic()
                 self.view = await loop.run_in_executor(self._thread, self._look, wanted, secrets, before, known)
                 self._rested = time.monotonic() + _REST * (time.monotonic() - begun)
                 self._tell()
+                self._look_at_standby()
                 if not self._again:
                     break
+                prepared = False
         finally:
             self._busy = False
         if self.view.refused or self.view.away:
@@ -142,7 +156,20 @@ class Routing:
         self._troubles.report(_WHAT[1], *sorted(words & self._standing))
         self._standing = frozenset(words)
 
+    def _look_at_standby(self) -> None:
+        sessions = self.view.config.sessions if self.view.config else ()
+        up = [name for name, peer in self.view.peers.items() if peer.established]
+        self._standby.look([session.name for session in sessions], up)
+        if self._standby.is_on:
+            asyncio.get_running_loop().call_later(_STANDBY, self.look_after)
+
     # in the thread
+
+    def _ended_by(self, wanted: BgpConfig, secrets: Mapping[str, secret.Secret]) -> frozenset[str]:
+        try:
+            return self._bird.ended_by(self._text(wanted, passwords(wanted, self._settings.state_dir, secrets)))
+        except (ConfigError, Unavailable):
+            return frozenset()  # who tells BIRD says what is wrong
 
     def _look(self, wanted: BgpConfig | None, secrets: Mapping[str, secret.Secret], before: View, known: bool) -> View:
         if wanted is None and (not known or not self._bird.is_ours()):

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from netloom.bgp import status
 from netloom.bgp.control import Control, Refused, reason
-from netloom.bgp.rendering import CONTENT, blocks, content
+from netloom.bgp.rendering import CONTENT, blocks, content, goes_on
 from netloom.durable import write_durably
 from netloom.errors import ConfigError, Unavailable
 from netloom.model.showing import shown
@@ -85,8 +85,8 @@ class Bird:
         """Whether anything had to be done.  Raises Rejected; Unavailable: the file is right, BIRD is away; ConfigError: the file cannot
         be written."""
         want = content(text)
-        if self._refused and self._refused.content == want and self._clock() < self._refused.until:
-            raise self._refused.reason
+        if (refused := self._refusal_of(text)) is not None:
+            raise refused.reason
         before = self._read()
         try:
             if before != text:
@@ -103,6 +103,24 @@ class Bird:
             raise
         self._refused = None
         return True
+
+    def _refusal_of(self, text: str) -> _Refusal | None:
+        found = self._refused
+        return found if found is not None and found.content == content(text) and self._clock() < found.until else None
+
+    def ended_by(self, text: str) -> frozenset[str]:
+        """Sessions that are up, and that BIRD would end or begin anew if it were told this.  Raises ConfigError, Unavailable."""
+        if self._refusal_of(text) is not None:
+            return frozenset()
+        before, read = self._read() or "", self._content_of_bird()
+        if read == content(text):
+            return frozenset()
+        wanted, known = blocks(text), blocks(before) if read == content(before) else {}
+        return frozenset(
+            name
+            for name, peer in self.peers().items()
+            if peer.established and not (name in wanted and name in known and goes_on(known[name], wanted[name]))
+        )
 
     # the file
 

@@ -44,6 +44,7 @@ _UNFIT = ValueError, TypeError, AttributeError, LookupError
 """What comes of values that are not what their types say."""
 CONTENT, _DIGITS = "CONTENT", 32
 _CONTENT = re.compile(rf'define {CONTENT} = "([0-9a-f]+)";\n\Z')
+_SOFT = re.compile(r"^ +(?:(?:import|export) filter|import limit|bfd) .*\n", re.MULTILINE)
 _SESSION = re.compile(r"^protocol bgp (\w+) .*?^}$", re.MULTILINE | re.DOTALL)
 
 
@@ -66,6 +67,11 @@ def content(text: str) -> str:
 def blocks(text: str) -> dict[str, str]:
     """Of a text of ours, each session's part by its name."""
     return {found[1]: found[0] for found in _SESSION.finditer(text)}
+
+
+def goes_on(known: str, wanted: str) -> bool:
+    """Whether BIRD keeps a session that was written so and is to be so: filters, limits and BFD it changes while the session is up."""
+    return _SOFT.sub("", known) == _SOFT.sub("", wanted)
 
 
 def render_for_people(config: BgpConfig | None, node: str = "") -> str:

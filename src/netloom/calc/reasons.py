@@ -62,7 +62,7 @@ def _why(
     used: Form,
     use: Use | None,
 ) -> str:
-    if prefix in host.lasting:
+    if prefix in host.lasting or prefix in host.standby:
         return "until BIRD leads there"
     encapsulation = pool.spec.encapsulation
     want = wanted(snapshot, host, pool)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from netloom.calc import bgp, forms, metrics
+from netloom.calc.bgp import taking
 from netloom.calc.claims import Claims, Held
 from netloom.calc.conflicts import Doubts, doubts_of
 from netloom.calc.encap import ENCAPS, carried
@@ -88,6 +89,7 @@ def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
             tables.add(carried.finished(host, device, tables.links[device]))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
+    tables.routes.update(taking.standing_by(host))
     tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses, last.bgp)
     return tables
 
@@ -96,7 +98,7 @@ def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form
     """Whether all that ways to nodes depend on, besides those nodes, is as it was.  This node's blocks are none of it."""
     circumstances = (
         snapshot.configuration,
-        replace(host, blocks=()),
+        replace(host, blocks=(), standby={}),
         forms.own_word(snapshot, host),
         dict(devices),
         doubts.macs,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netloom.model.addresses import Address, Interface, Mac, Prefix
-from netloom.model.desired import Carrier, Engine
+from netloom.model.desired import Carrier, Engine, Route
 from netloom.model.forms import Form
 
 
@@ -54,7 +54,7 @@ class Host:
     not the datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster
     has none of its own.  `ways`: interfaces by which other nodes are reached.  `far`: nodes that are no neighbours whatever their
     addresses say, and why.  `lasting`: prefixes of other nodes with a route of ours, which BIRD is to lead to, and does not yet; `birds`:
-    those that BIRD's routes lead to, and that it is to leave.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams.
+    those that BIRD's routes lead to, and that it is to leave; `standby`: ways of BIRD's that are kept behind BIRD's.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams.
     `former`: addresses before these, which it still has; `source`: what its packets leave with, as far as that is one of those."""
 
     node: str
@@ -73,6 +73,7 @@ class Host:
     far: Mapping[str, str] = field(default_factory=dict)
     lasting: frozenset[Prefix] = frozenset()
     birds: frozenset[Prefix] = frozenset()
+    standby: Mapping[Prefix, Route] = field(default_factory=dict)
     ipv6: bool = True
     engines: Mapping[Carrier, Engine] = field(default_factory=lambda: dict.fromkeys(Carrier, Engine.EBPF))
     early: bool = True

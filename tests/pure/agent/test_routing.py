@@ -9,9 +9,11 @@ import pytest
 
 from netloom.agent.background import Background
 from netloom.agent.routing import Routing, View
+from netloom.agent.standby import Standby
 from netloom.agent.troubles import Troubles
 from netloom.bgp.rendering import render
 from netloom.config import Settings
+from netloom.dataplane.netlink import Netlink
 from netloom.model.routing import BgpConfig
 from tests.bgp_configs import FABRIC, PASSWORD
 
@@ -31,12 +33,13 @@ def after(folder: Path, wanted: BgpConfig | None) -> View:
     )
 
     async def run() -> View:
-        troubles = Troubles()
-        routing = Routing(settings, Background(troubles), troubles, lambda: True)
+        troubles, kernel = Troubles(), Netlink(buffer=0)
+        routing = Routing(settings, Background(troubles), troubles, Standby(kernel, lambda: None), lambda: True)
         routing.passed(wanted, {}, complete=True)
         while routing._busy:
             await asyncio.sleep(0.01)
         routing.stop()
+        kernel.close()
         return routing.view
 
     return asyncio.run(run())

@@ -108,7 +108,7 @@ def _scope(address: Interface) -> int:
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of destination and source, TOS, table, protocol, scope, type, flags
 RT_TABLE_MAIN = 254
-RTPROT_KERNEL = 2
+RTPROT_KERNEL, RTPROT_BIRD = 2, 12
 PROTOCOL = 79
 """Marks routes as ours, in the kernel and for everybody who looks (`proto 79`)."""
 RTNH_F_ONLINK = 4
@@ -243,6 +243,23 @@ def default_ways(body: bytes) -> tuple[int, tuple[int, ...]] | None:
 def all_ways(body: bytes) -> tuple[int, ...]:
     """Interfaces of a route: several, where it has several next hops (ECMP)."""
     return _interfaces(attributes(body, RTMSG.size))
+
+
+def first_way(body: bytes) -> tuple[Prefix, Address, int, bool] | None:
+    """Prefix, gateway, interface, and whether the gateway is taken to be on the link: of several next hops the first.  None where no
+    gateway of the same family leads there, or not for all packets."""
+    family, length, source_length, tos, _, _, _, kind, flags = RTMSG.unpack_from(body)
+    if source_length or tos or kind != RTN_UNICAST:
+        return None
+    found = attributes(body, RTMSG.size)
+    index, hop = to_int(found.get(RTA_OIF, b"")), found
+    if len(hops := found.get(RTA_MULTIPATH, b"")) >= RTNEXTHOP.size:
+        end, flags, _, index = RTNEXTHOP.unpack_from(hops)
+        hop = attributes(hops[:end], RTNEXTHOP.size)
+    if RTA_GATEWAY not in hop:
+        return None
+    destination = ipaddress.ip_network((found.get(RTA_DST, bytes(4 if family == AF_INET else 16)), length))
+    return destination, ipaddress.ip_address(hop[RTA_GATEWAY]), index, bool(flags & RTNH_F_ONLINK)
 
 
 def _interfaces(found: Mapping[int, bytes]) -> tuple[int, ...]:
