@@ -81,8 +81,11 @@ class Trials:
             for (name, _), use in uses.items()
             if use.next is not None and use.form is not None and use.next != use.form
         }
-        self._passed &= due.keys() | {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
-        self.refused &= {(name, form) for name in snapshot.nodes for form in opened(snapshot, host)}
+        if self._passed:
+            self._passed &= due.keys() | {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
+        if self.refused:
+            known = opened(snapshot, host).keys()
+            self.refused = frozenset((name, form) for name, form in self.refused if name in snapshot.nodes and form in known)
         waiting = [
             (pair, now)
             for pair, now in due.items()

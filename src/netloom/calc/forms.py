@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from netloom.calc.encap import ENCAPS
 from netloom.calc.same import Same
@@ -32,11 +32,51 @@ from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
 
+T = TypeVar("T")
+
 DIRECT = Form(Method.NONE)
 _MOST = 8
 """Forms of others that are taken in at once: what one node says does not open any number of ports here."""
 _PRIVILEGED = 1024
 """Below it are ports of services, DNS among them, and a tunnel takes all datagrams that other nodes send to its port."""
+
+
+class _Asked:
+    """What is asked about, and a key for the answer: as long as all that forms depend on is the same, so is what follows from it.  A pass
+    asks a dozen times, and a claim of another node's changes nothing of it."""
+
+    __slots__ = ("_key", "_tables", "host")
+
+    def __init__(self, snapshot: Snapshot, host: Host) -> None:
+        # of the snapshot no more is held than is asked, and that is: what goes by identity must not be another object later
+        self._tables, self.host = (snapshot.nodes, snapshot.pools, snapshot.configurations), host
+        self._key = (
+            *(id(snapshot.nodes), id(snapshot.pools), id(snapshot.configurations), snapshot.complete),
+            *(host.node, host.node_id, host.vni, host.port, host.udp_port, host.tunnel_addresses),
+            *(tuple(host.moving.devices.items()), host.moving.held),
+        )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        nodes, pools, configurations = self._tables
+        return Snapshot(complete=self._key[3], nodes=nodes, pools=pools, configurations=configurations)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key[:4])
+
+
+def _kept(function: Callable[[Snapshot, Host], T]) -> Callable[[Snapshot, Host], T]:
+    """Answered once for the same circumstances, of which a pass has two or three."""
+    answered = functools.lru_cache(4)(lambda asked: function(asked.snapshot, asked.host))
+
+    @functools.wraps(function)
+    def answer(snapshot: Snapshot, host: Host) -> T:
+        return answered(_Asked(snapshot, host))
+
+    return answer
 
 
 def wanted(snapshot: Snapshot, host: Host, pool: IPPool) -> Form:
@@ -50,6 +90,7 @@ def wanted(snapshot: Snapshot, host: Host, pool: IPPool) -> Form:
     return Form(method)
 
 
+@_kept
 def wanted_of_all(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     """Of all pools between nodes; plain packets, too, where neighbours get those."""
     pools = [pool for pool in snapshot.pools.values() if not pool.spec.network]
@@ -92,12 +133,14 @@ def _senders(same: Same[Mapping[str, Node]]) -> Mapping[Form, _Senders]:
     return found
 
 
+@_kept
 def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     """What others may send, now or soon.  If that is too much, what most of them send: the others follow the pools as this node does."""
     refused = clashes(snapshot, host)
     return tuple(form for form in _heard(snapshot, host) if form not in refused)
 
 
+@_kept
 def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     found, refused = dict.fromkeys(wanted_of_all(snapshot, host)), privileged(snapshot, host)
     sent = _senders(Same(snapshot.nodes))
@@ -106,6 +149,7 @@ def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     return (*found, *others[:_MOST])
 
 
+@_kept
 def privileged(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """Forms that are not taken in, with a node that sends in each: no pool wants them, this node never had them, and their ports are
     those of services."""
@@ -116,6 +160,7 @@ def privileged(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     return {form: sent[form].first for form in sorted(sent.keys() - had, key=str) if 0 < form.port < _PRIVILEGED}
 
 
+@_kept
 def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
     """Forms that are not opened, as one of another method has their UDP port: each with that one, which stands here, or was told of, or
     is what more nodes send.  A kernel gives a datagram to one of two tunnels."""
@@ -139,6 +184,7 @@ def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
     return found
 
 
+@_kept
 def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
     """Forms that no pool wants any more, and somebody sends in all the same."""
     sent = _senders(Same(snapshot.nodes))
@@ -151,6 +197,7 @@ def _said(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     return (*parsed(word.receives), *parsed(word.sends)) if word else ()
 
 
+@_kept
 def opened(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """All that stands here, with the device of each: what is to be received, what this node has said that it receives or sends, and
     what it may not close yet."""
@@ -164,6 +211,7 @@ def _candidates(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     return tuple(dict.fromkeys((*_heard(snapshot, host), *_said(snapshot, host), *held)))
 
 
+@_kept
 def tunnel_pools(snapshot: Snapshot, host: Host) -> tuple[IPPool, ...]:
     """Pools whose packets need this node's own address in them: those that want a tunnel; as long as one stands that none wants, all;
     and as long as any stands, those where there is one already."""

@@ -36,6 +36,7 @@ _TABLES = {
     "Secret": "secrets",
     "Service": "services",
 }
+_DEFAULTS = FelixConfigurationSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Snapshot:
     @property
     def configuration(self) -> FelixConfigurationSpec:
         found = self.configurations.get(FelixConfiguration.NAME)
-        return found.spec if found else FelixConfigurationSpec()
+        return found.spec if found else _DEFAULTS
 
     def resources(self) -> Iterator[AnyResource]:
         for name in _TABLES.values():
