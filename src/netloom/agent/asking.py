@@ -60,9 +60,9 @@ class Asking:
         """Returns when the node has more than it had.  Raises PoolExhausted: nobody has anything to give; Unavailable: not yet."""
         if need.whole or need.cidr is not None:
             raise why
-        if self._allocator.thicken(need):
+        if self._allocator.sharing.thicken(need):
             return
-        if await self._in_thread(lambda: self._allocator.claim_gap(need, self._datastore)):
+        if await self._in_thread(lambda: self._allocator.sharing.claim_gap(need, self._datastore)):
             self._came()
             return
         if not self._others(need.pools):
@@ -79,7 +79,7 @@ class Asking:
         """Whether others have given something."""
         if (
             self._taking is not None
-            or self._allocator.quarantined
+            or self._allocator.doubts.quarantined
             or asyncio.get_running_loop().time() - self._needed > _STANDS
         ):
             return
@@ -122,7 +122,7 @@ class Asking:
 
     async def _take(self, slots: Sequence[Prefix]) -> None:
         if (
-            await self._in_thread(lambda: self._allocator.take_up(slots, self._revision, self._datastore))
+            await self._in_thread(lambda: self._allocator.sharing.take_up(slots, self._revision, self._datastore))
             and self._request is not None
         ):
             self._request = None

@@ -49,10 +49,10 @@ class Giving:
     def look(self) -> None:
         """Whether others ask, and what they could have."""
         snapshot = self._latest()
-        if not snapshot.complete or not snapshot.requests or self._allocator.quarantined:
+        if not snapshot.complete or not snapshot.requests or self._allocator.doubts.quarantined:
             return
         self._given = {name: request for name, request in self._given.items() if snapshot.requests.get(name) is request}
-        gifts = functools.cache(self._allocator.gift)  # many may ask for the same pool
+        gifts = functools.cache(self._allocator.sharing.gift)  # many may ask for the same pool
         for request in open_requests(snapshot, self._node):
             if request.name in self._waiting or request.name in self._given:
                 continue
@@ -77,8 +77,8 @@ class Giving:
         self._waiting.discard(name)
         snapshot = self._latest()
         request = next((r for r in open_requests(snapshot, self._node) if r.name == name), None)
-        best = self._best(request, snapshot, self._allocator.gift) if request is not None else None
-        gift = self._allocator.part_with(best[0]) if best is not None else None
+        best = self._best(request, snapshot, self._allocator.sharing.gift) if request is not None else None
+        gift = self._allocator.sharing.part_with(best[0]) if best is not None else None
         if request is not None and gift is not None:
             self._waiting.add(name)
             self._gave()
@@ -88,7 +88,7 @@ class Giving:
         to = Claim(cidr=gift.part, node=request.name, node_id=request.spec.node_id)
         loop = asyncio.get_running_loop()
         try:
-            given = await loop.run_in_executor(self._thread, self._allocator.give, gift, to, self._datastore)
+            given = await loop.run_in_executor(self._thread, self._allocator.sharing.give, gift, to, self._datastore)
             if given:
                 self._given[request.name] = request
         finally:

@@ -107,9 +107,9 @@ class Agent:
             journal, f"{settings.state_dir}/claims.json", settings.node_name, identity.id, cool_down=settings.cool_down
         )
         self._allocator.update(self._snapshot)
-        self._allocator.doubt()
+        self._allocator.doubts.arise()
         if self._braking.jumped:
-            self._allocator.quarantine()
+            self._allocator.doubts.quarantine()
         self._datastore_thread = ThreadPoolExecutor(1, thread_name_prefix="datastore")
         self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
         self._networks.heard(self._snapshot)
@@ -259,10 +259,10 @@ class Agent:
     def _snapshot_came(self, said: Snapshot, connection: Connection) -> None:
         jumped = connection.jumps != self._connection.jumps
         if jumped:
-            self._allocator.quarantine()
+            self._allocator.doubts.quarantine()
             self._anew = True
         if jumped or not connection.connected:
-            self._allocator.doubt()
+            self._allocator.doubts.arise()
         with self._troubles.about("brake"):
             self._braking.take(said, jumped=jumped)
         if (late := self._braking.late) is not None:
@@ -301,7 +301,7 @@ class Agent:
     def _look_at_brake(self) -> None:
         """What is held may end by the time; and another node may have let go of a block of ours."""
         with self._troubles.about("brake"):
-            if self._braking.look(quarantined=self._allocator.quarantined):
+            if self._braking.look(quarantined=self._allocator.doubts.quarantined):
                 self._recount()
         self._metrics.doubts(
             held=len(self._braking.held), contested=len((*self._allocator.contested, *self._allocator.disputed))
@@ -314,7 +314,7 @@ class Agent:
 
     def _make_up(self) -> None:
         with self._troubles.about("brake"):
-            if self._braking.late is not None and self._braking.look(quarantined=self._allocator.quarantined):
+            if self._braking.late is not None and self._braking.look(quarantined=self._allocator.doubts.quarantined):
                 self._recount()
 
     def _recount(self) -> None:
@@ -422,12 +422,12 @@ class Agent:
             self._tell_conflicts()
             self._asked = True
             self._passes.request(AFTER_NEWS)
-            if self._allocator.in_doubt:
+            if self._allocator.doubts.remain:
                 self._loop.call_later(_RETRY, self._synchronise_again)
 
     def _synchronise_again(self) -> None:
         """It gave no answer.  While it is away nobody is asked: when it is back it is."""
-        if self._allocator.in_doubt and self._connection.connected:
+        if self._allocator.doubts.remain and self._connection.connected:
             self._background.begin("claims", self._synchronise())
 
     async def _settle_claims(self) -> None:

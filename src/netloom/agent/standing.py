@@ -140,7 +140,7 @@ class Standing:
         if len(connection.broken) > _NAMED:
             yield f"and {len(connection.broken) - _NAMED} records more cannot be read"
         yield from self.braking.problems
-        if self.allocator.quarantined:
+        if self.allocator.doubts.quarantined:
             yield "the datastore went back or is another one: no new block is claimed for half a minute, so that owners can assert theirs"
         if self.hosting.problem and self.hosting.addressed:
             yield self.hosting.problem

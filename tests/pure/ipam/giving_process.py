@@ -36,7 +36,7 @@ class OneNode:
             try:
                 self.allocator.claim(answer, self.store)
             except PoolExhausted:
-                if not self.allocator.thicken(answer) and not self.allocator.claim_gap(answer, self.store):
+                if not self.allocator.sharing.thicken(answer) and not self.allocator.sharing.claim_gap(answer, self.store):
                     return False
         self.count += 1
         self.journal.intend(attachment(f"pod{self.count}", self.journal.next_sequence(), *answer))
@@ -56,14 +56,14 @@ class OneNode:
 
     def give(self) -> None:
         for request in open_requests(self.seen, self.name):
-            if (gift := self.allocator.part_with(self.pool.name)) is not None:
+            if (gift := self.allocator.sharing.part_with(self.pool.name)) is not None:
                 to = Claim(cidr=gift.part, node=request.name, node_id=request.spec.node_id)
-                self.allocator.give(gift, to, self.store)
+                self.allocator.sharing.give(gift, to, self.store)
 
     def take_up(self) -> None:
         claims = self.allocator.claims
         slots = unknown_slots(self.seen, claims.owns, claims.cidrs)
-        if slots and self.allocator.take_up(slots, self.asked, self.store):
+        if slots and self.allocator.sharing.take_up(slots, self.asked, self.store):
             self.withdraw()
 
     def delete_some(self) -> None:

@@ -83,7 +83,7 @@ class Cluster:
             try:
                 one.allocator.claim(answer, one.store)
             except PoolExhausted:
-                if not one.allocator.thicken(answer) and not one.allocator.claim_gap(answer, one.store):
+                if not one.allocator.sharing.thicken(answer) and not one.allocator.sharing.claim_gap(answer, one.store):
                     self.ask(one)
                     return False
         raise AssertionError("it goes round in circles")
@@ -109,17 +109,17 @@ class Cluster:
 
     def give(self, one: One, *, killed: bool = False) -> None:
         for request in open_requests(one.seen, one.name):
-            found = one.allocator.part_with("p")
+            found = one.allocator.sharing.part_with("p")
             if killed:
                 self.restart(one)
             elif found is not None:
                 to = Claim(cidr=found.part, node=request.name, node_id=request.spec.node_id)
-                one.allocator.give(found, to, one.store)
+                one.allocator.sharing.give(found, to, one.store)
 
     def take_up(self, one: One) -> None:
         claims = one.allocator.claims
         if slots := unknown_slots(one.seen, claims.owns, claims.cidrs):
-            one.allocator.take_up(slots, one.asked, one.store)
+            one.allocator.sharing.take_up(slots, one.asked, one.store)
             self.withdraw(one)
 
     def restart(self, one: One) -> None:

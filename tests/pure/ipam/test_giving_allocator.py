@@ -50,31 +50,31 @@ def claimed(memory: Memory) -> dict[str, str]:
 
 
 def test_what_is_given_is_out_of_service_first_then_out_of_the_copy_then_anothers(owner: Agent, memory: Memory) -> None:
-    gift = owner.allocator.part_with("p")
+    gift = owner.allocator.sharing.part_with("p")
     assert gift is not None and str(gift.part) == UPPER
     assert (owner.blocks, claimed(memory)) == ([LOWER], {WHOLE: "n1"})
-    assert owner.allocator.give(gift, TO, owner.store)
+    assert owner.allocator.sharing.give(gift, TO, owner.store)
     copy = load(owner.path)
     assert copy is not None and [str(held.cidr) for held in copy.held] == [LOWER]
     assert claimed(memory) == {LOWER: "n1", UPPER: "n2"}
 
 
 def test_what_was_taken_up_again_meanwhile_is_not_given(owner: Agent, memory: Memory) -> None:
-    gift = owner.allocator.part_with("p")
+    gift = owner.allocator.sharing.part_with("p")
     assert gift is not None
     owner.allocator.synchronise(owner.store)
     assert owner.blocks == [WHOLE]
-    assert not owner.allocator.give(gift, TO, owner.store)
+    assert not owner.allocator.sharing.give(gift, TO, owner.store)
     assert claimed(memory) == {WHOLE: "n1"}
 
 
 def test_what_is_taken_up_again_after_a_write_without_an_answer_cannot_be_given_by_it_later(
     owner: Agent, memory: Memory
 ) -> None:
-    gift, deaf = owner.allocator.part_with("p"), Deaf(memory)
+    gift, deaf = owner.allocator.sharing.part_with("p"), Deaf(memory)
     assert gift is not None
     with pytest.raises(Unavailable):
-        owner.allocator.give(gift, TO, deaf)
+        owner.allocator.sharing.give(gift, TO, deaf)
     owner.allocator.synchronise(owner.store)
     assert owner.blocks == [WHOLE]
     assert deaf.late is not None
@@ -84,10 +84,10 @@ def test_what_is_taken_up_again_after_a_write_without_an_answer_cannot_be_given_
 
 
 def test_killed_before_it_is_given_a_part_is_nobodys_and_can_be_claimed(owner: Agent, memory: Memory) -> None:
-    gift, deaf = owner.allocator.part_with("p"), Deaf(memory)
+    gift, deaf = owner.allocator.sharing.part_with("p"), Deaf(memory)
     assert gift is not None
     with pytest.raises(Unavailable):
-        owner.allocator.give(gift, TO, deaf)
+        owner.allocator.sharing.give(gift, TO, deaf)
     owner.restart()
     owner.sees(POOL)
     owner.allocator.synchronise(owner.store, anew=True)
@@ -96,8 +96,8 @@ def test_killed_before_it_is_given_a_part_is_nobodys_and_can_be_claimed(owner: A
 
 def test_a_store_that_went_back_to_before_a_gift_does_not_undo_it(owner: Agent, memory: Memory) -> None:
     before = dict(memory.records)
-    gift = owner.allocator.part_with("p")
-    assert gift is not None and owner.allocator.give(gift, TO, owner.store)
+    gift = owner.allocator.sharing.part_with("p")
+    assert gift is not None and owner.allocator.sharing.give(gift, TO, owner.store)
     memory.records.clear()
     memory.records.update(before)
     owner.allocator.synchronise(owner.store, anew=True)
@@ -106,11 +106,11 @@ def test_a_store_that_went_back_to_before_a_gift_does_not_undo_it(owner: Agent, 
 
 def test_what_was_claimed_before_it_was_asked_for_is_no_gift(owner: Agent, memory: Memory) -> None:
     """A store that went back may show what was this node's long ago."""
-    gift = owner.allocator.part_with("p")
-    assert gift is not None and owner.allocator.give(gift, TO, owner.store)
+    gift = owner.allocator.sharing.part_with("p")
+    assert gift is not None and owner.allocator.sharing.give(gift, TO, owner.store)
     asker = Agent(owner.directory.parent, memory, "n2").sees(POOL)
     revision = asker.store.list().revision
-    assert not asker.allocator.take_up([gift.held.slot], revision, asker.store)
-    assert asker.allocator.take_up([gift.held.slot], revision - 1, asker.store)
+    assert not asker.allocator.sharing.take_up([gift.held.slot], revision, asker.store)
+    assert asker.allocator.sharing.take_up([gift.held.slot], revision - 1, asker.store)
     assert asker.blocks == [UPPER]
     asker.journal.close()

@@ -55,7 +55,7 @@ class Cluster:
 
     def noticed(self, name: str) -> None:
         """This agent sees that the store has jumped."""
-        self.agents[name].allocator.quarantine()
+        self.agents[name].allocator.doubts.quarantine()
         self.agents[name].allocator.synchronise(self.agents[name].store, anew=True)
 
     @property
@@ -162,19 +162,19 @@ def test_who_could_not_claim_while_it_was_away_does_not_take_up_what_a_copy_says
     give_up_all(a)
     cluster.see()
     b.add("pod")
-    a.allocator.doubt()
+    a.allocator.doubts.arise()
     away = MemoryDatastore(cluster.memory)
     away.close()
     need = a.allocator.allocate(ANY)
     assert isinstance(need, NeedBlock)
-    for ask in (a.allocator.claim, a.allocator.claim_gap):
+    for ask in (a.allocator.claim, a.allocator.sharing.claim_gap):
         with pytest.raises(Unavailable):
             ask(need, away)
     restore()
-    for ask in (a.allocator.claim, a.allocator.claim_gap):
+    for ask in (a.allocator.claim, a.allocator.sharing.claim_gap):
         with pytest.raises(Unavailable, match="has not been asked since it was away"):
             ask(need, a.store)
-    assert not a.allocator.take_up([POOL.spec.cidr], 0, a.store)
+    assert not a.allocator.sharing.take_up([POOL.spec.cidr], 0, a.store)
     assert a.blocks == []
     cluster.noticed("a")
     cluster.noticed("b")
@@ -186,19 +186,19 @@ def test_who_could_not_claim_while_it_was_away_does_not_take_up_what_a_copy_says
 
 def test_a_doubt_that_comes_while_the_store_is_asked_stands(cluster: Cluster) -> None:
     a = cluster.agents["a"]
-    a.allocator.doubt()
+    a.allocator.doubts.arise()
     listing = a.store.list
 
     def lost(kind: str | None = None) -> Listing:
-        a.allocator.doubt()
+        a.allocator.doubts.arise()
         return listing(kind)
 
     a.store.list = lost  # type: ignore[method-assign]
     a.allocator.synchronise(a.store)
-    assert a.allocator.in_doubt
+    assert a.allocator.doubts.remain
     a.store.list = listing  # type: ignore[method-assign]
     a.allocator.synchronise(a.store)
-    assert not a.allocator.in_doubt
+    assert not a.allocator.doubts.remain
     assert a.add("pod")
 
 
@@ -228,7 +228,7 @@ def test_an_agent_that_was_down_withdraws_at_its_start_what_it_does_not_hold(clu
     cluster.copy()
     claims = load(a.path)
     assert claims
-    a.allocator._keep(claims.without(h.cidr for h in claims.held))
+    a.allocator.inventory.keep(claims.without(h.cidr for h in claims.held))
     a.delete("pod")
     a.restart()
     cluster.see()
@@ -252,7 +252,7 @@ def test_a_block_that_pods_use_is_kept_whatever_the_own_copy_says(cluster: Clust
     a.add("pod")
     before, claims = a.blocks, load(a.path)
     assert claims
-    a.allocator._keep(claims.without(h.cidr for h in claims.held))  # the disk of this machine was restored
+    a.allocator.inventory.keep(claims.without(h.cidr for h in claims.held))  # the disk of this machine was restored
     a.restart()
     cluster.see()
     a.allocator.synchronise(a.store, anew=True)
