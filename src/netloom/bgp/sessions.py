@@ -35,7 +35,7 @@ TEMPLATE = (
 )
 CONFIDENTIAL = "    password "
 """How the one kind of line begins that nobody is to see."""
-_OWN = ("name", "origin", "address", "via")
+_OWN = ("name", "origin", "address", "via", "other_end")
 _LIKE = attrgetter("address.version", *(each.name for each in fields(Session) if each.name not in _OWN))
 """Of two sessions for which it is the same, all but the first lines are."""
 _NEXT_HOPS = {NextHop.AUTO: "", NextHop.SELF: " next hop self;", NextHop.KEEP: " next hop keep;"}

@@ -1,13 +1,14 @@
 """Wording: what is wrong with a session, in words, and what to look at.
 
-BIRD says what it saw ("Received: Bad peer AS"); people want to know who has to change what.  What a peer drops in silence (a wrong
+BIRD says what it saw ("Received: Bad peer AS"); people want to know who has to change what.  Which AS the other end expects, or sends,
+BIRD does not say; of a node the datastore knows (`other_end`).  What a peer drops in silence (a wrong
 password, too many hops, a firewall) leaves no error at all: then the words name what of that this session has.
 """
 
 from __future__ import annotations
 
 from netloom.bgp.status import Peer
-from netloom.model.routing import Session
+from netloom.model.routing import OtherEnd, Session
 from netloom.model.showing import shown
 
 _RECEIVED, _SENT, _SOCKET, _AUTOMATIC, _OWN = "Received: ", "BGP Error: ", "Socket: ", "Automatic shutdown: ", "Error: "
@@ -56,7 +57,9 @@ def _received(session: Session, error: str) -> str:
     """What they say of us."""
     match error:
         case "Bad peer AS":
-            return f"refused: they expect another AS than {session.local_as}, which we send"
+            there = session.other_end
+            told = f"AS {there.expects} ({_resource(there)})" if there and there.expects != session.local_as else "another AS"
+            return f"refused: they expect {told}, we send {session.local_as}"
         case "Bad BGP identifier":
             return "refused: they have a peer with our router ID already, or have it themselves"
         case "Hold timer expired":
@@ -80,11 +83,18 @@ def _received(session: Session, error: str) -> str:
     return f"closed by them: {error}"
 
 
+def _resource(there: OtherEnd) -> str:
+    return f"{there.origin} on node {there.node}"
+
+
 def _sent(session: Session, error: str) -> str:
     """What we say of them."""
     match error:
         case "Bad peer AS":
-            return f"refused by us: they send another AS than {session.remote_as}, which we expect"
+            there = session.other_end
+            sent = there is not None and there.as_number != session.remote_as
+            told = f"AS {there.as_number} ({_resource(there)})" if there and sent else "another AS"
+            return f"refused by us: they send {told}, we expect {session.remote_as}"
         case "Bad BGP identifier":
             return "refused by us: they have the same router ID as this node, or none"
         case "Hold timer expired":

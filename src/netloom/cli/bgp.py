@@ -3,7 +3,7 @@
 $ netloom bgp peers
 PEER           ADDRESS         AS      STATE         SINCE   IN   OUT   BFD   NOTE
 BGPPeer tor    192.0.2.254     65001   Established   3d4h    12   3     Up    -
-Node node-b    192.0.2.2       64512   Active        12s     0    0     -     refused: they expect another AS than 64513, which we send
+Node node-b    192.0.2.2       64512   Active        12s     0    0     -     refused: they expect another AS, we send 64513
 
 What is asked goes through the agent's socket, so nobody needs BIRD's own; only `reset` tells BIRD something, and that is root's.
 """

@@ -104,12 +104,23 @@ class Trust(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class OtherEnd:
+    """How the node at the other end has a session, where it is not how this one has it.  `as_number`: its own; `expects`: of us;
+    `origin`: by which resource."""
+
+    node: str
+    as_number: int
+    expects: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """One BGP session.  `name`: its protocol's in BIRD, stable while the peer is, at most 63 characters.  `origin`: which resource it
     comes from, for people.  `families`: of the routes that it carries (channels).  Times in seconds, 0: BIRD's own.  `ttl`: hops that
     ttl security lets through, 0 for none.  `multihop`: the peer is not on a link of ours.  `reflects`: the peer is a client of this node
     as route reflector, in the cluster of this ID.  `via`: a static route to the peer leads there.  `limit`: prefixes that are taken, 0
-    for all."""
+    for all.  `other_end`: for people alone."""
 
     name: str
     origin: str
@@ -134,6 +145,7 @@ class Session:
     trust: Trust = Trust.POOLS
     limit: int = 0
     filters: tuple[str, ...] = ()
+    other_end: OtherEnd | None = None
 
     @property
     def external(self) -> bool:

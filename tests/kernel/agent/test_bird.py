@@ -181,7 +181,7 @@ def test_what_is_wrong_with_a_session_is_a_problem_in_words(rack: Rack) -> None:
     rack.apply(TOR.format(as_number=65002, more=""))
     eventually(lambda: os.path.exists(rack.bird.place.config))
     rack.bird.start()
-    said = "refused by us: they send another AS than 65002, which we expect"
+    said = "refused by us: they send another AS, we expect 65002"
     eventually(lambda: any(said in problem.message for problem in rack.machine.state().problems))
     code, words = rack.netloom("bgp", "peers")
     assert code == 1 and said in words

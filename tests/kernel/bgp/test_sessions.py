@@ -67,9 +67,9 @@ def test_they_expect_another_as(up: Pair) -> None:
     a, b = up
     session = b.session(a)
     both(up, a.config(a.session(b, remote_as=64999)))
-    expected = f"refused: they expect another AS than {AS}, which we send"
+    expected = f"refused: they expect another AS, we send {AS}"
     eventually(lambda: words(b, a, session) == expected)
-    ours = "refused by us: they send another AS than 64999, which we expect"
+    ours = "refused by us: they send another AS, we expect 64999"
     eventually(lambda: words(a, b, a.session(b, remote_as=64999)) == ours)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from netloom.bgp.status import Channel, Peer
 from netloom.bgp.wording import trouble
-from netloom.model.routing import Secret, Session
+from netloom.model.routing import OtherEnd, Secret, Session
 
 SESSION = Session("peer_tor", "BGPPeer tor", ip_address("192.0.2.254"), 65000, 64512, (4,), hold_time=30, limit=100)
 DOWN = Peer("peer_tor", "Active", since=1000.0)
@@ -19,8 +19,8 @@ LATER = 2000.0
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ("Received: Bad peer AS", "refused: they expect another AS than 64512, which we send"),
-        ("BGP Error: Bad peer AS", "refused by us: they send another AS than 65000, which we expect"),
+        ("Received: Bad peer AS", "refused: they expect another AS, we send 64512"),
+        ("BGP Error: Bad peer AS", "refused by us: they send another AS, we expect 65000"),
         ("BGP Error: Hold timer expired", "they said nothing for 30 s, the hold time: they, or the way there, are down"),
         (
             "Received: Hold timer expired",
@@ -43,6 +43,17 @@ LATER = 2000.0
 )
 def test_an_error_is_said_in_words(error: str, words: str) -> None:
     assert trouble(SESSION, replace(DOWN, error=error), LATER) == words
+
+
+def test_of_a_node_it_is_said_which_as_it_expects_and_sends() -> None:
+    session = replace(SESSION, other_end=OtherEnd("node-b", 65002, 64513, "BGPPeer to-a"))
+    said = "refused: they expect AS 64513 (BGPPeer to-a on node node-b), we send 64512"
+    assert trouble(session, replace(DOWN, error="Received: Bad peer AS"), LATER) == said
+    said = "refused by us: they send AS 65002 (BGPPeer to-a on node node-b), we expect 65000"
+    assert trouble(session, replace(DOWN, error="BGP Error: Bad peer AS"), LATER) == said
+    half = replace(SESSION, other_end=OtherEnd("node-b", 65002, SESSION.local_as, "the mesh"))
+    said = "refused: they expect another AS, we send 64512"
+    assert trouble(half, replace(DOWN, error="Received: Bad peer AS"), LATER) == said
 
 
 def test_what_their_administrator_says_is_said() -> None:

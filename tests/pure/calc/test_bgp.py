@@ -17,7 +17,7 @@ from netloom.calc.tables import Tables
 from netloom.model.addresses import Address
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import AnyResource, convert
-from netloom.model.routing import Announced, Bfd, BgpConfig, Community, NextHop, Secret, Session, Trust
+from netloom.model.routing import Announced, Bfd, BgpConfig, Community, NextHop, OtherEnd, Secret, Session, Trust
 from netloom.model.snapshot import Snapshot
 
 
@@ -284,11 +284,41 @@ def test_a_peer_is_for_all_nodes_or_one_or_those_with_labels(spec: dict[str, Any
     assert bool(found) is peers
 
 
-def test_a_peer_at_a_nodes_address_is_that_node() -> None:
-    by_address = peer("n2", node="n1", peerIP="192.0.2.2", asNumber=65002)
+def test_a_peer_at_a_nodes_address_in_its_as_has_that_nodes_port() -> None:
     nodes = [node(1), node(2, bgp={"asNumber": 65002}), MESH, made("BGPConfiguration", "node.n2", {"listenPort": 1790})]
-    found = sessions(*nodes, by_address)["peer_n2"]
-    assert (found.trust, found.port, found.limit, found.passive) == (Trust.POOLS, 1790, 0, False)
+    for spec, port in (({"asNumber": 65002}, 1790), ({"asNumber": 65001}, 179)):
+        found = sessions(*nodes, peer("n2", node="n1", peerIP="192.0.2.2", **spec))["peer_n2"]
+        assert (found.port, found.passive) == (port, False)
+
+
+@pytest.mark.parametrize("cluster_id", ["244.0.0.1", None])
+def test_a_node_that_says_to_have_a_routers_address_changes_nothing_of_its_session(cluster_id: str | None) -> None:
+    """Nor when it is in the router's AS; in another one, it is told."""
+    port = made("BGPConfiguration", "node.n2", {"listenPort": 1790})
+    fields = {"bgp": {"routeReflectorClusterID": cluster_id}} if cluster_id else {}
+    for number, odd in ((64513, ["BGPPeer tor: node n2, in AS 64512, says to have its address 192.0.2.254"]), (64512, [])):
+        resources = [node(1, **fields), port, MESH, peer(peerIP="192.0.2.254:179", asNumber=number)]
+        liar = made("Node", "n2", {"id": "n2", "addresses": ["192.0.2.254/24"], **fields})
+        [before] = sessions(*resources).values()
+        config, problems = computed(*resources, liar)
+        [session] = config.sessions
+        assert replace(session, other_end=None) == before
+        assert [problem for problem in problems if "says to have" in problem] == odd
+
+
+def test_of_a_node_it_is_known_how_it_has_the_session() -> None:
+    """Where it is not how this one has it: one BGPPeer each, the mesh against one, and nobody who says it wrong."""
+    off, nodes = configuration(nodeToNodeMeshEnabled=False), [node(1), node(2, bgp={"asNumber": 65002})]
+    there = peer("to-n2", node="n1", peerIP="192.0.2.2", asNumber=65003, localASNumber=64999)
+    back = peer("to-n1", node="n2", peerIP="192.0.2.1", asNumber=64513)
+    assert sessions(*nodes, off, there)["peer_to_n2"].other_end is None
+    assert sessions(*nodes, off, there, back)["peer_to_n2"].other_end == OtherEnd("n2", 65002, 64513, "BGPPeer to-n1")
+    assert sessions(*nodes, MESH, there)["peer_to_n2"].other_end == OtherEnd("n2", 65002, 64512, "the mesh")
+    meshed = sessions(*nodes, MESH, back)
+    assert meshed["mesh_n2"].other_end == OtherEnd("n2", 65002, 64513, "BGPPeer to-n1")
+    assert meshed["mesh6_n2"].other_end is None
+    well = peer("to-n2", node="n1", peerIP="192.0.2.2", asNumber=65002)
+    assert sessions(*nodes, MESH, well)["peer_to_n2"].other_end is None
 
 
 BROKEN = [
@@ -578,6 +608,7 @@ def test_of_any_two_nodes_both_have_the_session_or_none_and_one_opens_it(resourc
         assert here.families == there.families
         assert here.multihop == there.multihop
         assert here.port == configs[names[address]].port
+        assert here.other_end is None
 
 
 @given(clusters())

@@ -36,7 +36,7 @@ DOWN = SessionState(
     remote_as=64512,
     local_as=64513,
     state="Active",
-    problem="refused: they expect another AS than 64513, which we send",
+    problem="refused: they expect another AS, we send 64513",
 )
 WELL = BgpState(wanted=True, bird="2.0.12", since=SINCE, socket="/nowhere/bird.ctl", sessions=(UP,))
 ROUTES = BgpRoutes(
@@ -93,7 +93,7 @@ def test_peers_are_shown_with_what_is_wrong(run: Run, bird: Answer) -> None:
         """\
         PEER            ADDRESS       AS      STATE         SINCE   IN   OUT   BFD   NOTE
         BGPPeer tor     192.0.2.254   65001   Established   3h5m    12   3     Up    -
-        Node b\\x1b[2J   192.0.2.2     64512   Active        -       0    0     -     refused: they expect another AS than 64513, which we send
+        Node b\\x1b[2J   192.0.2.2     64512   Active        -       0    0     -     refused: they expect another AS, we send 64513
         """
     )
 

@@ -3,6 +3,9 @@
 Between nodes exactly one side opens a session, the one with the higher address; the other waits for it.  A peer outside may be waiting
 itself, so there both may open (RFC 4271, section 6.8 makes one of two).
 
+What a BGPPeer says of its `peerIP` holds whoever else says to have that address: a Node tells of its addresses itself, and must not
+take a router's session, or what is believed of it.  Nodes are peered with by the mesh and by `peerSelector`.
+
 A session that cannot be as it was asked for (its filter is missing, its address is this node's own) is left out and told, and no other
 is.  Names are made of names that people gave, and do not depend on what else there is.
 """
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -19,11 +22,11 @@ from netloom.calc.bgp.fitting import fitted
 from netloom.calc.bgp.pairs import Pair, pairs
 from netloom.calc.bgp.speakers import Speaker, Speakers
 from netloom.model.addresses import Address
-from netloom.model.bgp import BGP_PORT, BGPPassword, BGPPeer, BGPPeerSpec, SourceAddress
+from netloom.model.bgp import BGP_PORT, BGPPassword, BGPPeer, BGPPeerSpec, ReversePeering, SourceAddress
 from netloom.model.bgp_values import milliseconds
 from netloom.model.host import Host
 from netloom.model.resources import Node
-from netloom.model.routing import Secret, Session, Trust
+from netloom.model.routing import OtherEnd, Secret, Session, Trust
 from netloom.model.snapshot import Snapshot
 
 RESTART = 120
@@ -95,6 +98,8 @@ def _all(
     problems: list[str],
     known: Known,
 ) -> Iterator[Session]:
+    back = [peer for _, peer in sorted(snapshot.bgp_peers.items()) if _is_own(peer, host)]
+    with_nodes = {pair.other: pair for pair in pairs(snapshot, speakers)}
     for peer in (peer for _, peer in sorted(snapshot.bgp_peers.items())):
         if not peer.spec.peer_ip or not peer.is_for(host.node, speakers.own.labels):
             continue
@@ -103,11 +108,12 @@ def _all(
         if reason := _obstacle(peer, snapshot, host):
             problems.append(f"{_origin(peer)}: {reason}")
         else:
-            found, reasons = fitted([_outside(peer, host, speakers)], host, speakers.settings)
-            problems += reasons
+            session, claim = _outside(peer, host, speakers, back, with_nodes)
+            found, reasons = fitted([session], host, speakers.settings)
+            problems += [*claim, *reasons]
             yield from found
     before, known.by_node = known.by_node, {}
-    for pair in pairs(snapshot, speakers):
+    for pair in with_nodes.values():
         if pair.peer is not None and (reason := _obstacle(pair.peer, snapshot, host)):
             message = f"{_origin(pair.peer)}: {reason}"
             if message not in problems:
@@ -116,7 +122,7 @@ def _all(
             node = snapshot.nodes[pair.other]
             last = before.get(pair.other)
             if last is None or last[0] is not node or last[1] != pair:
-                last = node, pair, *fitted(_with_node(pair, host, speakers, disputed), host, speakers.settings)
+                last = node, pair, *fitted(_with_node(pair, host, speakers, disputed, back), host, speakers.settings)
             known.by_node[pair.other] = last
             problems += last[3]
             yield from last[2]
@@ -149,33 +155,44 @@ def _is_local(address: Address, host: Host) -> bool:
     return any(a.ip == address for a in held)
 
 
-def _outside(peer: BGPPeer, host: Host, speakers: Speakers) -> Session:
+def _outside(
+    peer: BGPPeer, host: Host, speakers: Speakers, back: Collection[BGPPeer], with_nodes: Mapping[str, Pair]
+) -> tuple[Session, list[str]]:
+    """And what is odd about it.  Of a node that says to have that address nothing is taken but its port, where it is in that AS."""
     spec, own = peer.spec, speakers.own
     assert spec.peer is not None  # for the caller
     assert spec.as_number is not None  # the BGPPeer has seen to it
     address, port = spec.peer
-    node = speakers.with_address(address)
     local_as = spec.local_as_number or own.as_number
-    limit = spec.prefix_limit if spec.prefix_limit is not None else 0 if node else LIMIT
-    return _session(
+    node, there, odd = speakers.with_address(address), None, []
+    if node is not None:
+        there = _there(back, node, own, address.version, with_nodes.get(node.name))
+        number = there.as_number if there else node.as_number
+        if number != spec.as_number:
+            odd.append(f"{_origin(peer)}: node {node.name}, in AS {number}, says to have its address {address}")
+    session = _session(
         name=session_name("peer", peer.name),
         origin=_origin(peer),
         address=address,
         remote_as=spec.as_number,
         local_as=local_as,
         families=_families(spec, address.version),
-        port=port or (node.port if node else BGP_PORT),
+        port=port or (node.port if node and node.as_number == spec.as_number else BGP_PORT),
         source=_source(spec, own, address.version),
         passive=False,
         multihop=spec.reachable_by is not None or host.uplink_towards(address) is None,
-        reflects=_reflects(own, node, local_as == spec.as_number),
-        trust=Trust.POOLS if node else Trust.ANYTHING,
-        limit=limit,
+        reflects=_reflects(own, None, local_as == spec.as_number),
+        trust=Trust.ANYTHING,
+        limit=spec.prefix_limit if spec.prefix_limit is not None else LIMIT,
         spec=spec,
+        there=there,
     )
+    return session, odd
 
 
-def _with_node(pair: Pair, host: Host, speakers: Speakers, disputed: Collection[Address]) -> Iterator[Session]:
+def _with_node(
+    pair: Pair, host: Host, speakers: Speakers, disputed: Collection[Address], back: Collection[BGPPeer]
+) -> Iterator[Session]:
     own, other, spec = speakers.own, speakers.get(pair.other), pair.peer.spec if pair.peer else speakers.mesh
     both = [v for v in _VERSIONS if own.address(v) is not None and other.address(v) is not None]
     for version in _versions(spec, both):
@@ -185,15 +202,35 @@ def _with_node(pair: Pair, host: Host, speakers: Speakers, disputed: Collection[
         if theirs.ip in disputed or _is_local(theirs.ip, host):
             continue  # the first is told already
         near = own.is_near(other, version) and other.name not in host.far and host.uplink_towards(theirs.ip) is not None
-        yield _between(pair, spec, own, other, version, near=near)
+        yield _between(pair, spec, own, other, version, near=near, there=_there(back, other, own, version))
 
 
-def _between(pair: Pair, spec: BGPPeerSpec, own: Speaker, other: Speaker, version: int, *, near: bool) -> Session:
+def _there(back: Iterable[BGPPeer], node: Speaker, own: Speaker, version: int, pair: Pair | None = None) -> OtherEnd | None:
+    """How that node has its session with this one: by a BGPPeer at an address of ours (`back`), or by what both peer by.  None: not at
+    all, or so that this one cannot tell."""
+    for peer in back:
+        is_way_back = peer.spec.peer is not None and peer.spec.peer[0].version == version
+        if is_way_back and peer.spec.as_number and peer.is_for(node.name, node.labels):
+            return OtherEnd(node.name, peer.spec.local_as_number or node.as_number, peer.spec.as_number, _origin(peer))
+    if pair is None or (pair.peer is not None and pair.peer.spec.reverse_peering is ReversePeering.MANUAL):
+        return None
+    theirs, ours = _numbers(pair, node, own)
+    return OtherEnd(node.name, theirs, ours, _origin(pair.peer) if pair.peer else "the mesh")
+
+
+def _numbers(pair: Pair, node: Speaker, own: Speaker) -> tuple[int, int]:
+    """AS numbers of the other one, and of this one."""
+    number = pair.peer.spec.local_as_number if pair.peer else None
+    return (pair.chooses_us and number) or node.as_number, (pair.chosen and number) or own.as_number
+
+
+def _between(
+    pair: Pair, spec: BGPPeerSpec, own: Speaker, other: Speaker, version: int, *, near: bool, there: OtherEnd | None
+) -> Session:
     mine, theirs = own.address(version), other.address(version)
     assert mine is not None  # for the caller
     assert theirs is not None
-    local_as = (pair.chosen and spec.local_as_number) or own.as_number
-    remote_as = (pair.chooses_us and spec.local_as_number) or other.as_number
+    remote_as, local_as = _numbers(pair, other, own)
     return _session(
         name=session_name("peer", pair.peer.name, theirs.ip) if pair.peer else session_name(_MESH[version], other.name),
         origin=_origin(pair.peer) if pair.peer else f"mesh, node {other.name}",
@@ -209,6 +246,7 @@ def _between(pair: Pair, spec: BGPPeerSpec, own: Speaker, other: Speaker, versio
         trust=Trust.POOLS,
         limit=spec.prefix_limit or 0,
         spec=spec,
+        there=there,
     )
 
 
@@ -253,6 +291,7 @@ def _session(
     trust: Trust,
     limit: int,
     spec: BGPPeerSpec,
+    there: OtherEnd | None,
 ) -> Session:
     """With what `spec` says of itself."""
     return Session(
@@ -279,6 +318,7 @@ def _session(
         trust=trust,
         limit=limit,
         filters=spec.filters,
+        other_end=there if there and (there.as_number, there.expects) != (remote_as, local_as) else None,
     )
 
 
