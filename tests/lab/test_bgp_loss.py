@@ -192,7 +192,9 @@ def test_a_mesh_becomes_reflectors_and_then_a_fabric(mesh: Lab) -> None:
     assert "\n".join(sent.lost) == ""
 
 
-@pytest.mark.parametrize(("spec", "number", "hold_time"), [({"asNumber": 64999}, 64999, 240), ({"nodeMeshHoldTime": "30s"}, 64512, 30)])
+@pytest.mark.parametrize(
+    ("spec", "number", "hold_time"), [({"asNumber": 64999}, 64999, 240), ({"nodeMeshHoldTime": "30s"}, 64512, 30)]
+)
 def test_all_sessions_begin_anew(mesh: Lab, spec: Manifest, number: int, hold_time: int) -> None:
     with streams(mesh) as sent:
         declare(mesh, configuration(**spec))

@@ -141,6 +141,20 @@ def test_a_session_that_the_change_is_about_may_take_its_time(up: Pair) -> None:
     b.apply(b.config(b.session(a)))
 
 
+def test_it_is_known_beforehand_which_sessions_a_text_would_end(up: Pair) -> None:
+    a, b = up
+    name = a.session(b).name
+    same = a.config(a.session(b))
+    assert a.bird.ended_by(a.text(same)) == set()
+    assert a.bird.ended_by(a.text(a.config(a.session(b), draining=True))) == set()
+    for config in (a.config(), a.config(a.session(b, hold_time=45)), a.config(a.session(b, remote_as=64999))):
+        assert a.bird.ended_by(a.text(config)) == {name}
+    good = Path(a.place.config).read_text()
+    Path(a.place.config).write_text(a.text(a.config()))  # whoever wrote it was killed before BIRD was told
+    assert a.bird.ended_by(a.text(a.config())) == {name}
+    Path(a.place.config).write_text(good)
+
+
 def test_a_peer_that_dies_just_then_is_not_the_changes_fault(fresh: Pair) -> None:
     a, b = fresh
     for node, other in ((a, b), (b, a)):

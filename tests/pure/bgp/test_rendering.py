@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
-from netloom.bgp.rendering import blocks, content, render, render_for_people
+from netloom.bgp.rendering import blocks, content, goes_on, render, render_for_people
 from netloom.errors import ConfigError
-from netloom.model.routing import BgpConfig, Change, Community, FilterRule, RouteFilter, Secret, Session
+from netloom.model.routing import Bfd, BgpConfig, Change, Community, FilterRule, NextHop, RouteFilter, Secret, Session
 from tests.bgp_configs import CONFIGS, FABRIC, MESH, PASSWORD, RENDERED, SECRETS, rendered
 from tests.bird_syntax import tree
 
@@ -155,3 +156,25 @@ def test_a_length_that_no_prefix_can_have_is_refused() -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_text_is_a_tree(name: str) -> None:
     assert tree(rendered(name))
+
+
+@pytest.mark.parametrize(
+    ("fields", "stays"),
+    [
+        ({"filters": ()}, True),
+        ({"limit": 17}, True),
+        ({"bfd": Bfd(interval=100)}, True),
+        ({"bfd": None}, True),
+        ({"hold_time": 45}, False),
+        ({"remote_as": 64999}, False),
+        ({"address": ip_address("192.0.2.77")}, False),
+        ({"next_hop": NextHop.KEEP}, False),
+    ],
+)
+def test_a_session_goes_on_where_only_its_filters_its_limit_or_bfd_change(fields: dict[str, Any], stays: bool) -> None:
+    [session] = FABRIC.sessions[:1]
+    before, after = (
+        blocks(render(replace(FABRIC, sessions=(each,)), SECRETS))[session.name]
+        for each in (replace(session, bfd=Bfd()), replace(session, **{"bfd": Bfd(), **fields}))
+    )
+    assert before != after and goes_on(before, after) is stays

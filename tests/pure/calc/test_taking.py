@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from netloom.calc import metrics
 from netloom.calc.bgp.taking import BIRDS
 from netloom.calc.remote import remote
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Mac, Prefix
+from netloom.model.desired import Route
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host, Moving, Uplink
 from netloom.model.resources import AnyResource, Node, convert
@@ -144,3 +146,14 @@ def test_a_node_that_only_looks_like_a_neighbour_is_named_to_bird() -> None:
     assert tables.bgp is not None
     assert tables.bgp.tunnelled == (NEAR,)
     assert ways(tables) == {NEAR: "loom.vxlan", FAR: "loom.vxlan"}
+
+
+def test_birds_ways_stand_by_behind_birds_own_but_into_our_own_blocks_and_out_of_no_link_that_is_down() -> None:
+    via = Route("eth0", ip_address("192.0.2.2"))
+    kept = {NEAR: via, FAR: replace(via, device="eth9"), ip_network("10.244.1.0/28"): via}
+    found = {key: route for key, route in remote(cluster("None", ON), host(standby=kept)).routes.items() if route.gateway}
+    [(key, route)] = found.items()
+    assert (key.prefix, route) == (NEAR, via)
+    assert 1023 < 65536 < key.metric < metrics.BLACKHOLE
+    down = {"eth0": replace(HOST.uplinks["eth0"], up=False)}
+    assert ways(remote(cluster("None", ON), host(standby=kept, uplinks=down))) == {}
