@@ -18,7 +18,8 @@ from netloom.lab import cluster
 from netloom.lab.cluster import Lab, datastore_of
 from netloom.lab.topology import Router, one_switch
 from netloom.model import manifest
-from netloom.model.resources import Encapsulation
+from netloom.model.bgp import NodeBGP
+from netloom.model.resources import Encapsulation, Node
 from tests.lab.conftest import settled
 from tests.lab.routing import bfd, bird_of, blocks, cut, established, peers, restart_bird, routes, to_node, to_router
 from tests.lab.test_live_change import streams
@@ -201,6 +202,40 @@ def test_all_sessions_begin_anew(mesh: Lab, spec: Manifest, number: int, hold_ti
         eventually(lambda: agreed(mesh) == {(number, hold_time)}, PATIENCE)
         eventually(lambda: all_go(mesh, "bird"), PATIENCE)
     assert "\n".join(sent.lost) == ""
+
+
+def test_a_node_becomes_the_reflector_of_the_others_and_a_node_again(mesh: Lab) -> None:
+    between = {
+        "apiVersion": "netloom.io/v1",
+        "kind": "BGPPeer",
+        "metadata": {"name": "inside"},
+        "spec": {"peerSelector": "role == 'reflector'"},
+    }
+    with streams(mesh) as sent:
+        declare(mesh, between)
+        make(mesh, "node-0", "reflector", NodeBGP(route_reflector_cluster_id="10.0.0.9"))
+        eventually(lambda: {name[:6] for name in established(mesh, "node-0")} == {"peer_i"}, PATIENCE)
+        declare(mesh, configuration(nodeToNodeMeshEnabled=False))
+        eventually(lambda: not any(name.startswith("mesh") for node in NODES for name in peers(mesh, node)), PATIENCE)
+        eventually(lambda: all_go(mesh, "bird"), PATIENCE)
+        declare(mesh, configuration())
+        make(mesh, "node-0", "worker", NodeBGP())
+        withdraw(mesh, "BGPPeer", "inside")
+        eventually(lambda: all(len(established(mesh, node)) == 4 for node in NODES), PATIENCE)
+        eventually(lambda: all_go(mesh, "bird"), PATIENCE)
+    assert "\n".join(sent.lost) == ""
+
+
+def make(lab: Lab, name: str, role: str, bgp: NodeBGP) -> None:
+    datastore = connect(datastore_of(lab.name))
+    try:
+        stored = datastore.get("Node", name)
+        assert stored is not None and isinstance(stored.resource, Node)
+        node = stored.resource
+        metadata = msgspec.structs.replace(node.metadata, labels={**node.metadata.labels, "role": role})
+        datastore.update(Node(metadata=metadata, spec=msgspec.structs.replace(node.spec, bgp=bgp)), stored.revision)
+    finally:
+        datastore.close()
 
 
 def agreed(lab: Lab) -> set[tuple[int, int]]:
