@@ -1,13 +1,15 @@
 """A host of its own for a test: the machine's network namespace, and a mount namespace in which /etc, /opt, /run and /var/lib are
 layers over the real ones, so that the real program may be told to install itself, without --root.
 
-There is no systemd in it: /run is empty.
+There is no systemd in it: /run is empty.  What the real host does to its files meanwhile (an apt-get, a timer) shows through the layers, and
+is nothing that the program did: `files` compares what lies in the layers with what they hide.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,6 @@ from dataclasses import dataclass
 from tests.agent_process import Machine
 
 _LAYERED = ("/etc", "/opt", "/var/lib")
-_SEEN = (*_LAYERED, "/run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Host:
     machine: Machine
     holder: int
     """A process that sleeps in the mount namespace."""
+    layers: str
+    """Where they lie there, by number."""
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         inside = ["nsenter", f"--mount=/proc/{self.holder}/ns/mnt", f"--net=/proc/{os.getpid()}/fd/{self.machine.netns}"]
@@ -38,8 +41,39 @@ class Host:
         return self.run(sys.executable, "-m", "netloom", *arguments, *config, check=check)
 
     def files(self) -> frozenset[str]:
-        """Path, mode, owner, size and target of everything that is there."""
-        return frozenset(self.run("find", *_SEEN, "-printf", "%p %M %U:%G %l %y\\n").stdout.splitlines())
+        """Path, mode, owner and target of everything that is there and not on the real host, or not so; and what is not there any more."""
+        inside = f"/proc/{self.holder}/root"
+        found = {f"/run{name} {_described(path)}" for name, path in _below(f"{inside}/run")}
+        for number, directory in enumerate(_LAYERED):
+            for name, path in _below(f"{inside}{self.layers}/{number}"):
+                hidden = directory + name
+                if (words := _described(path)) != _described(hidden) or (os.path.isdir(hidden) and _hides_all(path)):
+                    found.add(f"{hidden} {words}")
+        return frozenset(found)
+
+
+def _below(top: str) -> Iterator[tuple[str, str]]:
+    """Each path, from there and whole."""
+    for folder, directories, files in os.walk(top):
+        for name in (*directories, *files):
+            yield f"{folder}/{name}".removeprefix(top), f"{folder}/{name}"
+
+
+def _described(path: str) -> str:
+    """Empty: nothing is there, and a layer says so with a device 0."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+        return ""
+    target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else ""
+    return f"{stat.filemode(found.st_mode)} {found.st_uid}:{found.st_gid} {target}"
+
+
+def _hides_all(path: str) -> bool:
+    """Whether it is a directory in the place of another, with nothing of that one's."""
+    return os.path.isdir(path) and "trusted.overlay.opaque" in os.listxattr(path)
 
 
 @contextmanager
@@ -47,7 +81,7 @@ def private_host(machine: Machine) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(prefix="nl-host-", dir="/tmp") as folder:
         holder = subprocess.Popen(["unshare", "--mount", "sleep", "infinity"])
         try:
-            host = Host(machine, holder.pid)
+            host = Host(machine, holder.pid, folder)
             _wait_for_namespace(holder.pid)
             host.run("mount", "-t", "tmpfs", "layers", folder)
             for number, directory in enumerate(_LAYERED):
