@@ -11,6 +11,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from netloom.model.addresses import Prefix, contains, overlap
+from netloom.model.edited import differing
 from netloom.model.host import Host
 from netloom.model.resources import IPBlock, IPPool, block_name
 from netloom.model.snapshot import Snapshot
@@ -34,9 +35,12 @@ class _Said(NamedTuple):
 
 
 class Claims:
-    """Remembers what each record said, as long as the pools are the same: of thousands, few change at a time."""
+    """Remembers what each record said, as long as the pools are the same: of thousands, few change at a time.  `touched`: nodes that may
+    hold something else than at the call before; None: any may."""
 
     def __init__(self) -> None:
+        self.touched: Collection[str] | None = None
+        self._blocks: Mapping[str, IPBlock] = {}
         self._pools: Mapping[str, IPPool] | None = None
         self._own: tuple[str, tuple[Prefix, ...]] | None = None
         self._said: dict[str, _Said] = {}
@@ -48,30 +52,34 @@ class Claims:
     def of_others(self, snapshot: Snapshot, host: Host, problems: list[str]) -> Mapping[str, tuple[Held, ...]]:
         """By node; of one of which nothing has changed the very same value as before.  Good until the next call."""
         blocks, own = snapshot.blocks, (host.node, host.blocks)
+        touched: set[str] = set()
         if self._pools is not snapshot.pools:
             self._pools, self._own, self._said = snapshot.pools, None, {}
-        if self._own == own:
-            changed = [name for name, block in blocks.items() if name not in self._said or self._said[name].block is not block]
-        else:
-            self._own, self._problems, self._parts, self._held = own, {}, {}, {}
-            changed = list(blocks)
-        near = _near(snapshot, host)
-        touched: set[str] = set()
+        same = self._own == own
+        changed = differing(blocks, self._blocks)
         for name in changed:
+            if name not in blocks:
+                touched |= self._forget(name)
+                self._said.pop(name, None)
+        if not same:
+            self._own, self._problems, self._parts, self._held = own, {}, {}, {}
+            changed = blocks
+        near = _near(snapshot, host) if changed else ()
+        for name in changed:
+            if (block := blocks.get(name)) is None:
+                continue
             touched |= self._forget(name)
-            block, said = blocks[name], self._said.get(name)
+            said = self._said.get(name)
             if said is None or said.block is not block:
                 said = self._said[name] = _said(block, snapshot)
             touched |= self._take(name, said, host, ours=near is None or name in near)
-        for name in self._said.keys() - blocks.keys() if len(self._said) > len(blocks) else ():
-            touched |= self._forget(name)
-            del self._said[name]
         for node in touched:
             if parts := self._parts.get(node):
                 self._held[node] = tuple(chain.from_iterable(parts[name] for name in sorted(parts)))
             else:
                 self._held.pop(node, None)
                 self._parts.pop(node, None)
+        self._blocks, self.touched = blocks, touched if same else None
         problems += (self._problems[name] for name in sorted(self._problems))
         return self._held
 

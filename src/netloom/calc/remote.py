@@ -12,7 +12,7 @@ circles.  In a cluster of thousands few nodes change at a time, so what was comp
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -23,9 +23,11 @@ from netloom.calc.bgp import taking
 from netloom.calc.claims import Claims, Held
 from netloom.calc.conflicts import Doubts, doubts_of
 from netloom.calc.encap import ENCAPS, carried
+from netloom.calc.merging import Merged
 from netloom.calc.tables import Tables
 from netloom.calc.ways import Members, ways
 from netloom.model.desired import Route, RouteKey, RouteKind
+from netloom.model.edited import Edited, differing
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node
@@ -35,7 +37,7 @@ _MOST = 8
 """Problems of one kind that are told."""
 
 
-_GROUPS = 128
+_GROUPS = 512
 
 
 class _Group(NamedTuple):
@@ -52,46 +54,85 @@ class Last:
 
     def __init__(self) -> None:
         self.claims = Claims()
+        self.nodes: Mapping[str, Node] | None = None
+        """Those that the groups are made of; None: they are none of any more."""
         self.pools: Mapping[str, IPPool] | None = None
         self.circumstances: tuple[object, ...] = ()
-        self.groups: Mapping[int, _Group] = {}
+        self.groups: dict[int, _Group] = {}
+        self.own: tuple[tuple[object, ...], Tables] = (), Tables()
+        self.merged = Merged()
         self.doubts: Doubts | None = None
         self.bgp = bgp.Known()
 
 
 def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
-    last, tables = last or Last(), Tables()
+    last = last or Last()
     devices = forms.opened(snapshot, host)
+    problems: list[str] = []
+    claims = last.claims.of_others(snapshot, host, problems)
+    doubts = last.doubts = doubts_of(snapshot, host, last.doubts)
+    _compute(last, snapshot, host, devices, doubts, claims)
+    tables = last.merged.of(_own(last, snapshot, host, devices), {key: group.tables for key, group in last.groups.items()})
+    tables = replace(tables, problems=[*problems, *doubts.problems, *tables.problems])
+    for form, device in devices.items():
+        if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
+            tables.links, tables.sysctls = {**tables.links}, {**tables.sysctls}
+            tables.add(carried.finished(host, device, tables.links[device]))
+    if standing := dict(taking.standing_by(host)):
+        tables.routes = Edited.of(tables.routes, standing)
+    tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses, last.bgp)
+    return tables
+
+
+def _own(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form, str]) -> Tables:
+    """What this node needs whoever the others are."""
+    privileged, clashes = forms.privileged(snapshot, host), forms.clashes(snapshot, host)
+    basis = host, dict(devices), privileged, clashes
+    if last.own[0] == basis:
+        return last.own[1]
+    tables = Tables()
     for form, device in devices.items():
         tables.add(ENCAPS[form.method].local(host, form, device))
-    claims = last.claims.of_others(snapshot, host, tables.problems)
-    doubts = last.doubts = doubts_of(snapshot, host, last.doubts)
-    tables.problems += doubts.problems
     tables.problems += [
         f"node {name} says that it sends {form}, which no pool wants: ports below 1024 are not opened for that; see what its Node says"
-        for form, name in islice(forms.privileged(snapshot, host).items(), _MOST)
+        for form, name in islice(privileged.items(), _MOST)
     ]
     tables.problems += [
         f"{form} is not opened: {holder} has its UDP port; give one of them another port in the FelixConfiguration, or change in two steps: "
         f"first to a form with another port, and to {form} when nobody sends {holder} any more"
-        for form, holder in islice(forms.clashes(snapshot, host).items(), _MOST)
+        for form, holder in islice(clashes.items(), _MOST)
     ]
-    known = last.groups if _unchanged(last, snapshot, host, devices, doubts) else {}
-    last.groups = {}
-    for number, members in _grouped(snapshot, claims).items():
-        group = known.get(number)
-        if group is None or group.members != members:
-            group = _Group(members, ways(snapshot, host, devices, doubts, members))
-        last.groups[number] = group
-        tables.add(group.tables)
-    for form, device in devices.items():
-        if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
-            tables.add(carried.finished(host, device, tables.links[device]))
     for block in host.blocks:
         tables.routes[RouteKey(block, metrics.BLACKHOLE)] = Route(kind=RouteKind.BLACKHOLE)
-    tables.routes.update(taking.standing_by(host))
-    tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses, last.bgp)
+    last.own = basis, tables
     return tables
+
+
+def _compute(
+    last: Last,
+    snapshot: Snapshot,
+    host: Host,
+    devices: Mapping[Form, str],
+    doubts: Doubts,
+    claims: Mapping[str, tuple[Held, ...]],
+) -> None:
+    """Makes the groups as they are now."""
+    touched, nodes = last.claims.touched, last.nodes
+    last.nodes = None  # until this has come to its end
+    names: Collection[str]
+    if not _unchanged(last, snapshot, host, devices, doubts):
+        last.groups, names = {}, claims
+    elif touched is None or nodes is None:
+        names = {*claims, *(name for group in last.groups.values() for name in group.members)}
+    else:
+        names = {*touched, *differing(snapshot.nodes, nodes)}
+    for number, found in _grouped(names).items():
+        group = last.groups.get(number)
+        together = sorted(found.union(group.members if group is not None else ()) & claims.keys())
+        members = {name: (snapshot.nodes.get(name), claims[name]) for name in together}
+        if group is None or group.members != members:
+            last.groups[number] = _Group(members, ways(snapshot, host, devices, doubts, members))
+    last.nodes = snapshot.nodes
 
 
 def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form, str], doubts: Doubts) -> bool:
@@ -110,10 +151,10 @@ def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form
     return same
 
 
-def _grouped(snapshot: Snapshot, claims: Mapping[str, tuple[Held, ...]]) -> Mapping[int, Members]:
-    found: dict[int, dict[str, tuple[Node | None, tuple[Held, ...]]]] = defaultdict(dict)
-    for name in sorted(claims):
-        found[crc32(name.encode()) % _GROUPS][name] = (snapshot.nodes.get(name), claims[name])
+def _grouped(names: Iterable[str]) -> Mapping[int, set[str]]:
+    found: dict[int, set[str]] = defaultdict(set)
+    for name in names:
+        found[crc32(name.encode()) % _GROUPS].add(name)
     return found
 
 

@@ -27,6 +27,7 @@ from typing import Final, Generic, TypeVar
 
 from netloom.dataplane.batch import Batch, Step
 from netloom.dataplane.netlink import Netlink, device_names, indexes
+from netloom.model.edited import Edited
 from netloom.reconcile import Changes, Outcome
 
 K = TypeVar("K", bound=tuple[Hashable, ...])
@@ -216,11 +217,14 @@ def _layers(want: Mapping[K, V]) -> list[Mapping[K, V]]:
 
 
 def _difference(new: Mapping[K, V], old: Mapping[K, V]) -> tuple[dict[K, V], list[K]]:
-    """What is to be put, and what is gone.  Who computes only what has changed keeps the other keys, the very objects, in their order:
+    """What is to be put, and what is gone.  A mapping that was made of the old one knows it.  Else: who computes only what has changed keeps the other keys, the very objects, in their order:
     then both are walked side by side, and little is hashed, which for addresses takes longer than all the rest."""
     if new is old:
         return {}, []
-    put: dict[K, V] = {}
+    if isinstance(new, Edited) and (touched := new.since(old)) is not None:
+        put = {key: new[key] for key in touched if key in new and (key not in old or old[key] != new[key])}
+        return put, [key for key in touched if key in old and key not in new]
+    put = {}
     passed: list[K] = []
     others = iter(old.items())
     other, its = next(others, _END)

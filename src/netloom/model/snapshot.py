@@ -8,6 +8,7 @@ from typing import Any
 
 from netloom.model.bgp import BGPConfiguration, BGPPeer
 from netloom.model.bgp_filter import BGPFilter
+from netloom.model.edited import Edited
 from netloom.model.resources import (
     AnyResource,
     FelixConfiguration,
@@ -76,19 +77,18 @@ class Snapshot:
 
     def updated(self, revision: int, changes: Iterable[tuple[str, str, AnyResource | None]]) -> Snapshot:
         """With each (kind, key, resource) put in place; None takes it away.  Kinds that are not held are passed over."""
-        tables: dict[str, Any] = {}  # Any: each table holds its own kind
+        touched: dict[str, dict[str, Any]] = {}  # Any: each table holds its own kind
         for kind, key, resource in changes:
-            name = _TABLES.get(kind)
-            if name is None:
-                continue
-            if name not in tables:
-                tables[name] = dict(getattr(self, name))
-            if resource is None:
-                tables[name].pop(key, None)
-            else:
-                tables[name][key] = resource
+            if (name := _TABLES.get(kind)) is not None:
+                touched.setdefault(name, {})[key] = resource
+        tables: dict[str, Any] = {name: _edited(getattr(self, name), each) for name, each in touched.items()}
         return replace(self, revision=revision, **tables)
 
     @classmethod
     def of(cls, revision: int, resources: Iterable[AnyResource], *, complete: bool = True) -> Snapshot:
         return cls(complete=complete).updated(revision, ((r.kind, r.key, r) for r in resources))
+
+
+def _edited(table: Mapping[str, Any], changes: Mapping[str, Any]) -> Edited[str, Any]:  # Any: as above
+    put = {key: resource for key, resource in changes.items() if resource is not None}
+    return Edited.of(table, put, changes.keys() - put.keys())
