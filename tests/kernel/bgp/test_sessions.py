@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 from netloom.bgp.status import bfd, routes
 from netloom.bgp.wording import trouble
 from netloom.dataplane import netns
+from netloom.model.addresses import Address
 from netloom.model.routing import (
     Announced,
     Bfd,
@@ -144,6 +146,8 @@ def test_a_silent_peer_by_its_hold_time(up: Pair) -> None:
     quick: dict[str, object] = {"hold_time": 3, "keepalive_time": 1, "restart_time": None}
     both(up, a.config(a.session(b, **quick)), b.config(b.session(a, **quick)))
     eventually(lambda: a.established(b) and a.peer(b).hold_time == 3)  # type: ignore[union-attr]  # established
+    timers = "\n".join(text for _, text in a.bird.control.ask("show protocols all mesh_b"))
+    assert re.search(r"Keepalive timer: +[\d.]+/1$", timers, re.MULTILINE), timers
     b.stop(signal.SIGSTOP)
     try:
         eventually(lambda: words(a, b, a.session(b, **quick)).startswith("they said nothing for 3 s, the hold time"))
@@ -322,6 +326,39 @@ def test_next_hops_and_other_as(up: Pair) -> None:
     found, _ = routes(b.bird.control.ask("show route all"), 100)
     assert {route.path for route in found if route.protocol == "mesh_a"} == {"65001"}
     eventually(lambda: "10.244.2.0/26 via 192.0.2.2" in a.ip("route"))
+
+
+def test_a_next_hop_is_kept_where_it_is_asked_for(up: Pair) -> None:
+    """b knows somebody behind a router beside it, and tells a, which tells b by a second session, as if that were beyond a router: by
+    default a sends to itself what it passes on."""
+    a, b = up
+    of_a, of_b, router, behind = map(ip_address, ("192.0.2.7", "192.0.2.8", "192.0.2.99", "198.51.100.9"))
+    outside: dict[str, object] = {"trust": Trust.ANYTHING, "families": (4,), "filters": ("all",)}
+    filters = {"all": RouteFilter({}, {4: (FilterRule(True, ip_network(behind)),)})}
+    a.ip("address", "add", f"{of_a}/24", "dev", "up0")
+    b.ip("address", "add", f"{of_b}/24", "dev", "up0")
+    try:
+        far = b.session(a, name="peer_far", address=behind, multihop=True, via=router)
+        there = b.session(a, remote_as=65001, local_as=65002, **outside)
+        back = b.session(a, name="peer_back", address=of_a, source=of_b, remote_as=65001, local_as=65003, **outside)
+        b.apply(b.config(far, there, replace(back, multihop=True, filters=()), filters=filters))
+        for mode, told in ((NextHop.AUTO, of_a), (NextHop.KEEP, router), (NextHop.SELF, of_a)):
+            heard = a.session(b, remote_as=65002, local_as=65001, **outside)
+            on = a.session(b, name="peer_on", address=of_b, source=of_a, remote_as=65003, local_as=65001, **outside)
+            a.apply(a.config(heard, replace(on, multihop=True, next_hop=mode), filters=filters))
+            eventually(lambda told=told: next_hops(b, behind, "peer_back") == {str(told)})
+        assert next_hops(a, behind, "mesh_b") == {str(router)}
+    finally:
+        a.ip("address", "del", f"{of_a}/24", "dev", "up0")
+        b.ip("address", "del", f"{of_b}/24", "dev", "up0")
+
+
+def next_hops(node: Node, host: Address, session: str) -> set[str]:
+    """As that session's peer told them."""
+    lines = "\n".join(
+        text.strip() for _, text in node.bird.control.ask(f"show route where net = {host}/32 protocol {session} all")
+    )
+    return set(re.findall(r"^BGP[._]next_hop: (.*)$", lines, re.MULTILINE))
 
 
 def test_a_path_with_this_nodes_own_as_is_taken_as_often_as_is_allowed(up: Pair) -> None:
