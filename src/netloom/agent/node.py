@@ -1,6 +1,6 @@
 """The agent of one node: its loop, and what happens on each occasion.
 
-    a snapshot came          ─▶ IPAM knows it, the node registers, a pass (passing)
+    a snapshot came          ─▶ as much of it as counts (braking): IPAM knows it (asserting), the node registers (joining), a pass (passing)
     the kernel told of drift ─▶ a pass, at most twice a second (drift)
     a timer                  ─▶ a pass; claims, dead sandboxes, tombstones are looked after (upkeep)
     a CNI call               ─▶ cni.dispatch; the pod's Endpoint is published afterwards
@@ -16,28 +16,26 @@ taken away before it has said "this is all", and nothing at the end.
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from netloom.agent.announcing import Announcing
+from netloom.agent.answering import Answering
 from netloom.agent.asking import Asking
+from netloom.agent.asserting import Asserting
 from netloom.agent.background import Background
-from netloom.agent.bgp_metrics import BgpMetrics
-from netloom.agent.bgp_state import BGP_PATH, BIRD_ROUTES_PATH, CONFIG_PATH, Pages
 from netloom.agent.braking import Braking
 from netloom.agent.claiming import Claiming
-from netloom.agent.control import Control, Request
+from netloom.agent.control import Request
 from netloom.agent.drift import Drift
 from netloom.agent.firewalls import Firewalls
 from netloom.agent.footing import Footing
 from netloom.agent.giving import Giving
 from netloom.agent.growing import Growing
-from netloom.agent.health import Health
 from netloom.agent.hosting import Hosting
 from netloom.agent.identity import Identity, boot_id
+from netloom.agent.joining import Joining
 from netloom.agent.metrics import Metrics
 from netloom.agent.moving import Moving
 from netloom.agent.networks import Networks
@@ -53,7 +51,6 @@ from netloom.agent.routing import Routing
 from netloom.agent.standing import Standing
 from netloom.agent.troubles import Troubles
 from netloom.agent.trying import Trials
-from netloom.agent.tunnel_metrics import TunnelMetrics
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watching import Connection, Watcher
 from netloom.calc.forms import own_word
@@ -73,13 +70,9 @@ from netloom.ipam.allocator import Allocator
 from netloom.ipam.journal import Journal
 from netloom.model.addresses import Interface
 from netloom.model.attachments import NetnsId
-from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
-log = logging.getLogger(__name__)
-
 _UPKEEP = 5.0  # seconds between looks at claims, dead sandboxes, tombstones
-_RETRY = 1.0  # seconds until a registration that failed is tried again
 
 
 class Agent:
@@ -114,6 +107,7 @@ class Agent:
         self._networks = Networks(settings.node_name, datastore, self._datastore_thread, self._settle)
         self._networks.heard(self._snapshot)
         places = (self._allocator, datastore, self._datastore_thread)
+        self._asserting = Asserting(*places, self._background, self._troubles, lambda: self._passes.request(AFTER_NEWS))
         self._asking = Asking(*places, settings.node_name, identity.id, lambda: self._snapshot, self._claimed)
         self._giving = Giving(*places, self._background, settings.node_name, lambda: self._snapshot, self._claimed)
         self._claiming = Claiming(*places, self._mtu, self._networks, self._claimed, self._asking)
@@ -183,22 +177,14 @@ class Agent:
             self._troubles,
             self._latest,
         )
-        self._metrics.also(BgpMetrics(lambda: self._routing.view))
-        self._metrics.also(TunnelMetrics(standing.traffic))
-        pages = Pages(settings.node_name, self._routing)
-        queried = {BGP_PATH: pages.sessions, CONFIG_PATH: pages.config, BIRD_ROUTES_PATH: pages.routes}
-        self._health = Health(standing.unready, standing.state, self._metrics.text, queried=queried)
-        self._control = Control(settings.run_dir, {"release-brake": self._release})
+        self._answering = Answering(settings, standing, self._routing, self._metrics, self._release)
+        self._joining = Joining(self._registration, self._passes, self._background, self._latest)
         self._server: Server | None = None
-        self._registering = self._asked = False
-        self._anew = True
-        """Whether what the datastore says is ours may be older than what we know."""
 
     async def start(self) -> None:
         """Listens when it returns.  ADDs are served once it is `settled`: set by the first pass that knows the whole cluster with this
         node in it, when the datastore has been asked whether its blocks are still its own, or when the datastore is away."""
-        if self._settings.health_address:
-            self._health.serve_address(self._settings.health_address)
+        self._answering.open_address()
         self._passes.run()
         await self._operations.recover()
         await self._upkeep.look_after_tombstones()
@@ -207,8 +193,7 @@ class Agent:
         self._attachments_changed()
         self._watcher.start()
         self._server = Server(self._settings.run_dir, self._dispatcher.handle)
-        self._health.serve_socket(self._settings.api_socket)
-        await self._control.start()
+        await self._answering.open_sockets()
         run_dir = self._settings.run_dir
         self._footing = Footing(
             (f"{run_dir}/journal.lock", self._settings.cni_socket, self._settings.api_socket), (f"{run_dir}/journal",)
@@ -221,7 +206,7 @@ class Agent:
         """Looks after things until it is told to stop.  Traffic flows on afterwards.  Raises ConfigError: it has lost its footing."""
         while not stopping.is_set():
             self._footing.require()
-            self._health.turn()
+            self._answering.turn()
             await self._upkeep.round()
             self._routing.look_after()
             self._count_addresses()
@@ -240,8 +225,7 @@ class Agent:
         self._routing.stop()
         self._watcher.stop()
         self._publisher.stop()
-        self._health.stop()
-        self._control.stop()
+        self._answering.stop()
         self._remover.stop()
         self._datastore_thread.shutdown(wait=False, cancel_futures=True)
         self._datastore.close()
@@ -258,11 +242,7 @@ class Agent:
 
     def _snapshot_came(self, said: Snapshot, connection: Connection) -> None:
         jumped = connection.jumps != self._connection.jumps
-        if jumped:
-            self._allocator.doubts.quarantine()
-            self._anew = True
-        if jumped or not connection.connected:
-            self._allocator.doubts.arise()
+        self._asserting.connected(connection, jumped=jumped)
         with self._troubles.about("brake"):
             self._braking.take(said, jumped=jumped)
         if (late := self._braking.late) is not None:
@@ -273,9 +253,7 @@ class Agent:
         told = snapshot.complete and self._told(snapshot) != self._told(self._snapshot)
         self._snapshot, self._connection = snapshot, connection
         self._metrics.connected(connection.connected)
-        if self._allocator.update(snapshot) and connection.connected:
-            self._background.begin("claims of blocks", self._settle_claims())
-        self._tell_conflicts()
+        self._asserting.heard(snapshot)
         self._networks.heard(snapshot)
         self._asking.heard(snapshot)
         self._giving.look()
@@ -286,12 +264,12 @@ class Agent:
             self._moving.forget()
             self._publisher.forget()
         if connection.connected and (new_store or back):
-            self._background.begin("claims", self._synchronise())
+            self._asserting.ask()
         self._registration.heard(snapshot)
         if told:  # who starts from what is remembered goes by what this node has told last
             self._background.begin("remembering", self._upkeep.remember(at_once=True))
         if snapshot.complete:
-            self._register()
+            self._joining.look()
             self._passes.request(AFTER_NEWS, looking=False)
 
     def _resized(self) -> None:
@@ -306,11 +284,7 @@ class Agent:
         self._metrics.doubts(
             held=len(self._braking.held), contested=len((*self._allocator.contested, *self._allocator.disputed))
         )
-        if self._allocator.contested and self._connection.connected:
-            self._background.begin("contested blocks", self._settle_claims())
-
-    def _tell_conflicts(self) -> None:
-        self._troubles.report("addresses", *self._allocator.alarms)
+        self._asserting.look_after()
 
     def _make_up(self) -> None:
         with self._troubles.about("brake"):
@@ -372,7 +346,7 @@ class Agent:
         if done is not None:
             self._metrics.passed(done, in_sync=self._passes.in_sync_since is not None)
         host = self._passes.host
-        if complete and self._asked and host is not None and not self._registration.due(self._snapshot, host):
+        if complete and self._asserting.asked and host is not None and not self._registration.due(self._snapshot, host):
             self.settled.set()
         if complete and self._resizing.due:
             self._background.begin("MTU", self._resizing.run())
@@ -381,58 +355,7 @@ class Agent:
         # until it is registered BIRD stays as it is: whom it speaks with is a matter of its Node's labels
         is_member = host is not None and (own_word(self._snapshot, host) or not self._registration.membership.serves)
         self._routing.passed(self._passes.desired.bgp, self._snapshot.secrets, complete=complete and bool(is_member))
-        self._register()
-
-    # this node in the datastore
-
-    def _register(self) -> None:
-        """Makes the datastore say what this node is, once it is known and whenever it changes."""
-        host = self._passes.host
-        if host is None or self._registering or not self._connection.connected or self._moves_in(host):
-            return
-        if self._registration.due(self._snapshot, host):
-            self._registering = True
-            self._background.begin(f"node {host.node}", self._write_node(self._snapshot, host))
-
-    def _moves_in(self, host: Host) -> bool:
-        """Whether it has another address that it does not take packets in by yet: others would send them there at once."""
-        last = self._passes.last
-        return host.source not in (None, *host.addresses) and last is not None and bool(last.failures)
-
-    async def _write_node(self, snapshot: Snapshot, host: Host) -> None:
-        delay = _RETRY
-        try:
-            await self._registration.register(snapshot, host)
-            delay = 0.0
-        finally:
-            self._loop.call_later(delay, self._node_written)
-
-    def _node_written(self) -> None:
-        """Or not: then it is still due, and the pass will see to it."""
-        self._registering = False
-        self._passes.request(AFTER_NEWS)
-
-    async def _synchronise(self) -> None:
-        jumps, anew = self._connection.jumps, self._anew
-        try:
-            work = functools.partial(self._allocator.synchronise, self._datastore, anew=anew)
-            await self._loop.run_in_executor(self._datastore_thread, work)
-            self._anew = jumps != self._connection.jumps
-        finally:
-            self._tell_conflicts()
-            self._asked = True
-            self._passes.request(AFTER_NEWS)
-            if self._allocator.doubts.remain:
-                self._loop.call_later(_RETRY, self._synchronise_again)
-
-    def _synchronise_again(self) -> None:
-        """It gave no answer.  While it is away nobody is asked: when it is back it is."""
-        if self._allocator.doubts.remain and self._connection.connected:
-            self._background.begin("claims", self._synchronise())
-
-    async def _settle_claims(self) -> None:
-        await self._loop.run_in_executor(self._datastore_thread, self._allocator.settle, self._datastore)
-        self._tell_conflicts()
+        self._joining.look()
 
     # facts for others
 
