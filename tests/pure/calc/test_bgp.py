@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netloom.calc import bgp, desired
-from netloom.calc.bgp.sessions import LIMIT, session_name
+from netloom.calc.bgp.ends import LIMIT, session_name
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Address
 from netloom.model.host import Host, Uplink
