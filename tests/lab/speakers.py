@@ -1,18 +1,21 @@
-"""BGP speakers that are not BIRD, in a router's namespace of a lab: FRR and GoBGP as a fabric may have them, ExaBGP for what none should say.
+"""BGP speakers that are not BIRD, in a router's namespace of a lab: FRR, GoBGP and OpenBGPD as a fabric may have them, ExaBGP for what none
+should say.
 
-FRR's zebra insists on a group that only an installed FRR has made; it gets a mount namespace with a group file of its own.  GoBGP has
-no hand in its kernel: it only talks.  All are processes of the lab by their mark, and go with it at the latest.
+FRR's zebra insists on a group that only an installed FRR has made, OpenBGPD on a user: they get a mount namespace with files of their
+own.  GoBGP and OpenBGPD have no hand in their kernel: they only talk.  All are processes of the lab by their mark, and go with it at
+the latest.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from netloom.dataplane import netns
@@ -25,29 +28,33 @@ FRR = ("frr", "libyang2", "libprotobuf-c1", "libc-ares2")
 GOBGP = ("gobgpd",)
 _BIN = Path(sys.executable).parent
 
-_WITH_GROUP = """
+OPENBGPD = ("openbgpd",)
+
+_WITH_FILES = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-group, target, command = sys.argv[1], b"/etc/group", sys.argv[2:]
+folder, names, command = sys.argv[1], sys.argv[2].split(","), sys.argv[3:]
 for failed in (
     libc.unshare(0x00020000),  # CLONE_NEWNS
     libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None),  # MS_REC | MS_PRIVATE
-    libc.mount(group.encode(), target, None, 0x1000, None),  # MS_BIND
+    *(libc.mount(f"{folder}/{name}".encode(), f"/etc/{name}".encode(), None, 0x1000, None) for name in names),  # MS_BIND
 ):
     if failed:
         sys.exit(f"errno {ctypes.get_errno()}")
 os.execv(command[0], command)
 """
+"""A folder, names of files in it that stand in for those in /etc, and a command."""
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A daemon in a place of the lab.  `log`: what it has printed."""
+    """Daemons in a place of the lab.  `log`: what they have printed."""
 
     lab: Lab
     place: str
     folder: Path
     environment: dict[str, str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -58,6 +65,7 @@ class Speaker:
         environment = marked(self.lab.name, "speaker", self.place, self.environment)
         with self.log.open("ab") as log, self.lab.namespace(self.place) as namespace, netns.entered(namespace):
             process = subprocess.Popen([*map(str, command)], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.processes.append(process)
         try:
             yield process
         finally:
@@ -69,6 +77,11 @@ class Speaker:
         with self.lab.namespace(self.place) as namespace, netns.entered(namespace):
             done = subprocess.run([*map(str, command)], env=self.environment, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
+
+    def stand_still(self) -> None:
+        """Alive, and silent; until they are ended."""
+        for process in self.processes:
+            process.send_signal(signal.SIGSTOP)
 
 
 @contextmanager
@@ -98,22 +111,41 @@ def gobgp(lab: Lab, place: str, folder: Path, configuration: dict[str, object]) 
 
 
 @contextmanager
-def frr(lab: Lab, place: str, folder: Path, configuration: str) -> Iterator[Speaker]:
-    """zebra, which puts into the kernel what bgpd learns, and bgpd."""
+def frr(lab: Lab, place: str, folder: Path, configuration: str, bfd: str = "") -> Iterator[Speaker]:
+    """zebra, which puts into the kernel what bgpd learns, and bgpd.  `bfd`: bfdd's configuration, if it is to run, too."""
     root = unpacked(*FRR)
     libraries = environment(root)["LD_LIBRARY_PATH"]
     below = ":".join(str(path) for path in (root / "usr/lib").glob("*-linux-gnu*/frr"))
     speaker = Speaker(lab, place, folder, os.environ | {"LD_LIBRARY_PATH": f"{libraries}:{below}"})
     (folder / "group").write_text(Path("/etc/group").read_text() + "frrvty:x:64999:root\n")
     (folder / "bgpd.conf").write_text(configuration)
+    (folder / "bfdd.conf").write_text(bfd)
     (folder / "zebra.conf").write_text("")
     common = ("-u", "root", "-g", "root", "--vty_socket", folder, "-z", folder / "zserv.api", "-P", "0", "--log", "stdout")
-    inside = (sys.executable, "-c", _WITH_GROUP, folder / "group")
-    programs = [(root / "usr/lib/frr" / name, name) for name in ("zebra", "bgpd")]
-    zebra, bgpd = (
+    inside = (sys.executable, "-c", _WITH_FILES, folder, "group")
+    programs = [(root / "usr/lib/frr" / name, name) for name in ("zebra", "bfdd", "bgpd")]
+    zebra, bfdd, bgpd = (
         (*inside, program, *common, "-f", folder / f"{name}.conf", "-i", folder / f"{name}.pid") for program, name in programs
     )
-    with speaker.running(*zebra):
+    with speaker.running(*zebra), ExitStack() as stack:
         eventually((folder / "zserv.api").exists)
-        with speaker.running(*bgpd):
-            yield speaker
+        if bfd:
+            stack.enter_context(speaker.running(*bfdd, "--bfdctl", folder / "bfdd.sock"))
+        stack.enter_context(speaker.running(*bgpd))
+        yield speaker
+
+
+@contextmanager
+def openbgpd(lab: Lab, place: str, folder: Path, configuration: str) -> Iterator[Speaker]:
+    """`configuration`: in its language, but for its control socket.  It parts its privileges: what talks to peers is nobody, and locked up."""
+    root = unpacked(*OPENBGPD)
+    (folder / "empty").mkdir()
+    (folder / "passwd").write_text(f"{Path('/etc/passwd').read_text()}_openbgpd:x:64998:64998::{folder / 'empty'}:/bin/false\n")
+    (folder / "group").write_text(f"{Path('/etc/group').read_text()}_openbgpd:x:64998:\n")
+    (folder / "bgpd.conf").write_text(f'socket "{folder / "bgpd.sock"}"\n{configuration}')
+    (folder / "bgpd.conf").chmod(0o600)
+    speaker = Speaker(lab, place, folder, dict(os.environ))
+    inside = (sys.executable, "-c", _WITH_FILES, folder, "passwd,group")
+    with speaker.running(*inside, root / "usr/sbin/bgpd", "-d", "-f", folder / "bgpd.conf"):
+        eventually((folder / "bgpd.sock").exists)
+        yield speaker

@@ -1,4 +1,4 @@
-"""Peers that are not BIRD: FRR and GoBGP hear and are heard; what ExaBGP says that nobody should reaches no pod's routing."""
+"""Peers that are not BIRD: FRR, GoBGP and OpenBGPD hear and are heard; what ExaBGP says that nobody should reaches no pod's routing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from netloom.model.resources import Encapsulation
 from tests.daemons import unpacked
 from tests.lab import speakers
 from tests.lab.conftest import settled
-from tests.lab.routing import blocks, established, peers, prefixes, routes, say
+from tests.lab.routing import bfd, blocks, established, peers, prefixes, routes, say
 from tests.lab.test_bgp_loss import Manifest, configuration, declare, peer, withdraw
 from tests.waiting import eventually
 
@@ -58,11 +58,15 @@ def peered(lab: Lab) -> Iterator[Lab]:
         for p in lab.topology.pools
     }
     no_pods: Manifest = {"apiVersion": "netloom.io/v1", "kind": "BGPFilter", "metadata": {"name": "no-pods"}, "spec": pools}
-    spec = {"prefixLimit": LIMIT, "password": password, "filters": ["no-pods"]}
-    declare(lab, secret, no_pods, *(peer(f"outside-{i}", a, AS, **spec) for i, a in enumerate(OUTSIDE)))
+    declare(lab, secret, no_pods, *with_router(password=password))
     yield lab
     withdraw(lab, "BGPPeer", "outside-0", "outside-1")
     eventually(lambda: all(len(peers(lab, node)) == 2 for node in NODES))
+
+
+def with_router(**spec: object) -> list[Manifest]:
+    spec = {"prefixLimit": LIMIT, "filters": ["no-pods"], **spec}
+    return [peer(f"outside-{i}", a, AS, **spec) for i, a in enumerate(OUTSIDE)]
 
 
 def of_blocks(lab: Lab) -> set[str]:
@@ -92,6 +96,53 @@ def test_frr_learns_where_pods_are_and_tells_of_what_is_outside(peered: Lab, tmp
             four, six = (a.ip for a in peered.record.sandboxes[pod.name].addresses)
             say(peered, "router", "ping", "-c1", "-W10", "-I", "198.51.100.1", str(four))
             say(peered, "router", "ping", "-c1", "-W10", "-I", "2001:db8:51::1", str(six))
+
+
+PATIENT = """bfd
+ profile patient
+  detect-multiplier 10
+"""
+"""It counts at the other end.  On a busy machine nobody is to be taken for dead."""
+
+
+def test_frr_with_bfd_is_gone_as_soon_as_it_is_silent(peered: Lab, tmp_path: Path) -> None:
+    """Long before its hold time, three minutes."""
+    lines = ["router bgp 65001", " bgp router-id 192.168.100.1", " no bgp ebgp-requires-policy", " no bgp network import-check"]
+    for address in (address for pair in NODES.values() for address in pair):
+        lines += [f" neighbor {address} remote-as 64512", f" neighbor {address} bfd profile patient"]
+    lines += [" address-family ipv4 unicast", "  network 198.51.100.0/24", " exit-address-family"]
+    lines += [" address-family ipv6 unicast", "  network 2001:db8:51::/64"]
+    lines += [f"  neighbor {six} activate" for _, six in NODES.values()] + [" exit-address-family"]
+    told = {"198.51.100.0/24", "2001:db8:51::/64"}
+    declare(peered, *with_router(bfd={"multiplier": 30}))
+    with speakers.frr(peered, "router", tmp_path, "\n".join(lines) + "\n", PATIENT) as router:
+        for node in NODES:
+            eventually(lambda node=node: bfd(peered, node) == {"up"} and told <= prefixes(peered, node, "proto", "bird"), 60)
+        router.stand_still()
+        for node in NODES:
+            eventually(lambda node=node: not told & prefixes(peered, node, "proto", "bird"), 60)
+            errors = {each.error for each in peers(peered, node).values() if each.name.startswith("peer_outside")}
+            assert errors == {"Error: BFD session down"}
+
+
+def test_openbgpd_has_a_session_for_each_family(peered: Lab, tmp_path: Path) -> None:
+    lines = ["AS 65001", "router-id 192.168.100.1", "fib-update no", *(f"listen on {address}" for address in OUTSIDE)]
+    lines += ["network 198.51.100.0/24", "network 2001:db8:51::/64"]
+    neighbour = "neighbor {} {{\n remote-as 64512\n tcp md5sig password not-so-secret\n}}"
+    lines += [neighbour.format(address) for pair in NODES.values() for address in pair]
+    lines += ["allow from any", "allow to any"]
+    program = unpacked(*speakers.OPENBGPD) / "usr/sbin/bgpctl"
+    with speakers.openbgpd(peered, "router", tmp_path, "\n".join(lines) + "\n") as speaker:
+        own = {"198.51.100.0/24", "2001:db8:51::/64"}
+
+        def heard() -> set[str]:
+            answer = speaker.say(program, "-s", tmp_path / "bgpd.sock", "-j", "show", "rib")
+            return {route["prefix"] for route in json.loads(answer).get("rib", ())} if answer.startswith("{") else set()
+
+        eventually(lambda: heard() == of_blocks(peered) | own, 60)
+        for node in NODES:
+            eventually(lambda node=node: own <= prefixes(peered, node, "proto", "bird"), 60)
+        assert list(settled(peered).problems()) == []
 
 
 def test_gobgp_hears_the_same_and_nothing_else(peered: Lab, tmp_path: Path) -> None:
