@@ -79,26 +79,34 @@ class Router(Part, frozen=True, kw_only=True):
 
 
 class Node(Part, frozen=True, kw_only=True):
-    """`uplinks`: further switches, where it has an address, too.  `as_number`: where it differs from the cluster's."""
+    """`uplinks`: further switches, where it has an address, too.  `as_number`: where it differs from the cluster's.  `cluster_id`: it
+    reflects routes."""
 
     switch: str
     uplinks: tuple[str, ...] = ()
     as_number: int = 0
+    cluster_id: str = ""
     labels: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_as(self.as_number)
+        if self.cluster_id:
+            ipaddress.IPv4Address(self.cluster_id)
         check_labels(self.labels, "labels")
 
     @property
     def switches(self) -> tuple[str, ...]:
         return (self.switch, *self.uplinks)
 
-    def manifest(self) -> dict[str, Any]:
-        spec = {"spec": {"bgp": {"asNumber": self.as_number}}} if self.as_number else {}
+    def manifest(self) -> dict[str, Any] | None:
+        """None: there is nothing to declare of it."""
+        said = {"asNumber": self.as_number, "routeReflectorClusterID": self.cluster_id}
+        bgp = {field: value for field, value in said.items() if value}
+        if not bgp and not self.labels:
+            return None
         metadata = {"name": self.name, "labels": self.labels}
-        return {"apiVersion": API_VERSION, "kind": "Node", "metadata": metadata, **spec}
+        return {"apiVersion": API_VERSION, "kind": "Node", "metadata": metadata, **({"spec": {"bgp": bgp}} if bgp else {})}
 
 
 class Member(Part, frozen=True, kw_only=True):
@@ -178,8 +186,8 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         return _hosts(self.switch(member.switch), FIRST_NODE + len(self.nodes_on(member.switch)) + there.index(member))
 
     def declared(self) -> tuple[AnyResource, ...]:
-        """What the manifests say, and a Node of each that has labels or an AS number of its own.  Raises ValueError."""
-        nodes = {f"nodes[{i}]": node.manifest() for i, node in enumerate(self.nodes) if node.labels or node.as_number}
+        """What the manifests say, and a Node of each that has labels, an AS number or a cluster ID.  Raises ValueError."""
+        nodes = {f"nodes[{i}]": given for i, node in enumerate(self.nodes) if (given := node.manifest())}
         manifests = {f"resources[{i}]": resource for i, resource in enumerate(self.resources)}
         return tuple(resource for path, given in {**nodes, **manifests}.items() for resource in _read(path, given))
 
