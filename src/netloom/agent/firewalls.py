@@ -15,7 +15,7 @@ from netloom.agent.passing import Passes
 from netloom.agent.troubles import Troubles
 from netloom.dataplane.foreign.gate import tunnels
 from netloom.model.addresses import Prefix
-from netloom.model.desired import Outer
+from netloom.model.desired import Filter, Outer
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,15 @@ class Firewalls:
 
     def __init__(self, passes: Passes, background: Background, troubles: Troubles) -> None:
         self._passes, self._background, self._troubles = passes, background, troubles
+        self._seen: Filter | None = None
         self._looking, self._wanted = False, (frozenset[Prefix](), frozenset[Outer](), frozenset[int]())
 
     def passed(self) -> None:
         """A pass that knew the whole cluster has ended."""
         want = self._passes.desired.filter
+        if want == self._seen:
+            return
+        self._seen = want
         wanted = want.pools, want.taken_in, tunnels(want)
         if wanted != self._wanted:
             self._wanted = wanted

@@ -7,13 +7,17 @@ from prometheus_client.registry import Collector
 
 import netloom
 from netloom.agent.reconciling import Pass
+from netloom.reconcile import Outcome
 
 _CNI_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30)
+_SAME = Outcome()
 _PASS_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 
 class Metrics:
     def __init__(self) -> None:
+        self._tables = set[str]()
+        """Those that have been told of."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more each, of which this text form has no use
         self._registry = registry = CollectorRegistry()
         build = Gauge("netloom_build_info", "Version of the agent", ["version"], registry=registry)
@@ -41,6 +45,9 @@ class Metrics:
         self._passes.observe(done.milliseconds / 1000)
         self._synced.set(in_sync)
         for table, outcome in done.outcomes.items():
+            if outcome == _SAME and table in self._tables:
+                continue
+            self._tables.add(table)
             self._changes.labels(table).inc(outcome.put + outcome.deleted)
             self._failures.labels(table).inc(len(outcome.failures))
 

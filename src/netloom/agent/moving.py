@@ -78,7 +78,7 @@ class Moving:
         refused = {failure.key for failure in failures.get("links", ())}
         up = {name for name in desired.links if name not in refused and not _TABLES & failures.keys()}
         stands = [form for form, device in forms.opened(snapshot, host).items() if not device or device in up]
-        self._word = forms.word(snapshot, host, desired.uses.values(), stands, routed="routes" not in failures)
+        self._word = forms.word(snapshot, host, desired.uses, stands, routed="routes" not in failures)
 
     def forget(self) -> None:
         """The datastore is another one: what was written into the last counts for nobody."""

@@ -37,6 +37,7 @@ from netloom.ipam.journal import Journal
 from netloom.model.addresses import Address, Prefix
 from netloom.model.attachments import PREFIX, Attachment, State
 from netloom.model.desired import Desired, Tunnel
+from netloom.model.forms import Form
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
 
@@ -102,6 +103,8 @@ class Passes:
         """What `desired` was computed from; None: anew, please."""
         self._others: tuple[Snapshot, Host, Tables] | None = None
         self._last = Last()
+        self._attachments: list[Attachment] | None = None
+        self._tunnels: dict[str, Form] | None = None
         self._looking = True
         """Whether the next pass has to look at all that the kernel has."""
         self._scheduled: asyncio.TimerHandle | None = None
@@ -177,7 +180,7 @@ class Passes:
         done = self.last = self.reconciler.run(
             self.desired, snapshot.revision, complete=snapshot.complete, looking=self._looking
         )
-        self._looking = False
+        self._looking = str(done.outcomes["links"]) != "same"  # the next one sees what this one has made
         self.number += 1
         if done.changed:
             log.info("%s", done)
@@ -201,7 +204,9 @@ class Passes:
             devices = read_labelled_tunnels(self._kernel)
         else:
             devices = {name: form_of(link) for name, link in self.desired.links.items() if isinstance(link, Tunnel)}
-        return replace(host, moving=replace(host.moving, devices=devices | read_tunnels(self._kernel)))
+        if self._looking or self._tunnels is None:  # else the kernel would have told of another one
+            self._tunnels = read_tunnels(self._kernel)
+        return replace(host, moving=replace(host.moving, devices=devices | self._tunnels))
 
     def _try_again(self) -> None:
         """Later and later, as long as the kernel refuses: what happens to it meanwhile calls for a pass by itself."""
@@ -215,11 +220,14 @@ class Passes:
         return self._others[2]
 
     def _present(self) -> list[Attachment]:
-        """Attachments less those whose link is gone: nothing can be wanted there."""
+        """Attachments less those whose link is gone: nothing can be wanted there.  As they were, where nobody has told of any change."""
+        if not self._looking and self._attachments is not None:
+            return self._attachments
         indexes = device_names(self._kernel)
         names = set(indexes.values())
         attachments = [a for a in self._journal.attachments.values() if a.state is not State.LEAVING]
         bridges = {a.bridge for a in attachments}
         self.own_links = frozenset(index for index, name in indexes.items() if name.startswith(PREFIX) or name in bridges)
         self.missing = frozenset(a.host_interface for a in attachments if a.host_interface not in names)
-        return [a for a in attachments if a.host_interface in names]
+        self._attachments = [a for a in attachments if a.host_interface in names]
+        return self._attachments

@@ -57,6 +57,8 @@ _OF_TUNNELS = {
 _RULES = frozenset(("filter", "passages"))
 _OWN = frozenset(("links", "shaping", "sysctls", "addresses"))
 """Tables that other nodes have no part in: mostly the same is wanted as before."""
+_SELDOM = _OWN | _OF_TUNNELS.keys()
+"""And those of tunnels, where there are none: of what is in them nobody tells when others change it."""
 _LARGE = frozenset(("routes", "neighbours", "fdb"))
 """Tables of thousands, of which the kernel tells what others write in them."""
 
@@ -153,7 +155,7 @@ class Reconciler:
         self._rules = desired.filter if in_order and complete else None
         for name, changes in reversed(later.items()):
             outcomes[name] += self._drivers[name].apply(changes)
-        self._standing = {name: _wanted(name, desired) for name in _OWN if complete and not outcomes[name].failures}
+        self._standing = {name: _wanted(name, desired) for name in _SELDOM if complete and not outcomes[name].failures}
         return Pass(revision, at, (time.perf_counter() - start) * 1000, outcomes, named)
 
     def passages(self, desired: Desired) -> Outcome:
@@ -186,7 +188,7 @@ class Reconciler:
             return self.passages(desired) if complete else Outcome()
         driver = self._drivers[name]
         wanted = _wanted(name, desired)
-        if name in _OWN and not looking and self._standing.get(name) == wanted:
+        if not looking and self._standing.get(name) == wanted and (name in _OWN or not wanted):
             return Outcome()
         changes = driver.since(wanted) if not looking and isinstance(driver, Entries) and name in _LARGE else None
         if changes is None:

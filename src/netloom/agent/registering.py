@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -84,12 +85,18 @@ class Registration:
         self._node: Node | None = None
         self._seen: Node | None = None
         """The last that was this node."""
+        self._nodes: Mapping[str, Node] = {}
         self._double: str | None = None
+        """Among those nodes."""
         self._disputed = 0
 
     def heard(self, snapshot: Snapshot) -> None:
         """What this node has published before is true until it is registered: peers route by it."""
-        self._double = next((n.name for n in snapshot.nodes.values() if n.spec.id == self._id and n.name != self._name), None)
+        if snapshot.nodes is not self._nodes:
+            self._nodes = snapshot.nodes
+            self._double = next(
+                (n.name for n in snapshot.nodes.values() if n.spec.id == self._id and n.name != self._name), None
+            )
         node = snapshot.nodes.get(self._name)
         if node is not None and node.spec.id == self._id:
             self._seen = node

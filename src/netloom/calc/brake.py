@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from netloom.model.addresses import Prefix, contains, overlap
+from netloom.model.edited import differing
 from netloom.model.resources import AnyResource, Claim, IPBlock, IPPool, Node
 from netloom.model.snapshot import Snapshot
 
@@ -184,9 +185,9 @@ def _missing_claims(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, S
     found: dict[str, list[tuple[str, Claim]]] = {}
     if before.blocks is now.blocks:
         return found
-    for name, block in before.blocks.items():
-        record = now.blocks.get(name)
-        if record is block or (record is not None and record.spec == block.spec):
+    for name in differing(now.blocks, before.blocks):
+        block, record = before.blocks.get(name), now.blocks.get(name)
+        if block is None or (record is not None and record.spec == block.spec):
             continue
         present = record.spec.claims if record is not None else ()
         for claim in block.spec.claims:

@@ -314,7 +314,14 @@ class Word(NamedTuple):
     generation: int = 0
 
 
-def word(snapshot: Snapshot, host: Host, uses: Iterable[Use], stands: Iterable[Form], *, routed: bool) -> Word:
+@functools.lru_cache(2)
+def _used(uses: Same[Mapping[tuple[str, str], Use]]) -> tuple[Form, ...]:
+    """Now, and next."""
+    different = {(id(use.form), id(use.next)): use for use in uses.it.values()}  # nearly: thousands share a few objects
+    return tuple(dict.fromkeys(form for use in different.values() for form in use[:2] if form is not None))
+
+
+def word(snapshot: Snapshot, host: Host, uses: Mapping[tuple[str, str], Use], stands: Iterable[Form], *, routed: bool) -> Word:
     """After a pass by this snapshot.  `stands`: forms that the kernel takes in now.  `routed`: nothing is sent any more by ways that
     the pass did not want."""
     own = own_word(snapshot, host)
@@ -323,8 +330,7 @@ def word(snapshot: Snapshot, host: Host, uses: Iterable[Use], stands: Iterable[F
     receives = [form for form in receive if form in ready and form not in received]
     receives += [form for form in received if form in receive]
     sending = dict.fromkeys(form for form in wanted_of_all(snapshot, host) if form in ready or form in sent)
-    different = {(id(use.form), id(use.next)): use for use in uses}  # nearly: thousands share a few objects
-    sending |= dict.fromkeys(form for use in different.values() for form in use[:2] if form is not None)
+    sending |= dict.fromkeys(_used(Same(uses)))
     sends = [form for form in sent if form in sending or not routed]
     sends += [form for form in sending if form not in sent]
     found = Word(tuple(map(str, receives)), tuple(map(str, sends)), own.generation if own else 0)

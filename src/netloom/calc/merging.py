@@ -29,22 +29,24 @@ class Merged:
         self._base: Tables | None = None
         self._groups: dict[int, Tables] = {}
         self._whole = Tables()
+        self._apart: Mapping[str, bool] = {}
+        """Of each large table, whether no key is said twice."""
 
-    def of(self, base: Tables, groups: Mapping[int, Tables]) -> Tables:
-        """Not to be changed in place, any more than what it is made of."""
-        changed = [key for key, part in groups.items() if self._groups.get(key) is not part]
-        gone = [key for key in self._groups if key not in groups]
-        if changed or gone or base is not self._base:
-            edited = self._edited(groups, [*changed, *gone]) if base is self._base else None
-            self._whole = edited if edited is not None else _whole(base, groups)
-            self._base, self._groups = base, dict(groups)
+    def of(self, base: Tables, changed: Mapping[int, Tables]) -> Tables:
+        """`changed`: groups that may be others than the last time.  The result is not to be changed in place, any more than what it is
+        made of."""
+        changed = {key: part for key, part in changed.items() if self._groups.get(key) is not part}
+        if changed or base is not self._base:
+            edited = self._edited(changed) if base is self._base else None
+            self._base, self._groups = base, self._groups | changed
+            self._whole = edited if edited is not None else self._anew(base)
         return self._whole
 
-    def _edited(self, groups: Mapping[int, Tables], changed: list[int]) -> Tables | None:
+    def _edited(self, changed: Mapping[int, Tables]) -> Tables | None:
         """None: it has to be done anew."""
-        if len(changed) > len(groups) // 4:
+        if len(changed) > _FEW:
             return None
-        pairs = [(self._groups.get(key, _NOTHING), groups.get(key, _NOTHING)) for key in changed]
+        pairs = [(self._groups.get(key, _NOTHING), part) for key, part in changed.items()]
         if any(getattr(part, name) for pair in pairs for part in pair for name in (*_SMALL, *_LISTS)):
             return None
         tables: dict[str, Any] = {}  # Any: as above
@@ -57,25 +59,19 @@ class Merged:
             olds, news = (set().union(*side) for side in zip(*sides, strict=True))
             after = Edited.of(before, put, olds - news)
             lengths = [sum(map(len, side)) for side in zip(*sides, strict=True)]
-            if len(after) - len(before) != lengths[1] - lengths[0] or not self._is_apart(name):
+            if len(after) - len(before) != lengths[1] - lengths[0] or not self._apart[name]:
                 return None
             tables[name] = after
         return replace(self._whole, **tables)
 
-    def _is_apart(self, name: str) -> bool:
-        """Whether no key of that table is said twice."""
-        assert self._base is not None
-        parts = sum(len(getattr(part, name)) for part in self._groups.values())
-        return len(getattr(self._whole, name)) == parts + len(getattr(self._base, name))
+    def _anew(self, base: Tables) -> Tables:
+        parts, tables = (base, *(self._groups[key] for key in sorted(self._groups))), Tables()
+        for part in parts:
+            tables.add(part)
+        self._apart = {name: len(getattr(tables, name)) == sum(len(getattr(p, name)) for p in parts) for name in _LARGE}
+        for name in _LARGE:
+            setattr(tables, name, Edited.of(getattr(tables, name), {}))
+        return tables
 
 
-_NOTHING = Tables()
-
-
-def _whole(base: Tables, groups: Mapping[int, Tables]) -> Tables:
-    tables = Tables()
-    for part in (base, *(groups[key] for key in sorted(groups))):
-        tables.add(part)
-    for name in _LARGE:
-        setattr(tables, name, Edited.of(getattr(tables, name), {}))
-    return tables
+_NOTHING, _FEW = Tables(), 32

@@ -71,8 +71,8 @@ def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
     problems: list[str] = []
     claims = last.claims.of_others(snapshot, host, problems)
     doubts = last.doubts = doubts_of(snapshot, host, last.doubts)
-    _compute(last, snapshot, host, devices, doubts, claims)
-    tables = last.merged.of(_own(last, snapshot, host, devices), {key: group.tables for key, group in last.groups.items()})
+    changed = _compute(last, snapshot, host, devices, doubts, claims)
+    tables = last.merged.of(_own(last, snapshot, host, devices), changed)
     tables = replace(tables, problems=[*problems, *doubts.problems, *tables.problems])
     for form, device in devices.items():
         if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
@@ -115,24 +115,26 @@ def _compute(
     devices: Mapping[Form, str],
     doubts: Doubts,
     claims: Mapping[str, tuple[Held, ...]],
-) -> None:
-    """Makes the groups as they are now."""
+) -> Mapping[int, Tables]:
+    """Makes the groups as they are now.  Those that may be others than they were."""
     touched, nodes = last.claims.touched, last.nodes
     last.nodes = None  # until this has come to its end
     names: Collection[str]
     if not _unchanged(last, snapshot, host, devices, doubts):
-        last.groups, names = {}, claims
+        last.groups, last.merged, names = {}, Merged(), claims
     elif touched is None or nodes is None:
         names = {*claims, *(name for group in last.groups.values() for name in group.members)}
     else:
         names = {*touched, *differing(snapshot.nodes, nodes)}
-    for number, found in _grouped(names).items():
+    touched_groups = _grouped(names)
+    for number, found in touched_groups.items():
         group = last.groups.get(number)
         together = sorted(found.union(group.members if group is not None else ()) & claims.keys())
         members = {name: (snapshot.nodes.get(name), claims[name]) for name in together}
         if group is None or group.members != members:
             last.groups[number] = _Group(members, ways(snapshot, host, devices, doubts, members))
     last.nodes = snapshot.nodes
+    return {number: last.groups[number].tables for number in touched_groups}
 
 
 def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form, str], doubts: Doubts) -> bool:

@@ -51,5 +51,5 @@ def differing(now: Mapping[K, V], before: Mapping[K, V]) -> Collection[K]:
         return touched
     changed = list(compress(now, map(is_not, now.values(), map(before.get, now))))
     if len(now) - sum(key not in before for key in changed) < len(before):
-        changed += before.keys() - now.keys()
+        changed += [key for key in before if key not in now]
     return changed
