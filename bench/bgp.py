@@ -34,7 +34,9 @@ from netloom.lab.cluster import Lab, datastore_of
 from netloom.lab.record import folder
 from netloom.lab.topology import Switch, one_switch
 from netloom.model.addresses import Prefix
-from netloom.model.bgp import BfdSpec, BGPConfiguration, BGPConfigurationSpec, BGPPeer, BGPPeerSpec
+from netloom.model.bgp_configuration import BGPConfiguration, BGPConfigurationSpec
+from netloom.model.bgp_peer import BGPPeer, BGPPeerSpec
+from netloom.model.bgp_session import BfdSpec
 from netloom.model.resources import Encapsulation, IPPoolSpec, Metadata
 from netloom.model.routing import Announced, Bfd, BgpConfig, Session, Trust
 from tests.cni_calls import NATIVE, call

@@ -20,7 +20,7 @@ from netloom.model.detection import parse_detection
 from netloom.model.forms import check_mtu, check_port, check_vni
 from netloom.model.resources import dec_hook
 from netloom.model.showing import shown
-from netloom.model.validation import check_object_name
+from netloom.model.validation import check_object_name, within
 
 DEFAULT_FILE = "/etc/netloom/agent.yaml"
 ENVIRONMENT = "NETLOOM_"
@@ -101,10 +101,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             ("ipAutodetectionMethod", self.ip_autodetection_method),
             ("ip6AutodetectionMethod", self.ip6_autodetection_method),
         ):
-            try:
-                parse_detection(text)
-            except ValueError as e:
-                raise ValueError(f"{name}: {e}") from e
+            within(name, parse_detection, text)
         if self.probe_port:
             check_port(self.probe_port, "probePort")
         if not 0 <= self.probe_interval < math.inf:

@@ -18,7 +18,7 @@ from netloom.lab import cluster
 from netloom.lab.cluster import Lab, datastore_of
 from netloom.lab.topology import Router, one_switch
 from netloom.model import manifest
-from netloom.model.bgp import NodeBGP
+from netloom.model.bgp_node import NodeBGP
 from netloom.model.resources import Encapsulation, Node
 from tests.lab.conftest import settled
 from tests.lab.routing import bfd, bird_of, blocks, cut, established, peers, restart_bird, routes, to_node, to_router

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from netloom.errors import ConfigError
-from netloom.model.bgp import BGPConfiguration, BGPPeer
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.bgp_filter import BGPFilter
+from netloom.model.bgp_peer import BGPPeer
 from netloom.model.resources import (
     AnyResource,
     Endpoint,

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from netloom.model.addresses import overlap
-from netloom.model.bgp import BGPConfiguration, BGPPassword, BGPPeer
+from netloom.model.bgp_configuration import BGPConfiguration
+from netloom.model.bgp_peer import BGPPeer
+from netloom.model.bgp_session import BGPPassword
 from netloom.model.problem import Problem
 from netloom.model.resources import AnyResource, IPPool, Node
 from netloom.model.snapshot import Snapshot

@@ -17,7 +17,7 @@ from netloom.model.addresses import Prefix
 from netloom.model.bgp_values import AsNumber, parse_community
 from netloom.model.objects import Resource, Spec
 from netloom.model.routing import Change, FilterRule, Match, RouteFilter
-from netloom.model.validation import check_interface_pattern
+from netloom.model.validation import check_interface_pattern, within
 
 _RULES = 256  # of each kind in one filter
 _PATH = 16
@@ -73,7 +73,7 @@ class Operation(Spec, frozen=True, kw_only=True):
             raise ValueError(f"{path}: says one of addCommunity, prependASPath and setPriority")
         match said[0]:
             case AddCommunity(value=value):
-                _check_community(value, f"{path}.addCommunity.value")
+                within(f"{path}.addCommunity.value", parse_community, value)
             case PrependASPath(prefix=prefix) if not 1 <= len(prefix) <= _PATH:
                 raise ValueError(f"{path}.prependASPath.prefix: 1 to {_PATH} AS numbers")
             case SetPriority(value=priority):
@@ -117,7 +117,7 @@ class BGPFilterRule(Spec, frozen=True, kw_only=True):
             if not 1 <= len(self.communities.values) <= _PATH:
                 raise ValueError(f"{path}.communities.values: 1 to {_PATH} communities")
             for i, text in enumerate(self.communities.values):
-                _check_community(text, f"{path}.communities.values[{i}]")
+                within(f"{path}.communities.values[{i}]", parse_community, text)
         if len(self.as_path_prefix) > _PATH:
             raise ValueError(f"{path}.asPathPrefix: {_PATH} AS numbers at most")
         if self.priority is not None:
@@ -199,13 +199,6 @@ class BGPFilter(Resource, frozen=True, kw_only=True, tag="BGPFilter"):
 
 def _rules(rules: Iterable[BGPFilterRule]) -> tuple[FilterRule, ...]:
     return tuple(rule.rule for rule in rules)
-
-
-def _check_community(text: str, path: str) -> None:
-    try:
-        parse_community(text)
-    except ValueError as e:
-        raise ValueError(f"{path}: {e}") from e
 
 
 def _check_priority(priority: int, path: str) -> None:

@@ -31,8 +31,10 @@ from netloom.model.addresses import (
     parse_prefix,
 )
 from netloom.model.attachments import PublishedPort
-from netloom.model.bgp import BGPConfiguration, BGPPeer, NodeBGP
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.bgp_filter import BGPFilter
+from netloom.model.bgp_node import NodeBGP
+from netloom.model.bgp_peer import BGPPeer
 from netloom.model.bgp_values import AsNumber, Duration, parse_as_number, parse_duration
 from netloom.model.forms import Method, check_form, check_mtu, check_port, check_vni
 from netloom.model.secret import Secret

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from netloom.model.bgp import BGPConfiguration, BGPPeer
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.bgp_filter import BGPFilter
+from netloom.model.bgp_peer import BGPPeer
 from netloom.model.edited import Edited
 from netloom.model.resources import (
     AnyResource,

@@ -1,12 +1,13 @@
 """The one validator: names, labels, interface names, MACs.  Whatever comes from a datastore, a runtime or a pod passes here.
 
-Each check raises ValueError that says what was wrong with what, and returns nothing.
+Each check raises ValueError that says what was wrong with what, and returns nothing; `within` says it for a parser.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from netloom.model.addresses import parse_mac
 from netloom.model.showing import shown
@@ -24,6 +25,18 @@ _INTERFACE_NAME = re.compile(r"(?!(?:\.{1,2}|all|default)\Z)[!-$&-.0-9;-~]{1,15}
 
 _INTERFACE_PATTERN = re.compile(r"[A-Za-z0-9_.@*-]+\Z")
 _SECRET_KEY = re.compile(r"(?!\.{1,2}\Z)[-._A-Za-z0-9]{1,253}\Z")
+
+
+_Text = TypeVar("_Text")
+_Parsed = TypeVar("_Parsed")
+
+
+def within(path: str, parse: Callable[[_Text], _Parsed], value: _Text) -> _Parsed:
+    """What is parsed; else says which field is wrong."""
+    try:
+        return parse(value)
+    except ValueError as e:
+        raise ValueError(f"{path}: {e}") from e
 
 
 def check_name(text: str, what: str) -> None:

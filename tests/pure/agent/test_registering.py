@@ -15,7 +15,7 @@ from netloom.agent.registering import Membership, Registration, register
 from netloom.datastore.memory import MemoryDatastore
 from netloom.errors import Conflict, DatastoreError, PoolExhausted
 from netloom.model.addresses import Address, Mac
-from netloom.model.bgp import NodeBGP
+from netloom.model.bgp_node import NodeBGP
 from netloom.model.host import Host
 from netloom.model.resources import AnyResource, Encapsulation, IPPool, Metadata, Node, NodeSpec
 from netloom.model.snapshot import Snapshot

@@ -14,8 +14,9 @@ from netloom.datastore import Datastore
 from netloom.datastore.records import Record
 from netloom.errors import DatastoreError, Unavailable
 from netloom.model.addresses import Mac
-from netloom.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.bgp_filter import BGPFilter
+from netloom.model.bgp_peer import BGPPeer, BGPPeerSpec
 from netloom.model.resources import (
     AnyResource,
     Endpoint,

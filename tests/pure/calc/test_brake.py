@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from netloom.calc import brake
 from netloom.calc.brake import Brake
-from netloom.model.bgp import BGPConfiguration
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.resources import AnyResource, Claim, FelixConfiguration, IPBlock, Metadata, Namespace, Node
 from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import LONG, block, claim, node, pool, reservation

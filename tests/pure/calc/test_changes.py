@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from netloom.calc import Last, remote
 from netloom.model.addresses import Mac
-from netloom.model.bgp import BGPConfiguration
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import (

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from netloom.model.bgp import BGPConfiguration, BGPPeer
+from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.bgp_filter import BGPFilter
+from netloom.model.bgp_peer import BGPPeer
 from netloom.model.manifest import Manifest, read
 from netloom.model.resources import AnyResource, Node, NodeSpec, builtins, convert, decode, encode
 from netloom.model.routing import Bfd, Change, Community, FilterRule, Match, NextHop

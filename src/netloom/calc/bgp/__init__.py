@@ -23,7 +23,7 @@ from netloom.calc.bgp.speakers import Speakers
 from netloom.calc.forms import own_word
 from netloom.calc.tables import Tables
 from netloom.model.addresses import Address, Prefix
-from netloom.model.bgp import BGPConfiguration, BindMode
+from netloom.model.bgp_configuration import BGPConfiguration, BindMode
 from netloom.model.host import Host
 from netloom.model.resources import Encapsulation, IPPool
 from netloom.model.routing import BgpConfig

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from netloom.model.addresses import Address, Prefix, contains, host_prefix, overlap
-from netloom.model.bgp import Aggregation, BGPConfigurationSpec, ServiceBlock
+from netloom.model.bgp_configuration import Aggregation, BGPConfigurationSpec, ServiceBlock
 from netloom.model.bgp_values import parse_community
 from netloom.model.host import Host
 from netloom.model.resources import IPPool

@@ -14,7 +14,9 @@ from ipaddress import IPv4Address
 from netloom.calc.bgp.pairs import Pair
 from netloom.calc.bgp.speakers import Speaker, Speakers
 from netloom.model.addresses import Address
-from netloom.model.bgp import BGP_PORT, BGPPassword, BGPPeer, BGPPeerSpec, ReversePeering, SourceAddress
+from netloom.model.bgp_configuration import BGP_PORT
+from netloom.model.bgp_peer import BGPPeer, BGPPeerSpec, ReversePeering, SourceAddress
+from netloom.model.bgp_session import BGPPassword
 from netloom.model.bgp_values import milliseconds
 from netloom.model.host import Host
 from netloom.model.routing import OtherEnd, Secret, Session, Trust

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from netloom.model.bgp import BGPConfigurationSpec, BindMode
+from netloom.model.bgp_configuration import BGPConfigurationSpec, BindMode
 from netloom.model.bgp_values import check_peer_address
 from netloom.model.host import Host
 from netloom.model.routing import Session

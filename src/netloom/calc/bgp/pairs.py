@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netloom.calc.bgp.speakers import Speakers
-from netloom.model.bgp import BGPPeer, ReversePeering
+from netloom.model.bgp_peer import BGPPeer, ReversePeering
 from netloom.model.selectors import parse_selector
 from netloom.model.snapshot import Snapshot
 

@@ -18,7 +18,7 @@ from netloom.calc.bgp.fitting import fitted
 from netloom.calc.bgp.pairs import Pair, pairs
 from netloom.calc.bgp.speakers import Speakers
 from netloom.model.addresses import Address
-from netloom.model.bgp import BGPPeer, SourceAddress
+from netloom.model.bgp_peer import BGPPeer, SourceAddress
 from netloom.model.host import Host
 from netloom.model.resources import Node
 from netloom.model.routing import Session

@@ -13,7 +13,8 @@ from ipaddress import IPv4Address
 import msgspec
 
 from netloom.model.addresses import Address, Interface
-from netloom.model.bgp import BGP_PORT, DEFAULT_AS, BGPConfiguration, BGPConfigurationSpec, BGPPeerSpec
+from netloom.model.bgp_configuration import BGP_PORT, DEFAULT_AS, BGPConfiguration, BGPConfigurationSpec
+from netloom.model.bgp_peer import BGPPeerSpec
 from netloom.model.host import Host
 from netloom.model.resources import Node
 from netloom.model.snapshot import Snapshot
