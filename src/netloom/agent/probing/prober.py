@@ -1,12 +1,9 @@
 """The prober: sends questions to other nodes, waits for their answers, and answers theirs.
 
 One UDP socket per family does both, from and to the same port on every node.  Where firewalls take in only what was asked for, the
-questions of one side so pass as answers to those of the other.  Device and source go along with each packet (IP_PKTINFO, RFC 3542):
-the socket is bound to neither, so an answer may come back by another way than its question took.  That is what a change from
-one tunnel to another needs to know: does what I send by this one arrive?
-
-Questions must not be cut (IP_PMTUDISC_PROBE: the don't-fragment bit, whatever the kernel has learned of the path).  An answer is
-small, whatever the size of the question: each direction is tried by its own side.
+questions of one side so pass as answers to those of the other.  An answer may come back by another way than its question took.  That is
+what a change from one tunnel to another needs to know: does what I send by this one arrive?  An answer is small, whatever the size of
+the question: each direction is tried by its own side.
 
 The tricky thing is what answers whom.  Answers are sent from the address that was asked, and say which node it is that
 answers, and which address it sees: where that is another one, a translator stands between, or two nodes have one address.
@@ -26,7 +23,6 @@ import ipaddress
 import logging
 import os
 import socket
-import struct
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +30,18 @@ from typing import Any
 
 from netloom.agent.probing import frames
 from netloom.agent.probing.frames import SMALL, Answer, Known, Question
+from netloom.agent.probing.sockets import (
+    FAMILY,
+    RESET,
+    Ancillary,
+    datagram_socket,
+    on_their_way,
+    resent,
+    reset,
+    sent_from,
+    stream_listener,
+    unchecked,
+)
 from netloom.agent.probing.ways import Way
 from netloom.errors import ConfigError
 from netloom.model.addresses import Address
@@ -47,20 +55,10 @@ _STREAM_CONNECT, _STREAM_SECONDS = 3.0, 6.0
 _AT_ONCE = 64  # datagrams that are read in one go
 _REST = 0.05  # seconds that the socket is left alone after that many
 _CONNECTIONS = 32  # served at a time, one for each sender
-_BACKLOG = 128  # who waits behind more than this sends again, and a stream looks stalled
 _ASKED_SECONDS, _SERVED_SECONDS = 2.0, 10.0  # until a connection's question is known, and until it is answered
 _TURNED_AWAY = 0.001  # seconds of rest after each connection that is one too many
 _MOST_RESENT = 8  # segments of a stream, of some 46; congestion costs one or two, and ends
-_HOPS = 64  # time to live of what is sent
 _HEADERS = {4: 28, 6: 48}  # IP and UDP
-
-# linux/in.h, linux/in6.h, linux/udp.h; what the socket module does not name
-_IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTTL, _IP_TTL = 8, 10, 12, 2
-_IPV6_MTU_DISCOVER, _IPV6_DONTFRAG, _PMTUDISC_PROBE = 23, 62, 3
-_SO_NO_CHECK, _UDP_NO_CHECK6_TX, _UDP_NO_CHECK6_RX = 11, 101, 102
-_PKTINFO4, _PKTINFO6, _NUMBER = struct.Struct("=i4s4s"), struct.Struct("=16si"), struct.Struct("=i")
-_RESET = struct.pack("=ii", 1, 0)  # struct linger: closed by a reset, and nothing is sent again
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Failure(enum.Enum):
@@ -112,8 +110,8 @@ class Prober:
         """Begins to answer in these families.  Raises ConfigError: the port is somebody else's."""
         try:
             for version in versions:
-                self._datagrams[version] = _datagram_socket(version, self._port)
-                self._listeners.append(_listener(version, self._port))
+                self._datagrams[version] = datagram_socket(version, self._port)
+                self._listeners.append(stream_listener(version, self._port))
         except OSError as e:
             self.close()
             hint = "set another probePort on every node, or 0 for no probes; ss -lnp shows who has it"
@@ -160,10 +158,10 @@ class Prober:
     async def stream(self, peer: Peer, way: Way) -> Echo:
         """64 KiB by TCP, which leave in segments as large as the kernel makes them.  Both directions take this way."""
         asked = frames.encode(Question(os.urandom(8), self._node, peer.name, _STREAM), self._id)
-        with socket.socket(_FAMILY[way.destination.version], socket.SOCK_STREAM) as sock:
+        with socket.socket(FAMILY[way.destination.version], socket.SOCK_STREAM) as sock:
             sock.setblocking(False)
             # what was not delivered when we give up is not tried again for minutes
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             try:
                 if way.device:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.device.encode())
@@ -179,7 +177,7 @@ class Prober:
             except (OSError, TimeoutError):
                 told = b""
             state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-            if _resent(state) > (_MOST_RESENT if told or not _on_their_way(state) else 0):
+            if resent(state) > (_MOST_RESENT if told or not on_their_way(state) else 0):
                 return Echo(Failure.STALLED)  # also if it came through, a segment at a time, after a pause each
         if not told:
             return Echo(Failure.CLOSED, "taken, and not answered")
@@ -193,14 +191,10 @@ class Prober:
         index = socket.if_nametoindex(way.device) if way.device else 0
         target = (str(way.destination), self._port)
         if checksum:
-            sock.sendmsg([data], [_from(way.source, index)], 0, target)
+            sock.sendmsg([data], [sent_from(way.source, index)], 0, target)
             return
-        level, option = (socket.SOL_SOCKET, _SO_NO_CHECK) if version == 4 else (socket.IPPROTO_UDP, _UDP_NO_CHECK6_TX)
-        sock.setsockopt(level, option, 1)
-        try:
-            sock.sendmsg([data], [_from(way.source, index)], 0, target)
-        finally:
-            sock.setsockopt(level, option, 0)
+        with unchecked(sock, version):
+            sock.sendmsg([data], [sent_from(way.source, index)], 0, target)
 
     # what comes in
 
@@ -214,7 +208,7 @@ class Prober:
                 log.debug("a probe could not be read: %s", e)  # an ICMP error for one that was sent before
                 continue
             data = bytes(memoryview(self._buffer)[: min(length, frames.LONGEST)])
-            self._take(version, sock, data, length, sender, _Ancillary.of(version, ancillary))
+            self._take(sock, data, length, sender, Ancillary.of(ancillary))
         self._loop.remove_reader(sock)
         self._loop.call_later(_REST, self._read_again, version, sock)
 
@@ -222,7 +216,7 @@ class Prober:
         if self._datagrams.get(version) is sock:
             self._loop.add_reader(sock, self._read, version, sock)
 
-    def _take(self, version: int, sock: socket.socket, data: bytes, length: int, sender: Any, told: _Ancillary) -> None:
+    def _take(self, sock: socket.socket, data: bytes, length: int, sender: Any, told: Ancillary) -> None:
         # Any: a socket address is of each family's own shape
         if (answer := frames.answer(data, self._known)) is not None:
             future = self._waiting.get(answer.nonce)
@@ -235,7 +229,7 @@ class Prober:
         reply = self._answer(asked, ipaddress.ip_address(sender[0].partition("%")[0]), told.hops)
         if len(reply) <= length:
             with suppress(OSError):  # who asked will ask again
-                sock.sendmsg([reply], [_from(told.asked, told.link)], 0, sender)
+                sock.sendmsg([reply], [sent_from(told.asked, told.link)], 0, sender)
 
     def _answer(self, asked: Question, seen: Address, hops: int) -> bytes:
         return frames.encode(Answer(asked.nonce, self._node, seen.packed, hops), self._id)
@@ -255,7 +249,7 @@ class Prober:
                 continue
             sender = ipaddress.ip_address(name.partition("%")[0])
             if sender in self._served or len(self._served) == _CONNECTIONS:
-                _reset(connection)
+                reset(connection)
                 await asyncio.sleep(_TURNED_AWAY)
                 continue
             self._served.add(sender)
@@ -287,97 +281,3 @@ class Prober:
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ancillary:
-    """What the kernel says beside a datagram: which address was asked, on which link where that matters, and how far it came."""
-
-    asked: Address | None = None
-    link: int = 0
-    hops: int = -1
-
-    @classmethod
-    def of(cls, version: int, found: Iterable[tuple[int, int, bytes]]) -> _Ancillary:
-        asked: Address | None = None
-        link, hops = 0, -1
-        for level, kind, data in found:
-            if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
-                asked = ipaddress.IPv4Address(_PKTINFO4.unpack_from(data)[2])
-            elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                packed, index = _PKTINFO6.unpack_from(data)
-                asked = ipaddress.IPv6Address(packed)
-                link = index if asked.is_link_local else 0
-            elif (level, kind) in ((socket.IPPROTO_IP, _IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)):
-                hops = max(-1, _HOPS - _NUMBER.unpack_from(data)[0])
-        return cls(asked, link, hops)
-
-
-def _reset(connection: socket.socket) -> None:
-    """Who asked knows at once that nobody took it."""
-    with connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-
-
-def _resent(state: bytes) -> int:
-    """tcpi_total_retrans of struct tcp_info (linux/tcp.h)."""
-    return int(_NUMBER.unpack_from(state, 100)[0])
-
-
-def _on_their_way(state: bytes) -> int:
-    """tcpi_unacked: segments that the other kernel has not acknowledged; none once it ended the connection."""
-    return int(_NUMBER.unpack_from(state, 24)[0])
-
-
-def _from(source: Address, index: int) -> tuple[int, int, bytes]:
-    if source.version == 4:
-        return socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(index, source.packed, bytes(4))
-    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(source.packed, index)
-
-
-_OPTIONS = {
-    4: (
-        (socket.IPPROTO_IP, _IP_PKTINFO, 1),
-        (socket.IPPROTO_IP, _IP_RECVTTL, 1),
-        (socket.IPPROTO_IP, _IP_TTL, _HOPS),
-        (socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE),
-    ),
-    6: (
-        (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1),
-        (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1),
-        (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1),
-        (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOPS),
-        (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE),
-        (socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1),
-        (socket.IPPROTO_UDP, _UDP_NO_CHECK6_RX, 1),
-    ),
-}
-_ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  # answers only to nodes, see frames
-
-
-def _datagram_socket(version: int, port: int) -> socket.socket:
-    sock = socket.socket(_FAMILY[version], socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        for option in _OPTIONS[version]:
-            sock.setsockopt(*option)
-        sock.bind((_ANY[version], port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _listener(version: int, port: int) -> socket.socket:
-    sock = socket.socket(_FAMILY[version], socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if version == 6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((_ANY[version], port))
-        sock.listen(_BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
