@@ -50,6 +50,7 @@ _NOISE = (
     (re.compile(r"^\d+: (?=\S+: <)", re.MULTILINE), ""),  # an interface's index
     (re.compile(r"(?<=\w)@[\w.-]+|\(id: \d+\)|link-netnsid \d+"), ""),  # its other end, in another namespace
     (re.compile(r"\b(?:REACHABLE|DELAY|STALE|PROBE)\b"), ""),
+    (re.compile(r"\bUNKNOWN\b"), "UP"),  # for up to a second the kernel has not said yet that a link is up
     (re.compile(r"\btime[=<][\d.]+ ms|, time \d+ms|^rtt .*$", re.MULTILINE), ""),
     (re.compile(r"^\d\d:\d\d:\d\d\.\d+ ", re.MULTILINE), ""),  # tcpdump's clock
     (re.compile(r"\b(?:id|seq|ack|ecr|val|win|cksum) (?:0x)?[0-9a-f]+(?::\d+)?"), ""),
@@ -159,11 +160,13 @@ def shell() -> Iterator[Shell]:
 class Reader:
     """Knows which of the page's tokens is which here."""
 
-    def __init__(self) -> None:
-        self._own: dict[str, str] = {}
+    def __init__(self, own: Mapping[str, str] | None = None) -> None:
+        self._own = dict(own or {})
 
     def read(self, steps: Iterable[Step]) -> None:
+        """What follows upon a `sleep` shows what something else has done meanwhile, which may take it longer than a reader."""
         at: Shell | None = None
+        slept = False
         with ExitStack() as machine:
             for step in steps:
                 if not step.typed and not step.file:
@@ -175,8 +178,14 @@ class Reader:
                     at.write(step.file, self.own(step.shown))
                     step.came = step.shown
                 else:
-                    step.came, step.code = at.run(self.own(step.typed))
-                    self._own = {**learned(step.shown, step.came), **self._own}
+                    patient = time.monotonic() + (_PATIENCE if slept else 0)
+                    while True:
+                        step.came, step.code = at.run(self.own(step.typed))
+                        found = {**learned(step.shown, step.came), **self._own}
+                        if Reader(found).agrees(step) or time.monotonic() > patient:
+                            break
+                    self._own = found
+                slept = step.typed.startswith("sleep ")
 
     def own(self, text: str) -> str:
         return _TOKENS.sub(lambda found: self._own.get(found[0], found[0]), text)

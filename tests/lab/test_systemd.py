@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -64,7 +65,8 @@ def test_the_agent_is_a_service_from_install_to_uninstall(machine: Booted) -> No
     machine.run("netloom system install")
     machine.run("systemctl kill --signal=INT pinging")
     eventually(lambda: machine.show("pinging", "ActiveState")["ActiveState"] == "inactive")
-    assert " 0% packet loss" in machine.run("cat /run/pings")
+    lost, in_flight = unanswered(machine.run("cat /run/pings"))
+    assert lost == set() and in_flight <= 2
 
     machine.run(ADD % "DEL")
     machine.run("ip netns delete pod")
@@ -75,6 +77,13 @@ def test_the_agent_is_a_service_from_install_to_uninstall(machine: Booted) -> No
     assert machine.run("systemctl --failed --no-legend") == ""
     assert differences(before, as_it_is(machine)) == []
     assert machine.run("ls -d /run/netloom /var/lib/netloom", check=False) == ""
+
+
+def unanswered(pings: str) -> tuple[set[int], int]:
+    """Questions before the last that was answered; and how many came after that one: ping ends without waiting for their answers."""
+    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) .*time=", pings)}
+    [asked] = re.findall(r"^(\d+) packets transmitted", pings, re.MULTILINE)
+    return set(range(1, max(answered))) - answered, int(asked) - max(answered)
 
 
 @pytest.mark.parametrize("engine", ["ebpf", "forwarder"])
@@ -154,7 +163,7 @@ def test_a_manager_of_all_interfaces_leaves_ours_alone(machine: Booted, manager:
 
     def knows_all() -> bool:
         known = states()
-        return len([name for name in known if name.startswith("loom")]) == 2 and known["far"].startswith(its_own)
+        return len([name for name in known if name.startswith("loom")]) == 2 and known.get("far", "").startswith(its_own)
 
     eventually(knows_all)
     eventually(lambda: any(" loom.vxlan " in line and " inet " in line for line in ours(machine)))  # the last that comes
