@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 import pytest
 
 from netloom.bgp.status import routes
+from netloom.bgp.wording import trouble
 from netloom.calc import bgp
 from netloom.calc.tables import Tables
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import AnyResource, convert
-from netloom.model.routing import Secret
+from netloom.model.routing import Announced, BgpConfig, Secret, Trust
 from netloom.model.snapshot import Snapshot
 from tests.bird_pair import Node
 from tests.kernel.bgp.test_sessions import listening
@@ -43,18 +45,35 @@ class Cluster:
 
     def __init__(self, nodes: Pair) -> None:
         self._nodes = nodes
+        self.wanted: dict[str, BgpConfig] = {}
 
     def apply(self, *resources: AnyResource, **of_nodes: dict[str, Any]) -> None:
         """To the one BIRD and the other, as each node's agent computes it.  `of_nodes`: `spec.bgp` by name."""
         snapshot = Snapshot.of(1, [*self._resources(of_nodes), *resources])
         for node in self._nodes:
-            addresses = _addresses(node)
-            blocks, uplinks = (node.block, node.block6), {"up0": Uplink("up0", 1500, addresses)}
-            host = Host(node=node.name, node_id=node.name, addresses=addresses, uplinks=uplinks, blocks=blocks)
-            tables = Tables()
-            config = bgp.config(snapshot, host, tables, ())
-            assert tables.problems == []
-            node.apply(config)
+            self._apply(node, snapshot)
+
+    def apply_without_the_second(self, *resources: AnyResource) -> list[str]:
+        """To the one; the other is no node.  Returns the problems."""
+        a, b = self._nodes
+        nodes = [resource for resource in self._resources({}) if resource.name != b.name]
+        return self._apply(a, Snapshot.of(1, [*nodes, *resources]))
+
+    def words(self, node: Node, name: str) -> str:
+        """What is wrong with its session of that name."""
+        [session] = [session for session in self.wanted[node.name].sessions if session.name == name]
+        return trouble(session, node.bird.peers().get(name), time.time())
+
+    def _apply(self, node: Node, snapshot: Snapshot) -> list[str]:
+        addresses = _addresses(node)
+        blocks, uplinks = (node.block, node.block6), {"up0": Uplink("up0", 1500, addresses)}
+        host = Host(node=node.name, node_id=node.name, addresses=addresses, uplinks=uplinks, blocks=blocks)
+        tables = Tables()
+        config = bgp.config(snapshot, host, tables, ())
+        assert config is not None
+        self.wanted[node.name] = config
+        node.apply(config)
+        return tables.problems
 
     def _resources(self, of_nodes: dict[str, dict[str, Any]]) -> Iterator[AnyResource]:
         for node in self._nodes:
@@ -143,3 +162,33 @@ def test_peers_by_address_port_and_password(nodes: Pair, cluster: Cluster) -> No
     eventually(lambda: (up(a), up(b)) == ({"peer_to_b"}, {"peer_to_a"}))
     assert a.bird.peers()["peer_to_b"].hold_time == 30
     eventually(lambda: told(a).keys() == {"10.244.2.0/26", "fd00:244::2:0/122"})
+
+
+def test_nodes_that_expect_other_as_numbers_say_which(nodes: Pair, cluster: Cluster) -> None:
+    a, b = nodes
+    cluster.apply(
+        NO_MESH,
+        peer("to-b", node="a", peerIP="192.0.2.2", asNumber=65002),
+        peer("to-a", node="b", peerIP="192.0.2.1", asNumber=64513, localASNumber=65002),
+    )
+    said = "refused: they expect AS 64513 (BGPPeer to-a on node b), we send 64512"
+    eventually(lambda: cluster.words(a, "peer_to_b") == said)
+    said = "refused by us: they send AS 64512 (BGPPeer to-b on node a), we expect 64513"
+    eventually(lambda: cluster.words(b, "peer_to_a") == said)
+
+
+def test_a_node_that_claims_a_routers_address_takes_nothing_from_its_session(nodes: Pair, cluster: Cluster) -> None:
+    """Its default route is believed as before, and its port is its own."""
+    a, b = nodes
+    tor = peer("tor", peerIP="192.0.2.2", asNumber=65002)
+    elsewhere = made("BGPConfiguration", "default", nodeToNodeMeshEnabled=False, listenPort=1179)
+    default = (Announced(ip_network("0.0.0.0/0"), "a way out"),)
+    b.apply(b.config(b.session(a, port=1179, remote_as=64512, local_as=65002, trust=Trust.ANYTHING), announced=default))
+    assert cluster.apply_without_the_second(elsewhere, tor) == []
+    eventually(lambda: told(a).keys() == {"0.0.0.0/0"})
+    before = a.bird.peers()["peer_tor"].since
+    liar = convert({"kind": "Node", "metadata": {"name": "liar"}, "spec": {"id": "liar", "addresses": ["192.0.2.2/24"]}})
+    problems = cluster.apply_without_the_second(elsewhere, tor, liar)
+    assert problems == ["BGPPeer tor: node liar, in AS 64512, says to have its address 192.0.2.2"]
+    assert (up(a), told(a).keys()) == ({"peer_tor"}, {"0.0.0.0/0"})
+    assert a.bird.peers()["peer_tor"].since == before

@@ -347,7 +347,9 @@ def test_a_next_hop_is_kept_where_it_is_asked_for(up: Pair) -> None:
             on = a.session(b, name="peer_on", address=of_b, source=of_a, remote_as=65003, local_as=65001, **outside)
             a.apply(a.config(heard, replace(on, multihop=True, next_hop=mode), filters=filters))
             eventually(lambda told=told: next_hops(b, behind, "peer_back") == {str(told)})
-        assert next_hops(a, behind, "mesh_b") == {str(router)}
+        assert next_hops(a, behind, "mesh_b") == {str(router)}, "as it is nearer than b"
+        b.apply(b.config(far, replace(there, next_hop=NextHop.SELF), filters=filters))
+        eventually(lambda: next_hops(a, behind, "mesh_b") == {str(b.address)})
     finally:
         a.ip("address", "del", f"{of_a}/24", "dev", "up0")
         b.ip("address", "del", f"{of_b}/24", "dev", "up0")
@@ -424,9 +426,14 @@ def test_a_peer_that_restarts_is_waited_for_as_long_as_is_said(up: Pair) -> None
 
 def test_a_way_to_a_peer_by_a_router(up: Pair) -> None:
     a, b = up
-    far = a.session(b, address=ip_address("198.51.100.9"), multihop=True, via=b.address)
-    both(up, a.config(far))
-    eventually(lambda: "198.51.100.9 via 192.0.2.2 dev up0 proto bird metric 700" in a.ip("route"))
+    behind = ip_address("198.51.100.9")
+    b.ip("address", "add", f"{behind}/32", "dev", "lo")
+    try:
+        both(up, a.config(a.session(b, address=behind, multihop=True, via=b.address)), b.config(b.session(a, source=behind)))
+        eventually(lambda: "198.51.100.9 via 192.0.2.2 dev up0 proto bird metric 700" in a.ip("route"))
+        eventually(lambda: a.established(b))
+    finally:
+        b.ip("address", "del", f"{behind}/32", "dev", "lo")
     both(up)
     eventually(lambda: "198.51.100.9" not in a.ip("route"))
 
