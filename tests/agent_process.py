@@ -70,7 +70,9 @@ HASTY = altered(repairs=0.1, upkeep=0.3, grace=1.0)
 """What it looks after every few seconds it looks after at once."""
 
 _GRACE = 15.0
+_LAST = 60  # lines of a log
 _numbers = itertools.count()
+_there: dict[str, Machine] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ class Machine:
         self.end(number)
         self.start()
 
+    @property
+    def has_log(self) -> bool:
+        return os.path.exists(f"{self.folder}/agent.log")
+
     def log(self) -> str:
         with open(f"{self.folder}/agent.log", encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -180,6 +186,26 @@ class Machine:
         os.close(sandbox.netns)
 
 
+def logs() -> list[tuple[str, str]]:
+    """The ends of the agents' logs, of all machines that there are: what one wants to see of a test that failed."""
+    return [(made.folder, "".join(made.log().splitlines(keepends=True)[-_LAST:])) for made in _there.values() if made.has_log]
+
+
+@contextmanager
+def _noted(made: Machine) -> Iterator[None]:
+    """It is among `logs`; what goes wrong in the block is shown with the end of its log."""
+    _there[made.folder] = made
+    try:
+        yield
+    except Exception as e:
+        for folder, log in logs():
+            if folder == made.folder:
+                e.add_note(f"{folder}/agent.log\n{log}")
+        raise
+    finally:
+        del _there[made.folder]
+
+
 @contextmanager
 def running_machine(
     pools: Mapping[str, IPPoolSpec] = POOLS, command: Sequence[str] = _AGENT, **settings: object
@@ -208,6 +234,7 @@ def machine(pools: Mapping[str, IPPoolSpec] = POOLS, command: Sequence[str] = _A
         _join(node, outside)
         configure(made)
         _declare(made, pools)
+        stack.enter_context(_noted(made))
         yield made
 
 
@@ -225,6 +252,7 @@ def neighbour(other: Machine, **settings: object) -> Iterator[Machine]:
         stack.callback(forget, netns.identify(made.netns).inode)
         stack.callback(_end_all, made)
         configure(made)
+        stack.enter_context(_noted(made))
         made.start()
         yield made
 

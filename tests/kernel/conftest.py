@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from netloom.dataplane import netns
+from tests.agent_process import logs
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure is shown with what the agents have said."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"{folder}/agent.log", log) for folder, log in logs()]
+    return report
 
 
 @pytest.fixture
