@@ -12,8 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.connection import Connection
 
+from netloom.datastore import Datastore
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.datastore.records import Record
 from netloom.datastore.sqlite import SqliteDatastore
@@ -51,8 +53,8 @@ def line(what: str, seconds: list[float]) -> None:
     print(f"{what:46} p50 {statistics.median(ranked) * 1e3:8.3f} ms   p99 {p99 * 1e3:8.3f} ms   n {len(ranked)}")
 
 
-def writes(path: str) -> None:
-    store = SqliteDatastore(path)
+def each_call(store: Datastore) -> None:
+    """How long those of one client take, one after the other."""
     revisions: dict[int, int] = {}
 
     def create(i: int) -> None:
@@ -62,7 +64,11 @@ def writes(path: str) -> None:
     line("update", [timed(lambda i=i: store.update(node(i), revisions[i])) for i in range(500)])
     line("get", [timed(lambda i=i: store.get("Node", f"node-{i}")) for i in range(500)])
     line("delete", [timed(lambda i=i: store.delete("Node", f"node-{i}")) for i in range(500)])
-    store.close()
+
+
+def writes(path: str) -> None:
+    with closing(SqliteDatastore(path)) as store:
+        each_call(store)
 
 
 def follow(pipe: Connection, path: str) -> None:

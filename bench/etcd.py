@@ -26,7 +26,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from bench.agent import cpu, resident, settle
-from bench.datastore import line, node, timed
+from bench.datastore import each_call, line, node
 from netloom.agent.reaching import Reached
 from netloom.agent.watching import Connection, Watcher
 from netloom.config import Settings
@@ -223,15 +223,7 @@ def _running(namespace: int, *arguments: str) -> Iterator[subprocess.Popen[str]]
 
 def _calls(target: str) -> None:
     with closing(connect(target)) as store:
-        revisions: dict[int, int] = {}
-
-        def create(i: int) -> None:
-            revisions[i] = store.create(node(i))
-
-        line("create", [timed(lambda i=i: create(i)) for i in range(500)])
-        line("update", [timed(lambda i=i: store.update(node(i), revisions[i])) for i in range(500)])
-        line("get", [timed(lambda i=i: store.get("Node", f"node-{i}")) for i in range(500)])
-        line("delete", [timed(lambda i=i: store.delete("Node", f"node-{i}")) for i in range(500)])
+        each_call(store)
 
 
 def _fill(target: str, nodes: str, blocks: str) -> None:

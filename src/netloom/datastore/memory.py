@@ -14,9 +14,8 @@ from itertools import islice
 from threading import Condition
 
 from netloom.datastore import Event, Listing, Revision, Stored, Watch
-from netloom.datastore.records import BEGINNING, KEEP, Expect, Record, check, event, listing, stored
+from netloom.datastore.records import BEGINNING, KEEP, Expect, Record, Writer, check, event, listing, stored
 from netloom.errors import Compacted, Unavailable
-from netloom.model.resources import AnyResource, encode
 
 
 class Memory:
@@ -49,7 +48,7 @@ class Memory:
         return list(islice(self.log, place + 1, None))
 
 
-class MemoryDatastore:
+class MemoryDatastore(Writer):
     def __init__(self, memory: Memory | None = None) -> None:
         self._memory = memory or Memory()
         self._closed = False
@@ -74,14 +73,8 @@ class MemoryDatastore:
         with memory.changed:
             return sorted(key for of, key in memory.records if of == kind)
 
-    def create(self, resource: AnyResource) -> Revision:
-        return self._opened().write(resource.kind, resource.key, encode(resource), Expect.NOTHING)
-
-    def update(self, resource: AnyResource, revision: Revision) -> Revision:
-        return self._opened().write(resource.kind, resource.key, encode(resource), revision)
-
-    def delete(self, kind: str, key: str, revision: Revision | None = None) -> Revision:
-        return self._opened().write(kind, key, None, Expect.ANYTHING if revision is None else revision)
+    def _write(self, kind: str, key: str, value: bytes | None, expected: Revision | Expect) -> Revision:
+        return self._opened().write(kind, key, value, expected)
 
     def watch(self, since: Revision) -> Watch:
         memory = self._opened()

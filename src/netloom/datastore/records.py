@@ -1,11 +1,12 @@
 """Records: what engines keep (bytes under kind, key and revision), and what callers get for them (resources).
 
-Engines that keep bytes share two rules here, so that they cannot differ: when a compare-and-swap is refused, and that bytes
-which are no resource become a report about this one record and nothing else.
+Engines that keep bytes share their rules here, so that they cannot differ: what is written, when a compare-and-swap is refused, and
+that bytes which are no resource become a report about this one record and nothing else.
 """
 
 from __future__ import annotations
 
+import abc
 import enum
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import msgspec
 
 from netloom.datastore import Event, Listing, Revision, Stored
 from netloom.errors import Conflict, NotFound, Unreadable
-from netloom.model.resources import decode
+from netloom.model.resources import AnyResource, decode, encode
 
 KEEP = 10_000
 """How many changes an engine remembers for its watchers: 14 s of the fastest writing that a disk allows."""
@@ -49,6 +50,23 @@ def check(kind: str, key: str, present: Revision | None, expected: Revision | Ex
         raise NotFound(f"{kind} {key} does not exist")
     elif expected not in (Expect.ANYTHING, present):
         raise Conflict(f"{kind} {key} is at revision {present}, not {expected}")
+
+
+class Writer(abc.ABC):
+    """The three writes of an engine as one compare-and-swap."""
+
+    @abc.abstractmethod
+    def _write(self, kind: str, key: str, value: bytes | None, expected: Revision | Expect) -> Revision:
+        """`value` None: deletes it.  Raises Conflict, NotFound, Unavailable."""
+
+    def create(self, resource: AnyResource) -> Revision:
+        return self._write(resource.kind, resource.key, encode(resource), Expect.NOTHING)
+
+    def update(self, resource: AnyResource, revision: Revision) -> Revision:
+        return self._write(resource.kind, resource.key, encode(resource), revision)
+
+    def delete(self, kind: str, key: str, revision: Revision | None = None) -> Revision:
+        return self._write(kind, key, None, Expect.ANYTHING if revision is None else revision)
 
 
 def event(record: Record) -> Event:

@@ -18,10 +18,9 @@ from contextlib import ExitStack, closing
 
 from netloom.datastore import Event, Listing, Revision, Stored, Watch
 from netloom.datastore.doorbell import Doorbell
-from netloom.datastore.records import KEEP, Expect, Record, check, event, listing, stored
+from netloom.datastore.records import KEEP, Expect, Record, Writer, check, event, listing, stored
 from netloom.datastore.sqlite_file import SqliteFile, prepare
 from netloom.errors import Compacted, Unavailable
-from netloom.model.resources import AnyResource, encode
 
 _BATCH = 1000
 """Events that one `next` gives at most; the next `next` gives the rest without waiting."""
@@ -38,7 +37,7 @@ _LOG = "INSERT INTO log (revision, kind, key, value) VALUES (?, ?, ?, ?)"
 _FORGET = "DELETE FROM log WHERE revision <= ?"
 
 
-class SqliteDatastore:
+class SqliteDatastore(Writer):
     """`patience`: seconds to wait for other processes' locks.  `poll`: seconds between looks at the log when nobody rings.
     `keep`: changes that the log remembers.  `create`: make the file if there is none.  Raises Unavailable."""
 
@@ -76,15 +75,6 @@ class SqliteDatastore:
         self._require_open()
         with self._reading.transaction("DEFERRED") as db:
             return [key for (key,) in db.execute(_KEYS, (kind,))]
-
-    def create(self, resource: AnyResource) -> Revision:
-        return self._write(resource.kind, resource.key, encode(resource), Expect.NOTHING)
-
-    def update(self, resource: AnyResource, revision: Revision) -> Revision:
-        return self._write(resource.kind, resource.key, encode(resource), revision)
-
-    def delete(self, kind: str, key: str, revision: Revision | None = None) -> Revision:
-        return self._write(kind, key, None, Expect.ANYTHING if revision is None else revision)
 
     def watch(self, since: Revision) -> Watch:
         self._changes(since)

@@ -25,9 +25,8 @@ from netloom.datastore.etcd.messages import Done, Found, Header, KeyValue
 from netloom.datastore.etcd.target import parse
 from netloom.datastore.etcd.watch import EtcdWatch, Seen, Stream
 from netloom.datastore.etcd.wire import NotAMessage
-from netloom.datastore.records import Expect, Record, check, listing, stored
+from netloom.datastore.records import Expect, Record, Writer, check, listing, stored
 from netloom.errors import Compacted, Replaced, Unavailable
-from netloom.model.resources import AnyResource, encode
 
 SCHEMA = 1
 _PAGE = 2000  # records
@@ -41,7 +40,7 @@ class _Identity(msgspec.Struct, frozen=True):
     schema: int = SCHEMA
 
 
-class EtcdDatastore:
+class EtcdDatastore(Writer):
     """`target`: as in netloom.datastore.etcd.target.  `create`: what is not there yet is made.  `newest`: the last write that listings
     have shown.  Raises Unavailable."""
 
@@ -84,15 +83,6 @@ class EtcdDatastore:
         span = self._layout.kind(kind)
         found = self._find(messages.find(span.first, span.end, keys_only=True))
         return [self._layout.read(record.key)[1] for record in found.records]
-
-    def create(self, resource: AnyResource) -> Revision:
-        return self._write(resource.kind, resource.key, encode(resource), Expect.NOTHING)
-
-    def update(self, resource: AnyResource, revision: Revision) -> Revision:
-        return self._write(resource.kind, resource.key, encode(resource), revision)
-
-    def delete(self, kind: str, key: str, revision: Revision | None = None) -> Revision:
-        return self._write(kind, key, None, Expect.ANYTHING if revision is None else revision)
 
     def watch(self, since: Revision) -> EtcdWatch:
         return EtcdWatch(self, since)
