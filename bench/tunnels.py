@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the machines that tests use
@@ -372,6 +372,7 @@ def over_a_wire(tools: Tools) -> bool:
                 assert place is not None
                 with netns.entered(place):
                     seen.switch("eth0", WIRE)
+        eventually(lambda: runs_early(found[3]))  # as soon as its agent has seen that segments come cut
         early = runs_early(found[3])
         print(f"\nUDP is unpacked {'before' if early else 'after'} GRO")
         workloads = [tools.streaming(), tools.carrying("pingpong")]
@@ -404,7 +405,9 @@ def programs_alone(name: str, way: Way) -> Iterator[Contestant]:
     """The programs without an agent's rules: nobody asks what a pod sends, and nothing is tracked, as in a node that has the loop."""
     with tempfile.TemporaryDirectory(prefix="nl-bench-") as folder, agents(way, Path(folder) / "bpf") as pair:
         for agent in pair:
-            agent.make(desired(way, agent.node))
+            want = desired(way, agent.node)
+            links = {device: replace(link, early=False) for device, link in want.links.items() if isinstance(link, Tunnel)}
+            agent.make(replace(want, links=links))  # as an agent has it on a cable like this
         nodes = [agent.node for agent in pair]
         pods = [Sandbox("", node.pod, f"/proc/{os.getpid()}/fd/{node.pod}") for node in nodes]
         address = nodes[1].pod_addresses[0]

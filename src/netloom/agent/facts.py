@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 
+from netloom.dataplane import offloads
 from netloom.dataplane.netlink import Netlink, NetlinkError, device_names, devices, get_addresses, parse_address
 from netloom.dataplane.netlink.links import get_links, parse_link
 from netloom.dataplane.netlink.tables import (
@@ -48,6 +49,7 @@ def read_uplinks(kernel: Netlink, bridges: Collection[str], default: Collection[
             _accept_ra(link.name),
             link.kind in _UNFINISHED,
             frozenset(deprecated.get(link.index, ())),
+            link.kind in _UNFINISHED and _leaves_cutting(link.name),
         )
         for link in devices(kernel)
         if not _ours(link.name, bridges)
@@ -105,6 +107,13 @@ def way_to(kernel: Netlink, destination: Address) -> SeenRoute | None:
 
 def _ours(name: str, bridges: Collection[str]) -> bool:
     return name == _LOOPBACK or name.startswith(PREFIX) or name in bridges
+
+
+def _leaves_cutting(name: str) -> bool:
+    """Both ends of a cable are taken to be alike."""
+    with suppress(OSError):  # it has just gone
+        return offloads.leaves_cutting(name)
+    return False
 
 
 def _accept_ra(name: str) -> int:

@@ -30,6 +30,7 @@ from netloom.dataplane.netlink import (
     new_veth,
     new_vxlan,
     set_hairpin,
+    set_ipip,
     set_link,
     set_not_gullible,
     set_vxlan,
@@ -37,14 +38,14 @@ from netloom.dataplane.netlink import (
 from netloom.errors import DataplaneError
 from netloom.model.addresses import Mac
 from netloom.model.attachments import PREFIX
-from netloom.model.desired import Bridge, Engine, Finisher, Ifb, Link, Tunnel, Veth, Vxlan
+from netloom.model.desired import Bridge, Catcher, Engine, Finisher, Ifb, Link, Tunnel, Veth, Vxlan
 from netloom.reconcile import Changes, Outcome
 
 _DOOMED = 0x6C6F6F00
 """Group of links that are to go together: each alone takes 20 ms."""
 _LEADING = frozenset(("vxlan", "ifb", "ipip", "tun"))
 """Kinds of which a device under the name of a tunnel is ours, from before it was another one."""
-_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb", Finisher: "veth"}
+_KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb", Catcher: "ipip", Finisher: "veth"}
 _ENDS = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02")
 """Of a finisher; nobody asks for them."""
 _ENGINES = {Engine.EBPF: "ifb", Engine.KERNEL: "ipip", Engine.FORWARDER: "tun"}
@@ -100,6 +101,8 @@ class Links:
                 _make_tun(self.name, name)
             case Tunnel(engine=Engine.KERNEL):
                 self._netlink.transact(new_ipip(name, link.local, mtu=link.mtu))
+            case Catcher():
+                self._netlink.transact(new_ipip(name, None, mtu=link.mtu, parent=self._index(name, link.parent)))
             case Tunnel():
                 self._netlink.transact(new_ifb(name, mac=link.mac, mtu=link.mtu))
             case Bridge():
@@ -113,7 +116,13 @@ class Links:
         return self._again(name)
 
     def _adapted(self, have: Device, link: Link) -> Device:
-        """What only a VXLAN device has.  The kernel may adapt its MTU to a new parent, so it is read again."""
+        """What only such a device has.  The kernel may adapt its MTU to a new parent, so it is read again."""
+        if isinstance(link, Tunnel) and link.engine is Engine.KERNEL and have.ipip != link.local:
+            self._netlink.transact(set_ipip(have.index, link.local))
+            return self._again(have.name)
+        if isinstance(link, Catcher) and have.ipip_parent != (parent := self._index(have.name, link.parent)):
+            self._netlink.transact(set_ipip(have.index, None, parent))
+            return self._again(have.name)
         if not isinstance(link, Vxlan) or have.vxlan == (data := self._vxlan_data(have.name, link)):
             return have
         self._netlink.transact(set_vxlan(have.index, data))
@@ -131,7 +140,7 @@ class Links:
             yield set_link(have.index, generates=False)  # before it is up, when the kernel would generate
         alias = link.alias if isinstance(link, Veth | Ifb | Tunnel) else have.alias
         master = self._index(have.name, link.bridge) if isinstance(link, Veth) and link.bridge else 0
-        mac = have.mac if isinstance(link, Tunnel | Finisher) else link.mac
+        mac = have.mac if isinstance(link, Tunnel | Catcher | Finisher) else link.mac
         if have.resolves and isinstance(link, Tunnel):
             yield set_link(have.index, resolves=False)
         if (have.mac, have.mtu, have.alias, have.master, have.up) != (mac, link.mtu, alias, master, True):
@@ -192,6 +201,8 @@ def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
     match link:
         case Tunnel():
             return _is_tunnel(have, link)
+        case Catcher():
+            return _can_become(have, link) and have.mtu == link.mtu and names.get(have.ipip_parent) == link.parent
         case Finisher():
             return _finishes(have, link, names)
     return _as_link(have, names) == link
@@ -208,7 +219,8 @@ def _finishes(have: Device, link: Finisher, names: Mapping[int, str]) -> bool:
 
 def _is_tunnel(have: Device, link: Tunnel) -> bool:
     """As far as the device goes: what it carries, and where to, is not the device's."""
-    return _can_become(have, link) and have.mtu == link.mtu and not have.resolves and not have.master
+    bound = link.engine is not Engine.KERNEL or have.ipip == link.local
+    return _can_become(have, link) and bound and have.mtu == link.mtu and not have.resolves and not have.master
 
 
 def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:
@@ -229,8 +241,9 @@ def _as_link(have: Device, names: Mapping[int, str]) -> Link | None:
 def _can_become(have: Device, link: Link) -> bool:
     """Whether repairs are enough."""
     if isinstance(link, Tunnel):
-        own = {Engine.EBPF: have.mac == link.mac, Engine.KERNEL: have.ipip == link.local}  # neither ever changes
-        return have.kind == _ENGINES[link.engine] and own.get(link.engine, True)
+        return have.kind == _ENGINES[link.engine] and (link.engine is not Engine.EBPF or have.mac == link.mac)
+    if isinstance(link, Catcher):
+        return have.kind == "ipip" and have.ipip is None
     if have.kind != _KINDS[type(link)] or (isinstance(link, Finisher) and have.peer_nsid >= 0):
         return False
     if not isinstance(link, Vxlan):

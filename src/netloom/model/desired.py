@@ -105,6 +105,20 @@ class Finisher:
     mtu: int = 0xFFFF
 
 
+@dataclass(frozen=True, slots=True)
+class Catcher:
+    """A second device beside the kernel's own `ipip`, which is bound to one address: takes in what comes to any other one of this node,
+    by `parent` or elsewhere.  Nothing leads to it."""
+
+    mtu: int
+    parent: str
+
+
+def catcher(device: str) -> str:
+    """That of a tunnel."""
+    return f"{device}.any"
+
+
 _ENDS = ".fin", ".done"
 
 
@@ -117,7 +131,7 @@ def is_finisher(name: str) -> bool:
     return name.endswith(_ENDS)
 
 
-Link = Vxlan | Bridge | Veth | Ifb | Tunnel | Finisher
+Link = Vxlan | Bridge | Veth | Ifb | Tunnel | Catcher | Finisher
 
 
 class AddressKey(NamedTuple):

@@ -14,7 +14,8 @@ from netloom.model.forms import Form
 class Uplink:
     """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not
     a cable is in it; `default`: a default route leads out of it; `accept_ra`: whether it takes router advertisements (0 no,
-    1 unless it forwards, 2 yes).  `deprecated`: addresses of its that are not to be used any more (RFC 4862, 5.5.4).  `unfinished`: nothing behind it finishes checksums, or cuts what is many packets as one."""
+    1 unless it forwards, 2 yes).  `deprecated`: addresses of its that are not to be used any more (RFC 4862, 5.5.4).  `unfinished`: nothing behind it finishes checksums, or cuts what is many packets as one; `whole`: and that comes
+    by it as it is."""
 
     name: str
     mtu: int
@@ -24,6 +25,7 @@ class Uplink:
     accept_ra: int = 0
     unfinished: bool = False
     deprecated: frozenset[Address] = frozenset()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

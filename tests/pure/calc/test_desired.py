@@ -13,7 +13,9 @@ from netloom.calc import desired, metrics
 from netloom.model.addresses import Mac, Prefix, host_prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring, host_interface_name
 from netloom.model.desired import (
+    AddressKey,
     Carrier,
+    Catcher,
     Desired,
     Engine,
     Link,
@@ -180,6 +182,31 @@ def test_the_kernels_own_ipip_carries_ipv4_alone() -> None:
     result = desired(Snapshot.of(1, [v6, node(1), node(2), block(2, "fd00::/122")]), [], host)
     assert not [key for key in result.routes if key.prefix.version == 6]
     assert result.problems == ("the kernel's IPIP carries IPv4 in IPv4 alone: no IPv6 pods of node node2",)
+
+
+def test_the_kernels_own_ipip_has_a_second_device_while_the_node_has_a_second_address() -> None:
+    """It is bound to one address; packets come to both."""
+    host = replace(HOST, engines={Carrier.IPIP: Engine.KERNEL})
+    snapshot = Snapshot.of(1, [pool(Encapsulation.IPIP), node(1), node(2), block(2)])
+    alone = desired(snapshot, [], host)
+    assert "loom.ipip.any" not in alone.links
+    both = desired(snapshot, [], replace(host, former=(address("192.0.2.111"),)))
+    device = both.links["loom.ipip"]
+    assert isinstance(device, Tunnel)
+    assert both.links["loom.ipip.any"] == Catcher(device.mtu, "eth0")
+    assert both.filter.tunnels == {"loom.ipip", "loom.ipip.any"}
+    assert both.sysctls["net/ipv4/conf/loom.ipip.any/rp_filter"] == "2"
+    assert AddressKey("loom.ipip.any", interface("10.244.1.0/32")) in both.addresses, (
+        "without one, nothing that comes by it is believed"
+    )
+
+
+def test_the_kernels_own_ipip_needs_an_ipv4_address() -> None:
+    own = (interface("2001:db8::11/64"),)
+    host = replace(HOST, engines={Carrier.IPIP: Engine.KERNEL}, addresses=own, uplinks={"eth0": Uplink("eth0", 1500, own)})
+    result = desired(Snapshot.of(1, [pool(Encapsulation.IPIP), node(1)]), [], host)
+    assert "loom.ipip" not in result.links
+    assert "the kernel's IPIP needs an IPv4 address of this node, which has none" in result.problems
 
 
 def test_a_tunnels_packets_may_come_by_every_way_to_other_nodes() -> None:

@@ -99,6 +99,15 @@ def test_what_goes_to_processes_on_the_same_machine_is_finished_first() -> None:
         assert found.filter.tunnels == {"loom.udp"}
 
 
+def test_drivers_unpack_no_datagrams_where_others_hand_many_over_as_one() -> None:
+    """A veth whose driver runs a program takes no such packets any more, and its peers have to cut each."""
+    for whole, wished, early in ((False, True, True), (True, True, False), (False, False, False)):
+        host = replace(HOST, uplinks={"eth0": replace(HOST.uplinks["eth0"], whole=whole)}, early=wished)
+        tunnel = desired(Snapshot.of(1, [pool(Encapsulation.UDP), node(2), block(2)]), [], host).links["loom.udp"]
+        assert isinstance(tunnel, Tunnel)
+        assert tunnel.early is early
+
+
 @pytest.mark.parametrize("encapsulation", [Encapsulation.VXLAN, Encapsulation.IPIP])
 def test_what_kernels_take_off_needs_no_finishing(encapsulation: Encapsulation) -> None:
     on_veth = replace(HOST, uplinks={"eth0": replace(HOST.uplinks["eth0"], unfinished=True)})

@@ -11,6 +11,7 @@ no neighbours.  Outer packets are of one family per cluster node: IPv4 where the
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Container, Iterable
 from dataclasses import replace
 
@@ -19,7 +20,9 @@ from netloom.calc.encap.peer import Peer
 from netloom.calc.tables import Tables
 from netloom.model.addresses import IPV6_MTU, Address, host_prefix, link_local
 from netloom.model.desired import (
+    AddressKey,
     Carrier,
+    Catcher,
     Engine,
     Finisher,
     Link,
@@ -28,6 +31,7 @@ from netloom.model.desired import (
     SenderKey,
     Tunnel,
     TunnelKey,
+    catcher,
     finishers,
 )
 from netloom.model.forms import Form
@@ -39,11 +43,13 @@ _UDP_HEADER = {Carrier.IPIP: 0, Carrier.UDP: 8}
 
 def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) -> Tables:
     engine = host.engines.get(carrier)
-    address = host.outer if engine is not Engine.KERNEL else host.address(4) or host.address(6)
+    address = host.outer
     if address is None or host.vtep_mac is None:
         return Tables(problems=[f"this node has no underlay address: {form.method.value} cannot send"])
     if engine is None:
         return Tables(problems=[f"nothing on this node can carry {form.method.value}: its kernel allows no eBPF programs"])
+    if engine is Engine.KERNEL and address.version == 6:
+        return Tables(problems=["the kernel's IPIP needs an IPv4 address of this node, which has none"])
     uplink = host.uplink_of(address.ip)
     if uplink is None:
         return Tables(problems=[f"no interface holds this node's address {address.ip}: {form.method.value} cannot send"])
@@ -51,8 +57,9 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     uplinks = tuple(sorted(u.name for u in host.uplinks.values() if u is uplink or u.default or u.name in host.ways))
     addresses = (*(a.ip for a in host.addresses), *host.former)
     own = (*host.blocks, *map(host_prefix, addresses))
-    also = tuple(a for a in addresses if a.version == address.version and a != address.ip and engine is not Engine.KERNEL)
-    tunnel = Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks, early=host.early, also=also)
+    also = tuple(a for a in addresses if a.version == address.version and a != address.ip)
+    early = host.early and not any(u.whole for u in host.uplinks.values() if u.name in uplinks)
+    tunnel = Tunnel(host.vtep_mac, mtu, carrier, engine, address.ip, form.port, uplinks, early=early, also=also)
     tables = Tables(
         links={device: tunnel},
         tunnels={TunnelKey(device, prefix): address.ip for prefix in own},  # nobody else sends in our name
@@ -60,7 +67,21 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     tables.add(own_side(host, device, mtu))
     if engine is Engine.EBPF:  # its program looks the way to a peer up as if it came from there, which needs forwarding
         tables.sysctls[f"net/ipv{address.version}/conf/lo/forwarding"] = "1"
+    if engine is Engine.KERNEL and also:
+        tables.add(_caught(host, device, mtu, uplink.name))
     return tables
+
+
+def _caught(host: Host, device: str, mtu: int, uplink: str) -> Tables:
+    """The kernel's own device takes in what comes to one address; one that has none takes what is left.  An address of its own it needs
+    all the same: reverse path checks, however loose, believe nothing that comes by a device without."""
+    name = catcher(device)
+    own = [ipaddress.ip_interface(f"{a}/32") for a in host.tunnel_addresses if a.version == 4]
+    return Tables(
+        links={name: Catcher(mtu, uplink)},
+        addresses={AddressKey(name, each): None for each in own},
+        sysctls={f"net/ipv4/conf/{name}/forwarding": "1", f"net/ipv4/conf/{name}/rp_filter": "2"},
+    )
 
 
 def known(host: Host, peers: Iterable[Peer], device: str, doubts: Container[Address]) -> Tables:

@@ -52,7 +52,7 @@ IFLA_VXLAN_ID, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING = 1, 3, 4,
 IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_UDP_CSUM = 15, 17, 18
 IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20
 
-IFLA_IPTUN_LOCAL, IFLA_IPTUN_PMTUDISC = 2, 10
+IFLA_IPTUN_LINK, IFLA_IPTUN_LOCAL, IFLA_IPTUN_PMTUDISC = 1, 2, 10
 IFLA_XDP, IFLA_XDP_FD, IFLA_XDP_FLAGS, IFLA_XDP_PROG_ID, IFLA_XDP_EXPECTED_FD = 43, 1, 3, 4, 8
 XDP_IF_NONE, XDP_DRIVER, XDP_REPLACE = 1 << 0, 1 << 2, 1 << 4  # XDP_FLAGS_*
 
@@ -93,7 +93,7 @@ class Device:
     the peer's namespace, whose number here is `peer_nsid`, -1 if it is this one.  `generates`: the kernel gives it a link-local
     address.  `hairpin`: of a bridge's port.  `gullible`: a bridge that learns senders also from frames that no rule sees, see
     `new_bridge`.  `resolves`: it asks for its neighbours' MACs.  `ipip`: the outer source of the kernel's own tunnel; such a device
-    has it for a MAC, too.  `xdp`: the kernel's number of the program that sees packets first, 0 for none."""
+    has it for a MAC, too; `ipip_parent`: its interface's index, 0 for none.  `xdp`: the kernel's number of the program that sees packets first, 0 for none."""
 
     index: int
     name: str
@@ -112,6 +112,7 @@ class Device:
     vxlan: VxlanData | None
     resolves: bool = True
     ipip: Address | None = None
+    ipip_parent: int = 0
     xdp: int = 0
 
 
@@ -158,10 +159,16 @@ def new_ifb(name: str, *, mac: Mac, mtu: int, index: int = 0, up: bool = False) 
     return _new(name, "ifb", mac, mtu, index, up)
 
 
-def new_ipip(name: str, local: Address, *, mtu: int, up: bool = False) -> bytes:
-    """The kernel's own IPv4 in IPv4: where to is the route's gateway.  Outer packets are not to be fragmented."""
-    data = nested(IFLA_INFO_DATA, attribute(IFLA_IPTUN_LOCAL, local.packed), u8(IFLA_IPTUN_PMTUDISC, 1))
-    return _new(name, "ipip", None, mtu, 0, up, data)
+def new_ipip(name: str, local: Address | None, *, mtu: int, parent: int = 0, up: bool = False) -> bytes:
+    """The kernel's own IPv4 in IPv4: where to is the route's gateway.  Outer packets are not to be fragmented.  Without `local` it takes
+    in what no other does; then it needs a `parent`, for there is one without either already."""
+    return _new(name, "ipip", None, mtu, 0, up, nested(IFLA_INFO_DATA, _ipip_settings(local, parent)))
+
+
+def set_ipip(index: int, local: Address | None, parent: int = 0) -> bytes:
+    """Another outer source or parent, in place."""
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "ipip"), nested(IFLA_INFO_DATA, _ipip_settings(local, parent)))
+    return message(RTM_NEWLINK, 0, IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + info)
 
 
 def set_not_gullible(index: int) -> bytes:
@@ -264,6 +271,7 @@ def parse_link(body: bytes) -> Device:
     families = attributes(found.get(IFLA_AF_SPEC, b""))
     inet6 = attributes(families.get(AF_INET6, b""))
     port = attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
+    ipip = _parse_ipip(info.get(IFLA_INFO_DATA, b"")) if kind == "ipip" else (None, 0)
     return Device(
         index=index,
         name=to_text(found[IFLA_IFNAME]),
@@ -282,7 +290,8 @@ def parse_link(body: bytes) -> Device:
         gullible=kind == "bridge" and _is_gullible(info.get(IFLA_INFO_DATA, b"")),
         vxlan=_parse_vxlan(info.get(IFLA_INFO_DATA, b"")) if kind == "vxlan" else None,
         resolves=not flags & IFF_NOARP,
-        ipip=_parse_ipip(info.get(IFLA_INFO_DATA, b"")) if kind == "ipip" else None,
+        ipip=ipip[0],
+        ipip_parent=ipip[1],
         xdp=to_int(attributes(found[IFLA_XDP]).get(IFLA_XDP_PROG_ID, b"")) if IFLA_XDP in found else 0,
     )
 
@@ -332,6 +341,12 @@ def _new(
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
+def _ipip_settings(local: Address | None, parent: int) -> bytes:
+    link = u32(IFLA_IPTUN_LINK, parent) if parent else b""
+    source = attribute(IFLA_IPTUN_LOCAL, local.packed) if local else b""
+    return link + source + u8(IFLA_IPTUN_PMTUDISC, 1)
+
+
 def _vxlan_settings(vxlan: VxlanData) -> bytes:
     """What the kernel lets change while the device lives, and the VNI, by which it checks."""
     local = vxlan.local
@@ -369,9 +384,11 @@ def _parse_vxlan(data: bytes) -> VxlanData:
     )
 
 
-def _parse_ipip(data: bytes) -> Address | None:
-    local = attributes(data).get(IFLA_IPTUN_LOCAL)
-    return ipaddress.ip_address(local) if local else None
+def _parse_ipip(data: bytes) -> tuple[Address | None, int]:
+    """Outer source and parent."""
+    found = attributes(data)
+    local = found.get(IFLA_IPTUN_LOCAL, b"")
+    return ipaddress.ip_address(local) if any(local) else None, to_int(found.get(IFLA_IPTUN_LINK, b""))
 
 
 def _family_settings(generates: bool | None, ipv4: Mapping[str, int] | None) -> list[bytes]:

@@ -107,10 +107,11 @@ def _begin(wire: Wire) -> Iterator[Step]:
 def _in_one_piece(wire: Wire) -> Iterator[Step]:
     """The headers in one piece: a driver may have left the inner one elsewhere."""
     need = ETHERNET + wire.overhead + 40
-    yield step(
-        "headers that have to be in one piece", load(R2, U32, R6, SKB_LENGTH), jump_if(R2, "<", need, "short"), mov(R2, need)
-    )
+    yield step("where the packet is", load(R2, U32, R6, PACKET), load(R3, U32, R6, PACKET_END))
+    yield step("headers that have to be in one piece are", mov(R4, R2), add(R4, need), jump_if(R4, "<=", R3, "whole"))
+    yield step("or there are fewer", load(R2, U32, R6, SKB_LENGTH), jump_if(R2, "<", need, "short"), mov(R2, need))
     yield at("short", "as far as there are any", mov(R1, R6), call(Helper.PULL_DATA), jump_if(R0, "!=", 0, "refuse"))
+    yield at("whole", "all that is looked at")
 
 
 def _congestion(wire: Wire) -> tuple[Instruction, ...]:
@@ -136,8 +137,10 @@ def _unpacked(wire: Wire, recent: bool) -> Iterator[Step]:
     yield step("and the bytes of the inner one", sub(R7, wire.overhead), and_(R7, _LENGTH), *plus("received_bytes", R7))
     mac = mac_bytes(wire.mac)
     yield at("frame", "as if sent to the device", *put(_FRAME, mac + mac))
-    yield step("in its Ethernet header", mov(R1, R6), mov(R2, 0), mov(R3, FP), add(R3, _FRAME), mov(R4, ETHERNET), mov(R5, 0),
-               call(Helper.STORE_BYTES), jump_if(R0, "!=", 0, "drop"))  # fmt: skip
+    yield step("where its Ethernet header is", load(R2, U32, R6, PACKET), load(R3, U32, R6, PACKET_END), mov(R4, R2),
+               add(R4, ETHERNET), jump_if(R4, ">", R3, "drop"))  # fmt: skip
+    for place, width in ((0, U32), (4, U32), (8, U32), (ETHERTYPE, U16)):
+        yield step("it stands there", load(R1, width, FP, _FRAME + place), store(width, R2, place, R1))
     yield step("it arrives there", mov(R1, wire.device), mov(R2, _INTO), call(Helper.REDIRECT), leave())
 
 

@@ -76,19 +76,21 @@ def _without_congestion(wire: Wire) -> Iterator[Step]:
 
 
 def _unpacked(wire: Wire) -> Iterator[Step]:
-    yield step("room for a token; not every driver has it", mov(R1, R6), mov(R2, -_TOKEN), call(Helper.XDP_ADJUST_META),
-               jump_if(R0, "!=", 0, "next"))  # fmt: skip
+    """The token is written last: the kernel would carry it along, which costs as much as all the rest."""
     yield step(
         "where all is now", load(R2, U32, R6, XDP_PACKET), load(R3, U32, R6, XDP_PACKET_END), load(R4, U32, R6, XDP_META)
     )
+    yield step("room for a token; not every driver has it, and says so like this", jump_if(R4, ">", R2, "next"))
     to = wire.overhead
     yield step("room for both headers", mov(R5, R2), add(R5, to + ETHERNET), jump_if(R5, ">", R3, "refuse"))
-    yield step("the token", mov(R5, R4), add(R5, _TOKEN), jump_if(R5, ">", R2, "refuse"), mov(R5, wire.token),
-               store(U64, R4, 0, R5))  # fmt: skip
     for place in range(ETHERTYPE - 4, -1, -4):  # from its end, so that nothing is written over that is yet to be read
         yield step("the Ethernet header goes before the inner packet", load(R1, U32, R2, place), store(U32, R2, to + place, R1))
     yield step("and its family", load(R1, U64, FP, _TYPE), store(U16, R2, to + ETHERTYPE, R1))
     yield step("what is before it goes", mov(R1, R6), mov(R2, to), call(Helper.XDP_ADJUST_HEAD), jump_if(R0, "!=", 0, "refuse"))
+    yield step("the token's place", mov(R1, R6), mov(R2, -_TOKEN), call(Helper.XDP_ADJUST_META), jump_if(R0, "!=", 0, "refuse"))
+    yield step("where that is", load(R2, U32, R6, XDP_PACKET), load(R4, U32, R6, XDP_META))
+    yield step("the token", mov(R5, R4), add(R5, _TOKEN), jump_if(R5, ">", R2, "refuse"), mov(R5, wire.token),
+               store(U64, R4, 0, R5))  # fmt: skip
     yield step("counted", load(R0, U64, FP, COUNTERS), mov(R1, 1), *plus("received", R1))
     yield step("and its bytes", sub(R7, to), *plus("received_bytes", R7))
     yield at("next", "to the stack", mov(R0, XDP_PASS), leave())

@@ -23,7 +23,6 @@ from netloom.dataplane.bpf.assembler import (
     R2,
     R3,
     R4,
-    R5,
     R6,
     R7,
     R8,
@@ -146,8 +145,10 @@ def _wrapped(wire: Wire) -> Iterator[Step]:
     yield step("room behind the Ethernet header; what GSO cuts off later keeps its size",
                mov(R1, R6), mov(R2, wire.overhead), mov(R3, _BEHIND_ETHERNET), mov(R4, flags), call(Helper.ADJUST_ROOM))  # fmt: skip
     yield step("it is in a tunnel already, or of a kind that cannot be in one", jump_if(R0, "!=", 0, "lost"))
-    yield step("the header goes there", mov(R1, R6), mov(R2, ETHERNET), mov(R3, FP), add(R3, header(0)),
-               mov(R4, wire.overhead), mov(R5, 0), call(Helper.STORE_BYTES), jump_if(R0, "!=", 0, "lost"))  # fmt: skip
+    yield step("where the packet is now", load(R2, U32, R6, PACKET), load(R3, U32, R6, PACKET_END))
+    yield step("room for the header", mov(R4, R2), add(R4, ETHERNET + wire.overhead), jump_if(R4, ">", R3, "lost"))
+    for place in range(0, wire.overhead, 4):
+        yield step("it goes there", load(R1, U32, FP, header(place)), store(U32, R2, ETHERNET + place, R1))
 
 
 def _sent(wire: Wire) -> Iterator[Step]:
