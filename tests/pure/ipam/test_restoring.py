@@ -259,8 +259,8 @@ def test_a_block_that_pods_use_is_kept_whatever_the_own_copy_says(cluster: Clust
     assert a.blocks == before
 
 
-def test_a_claim_that_came_later_gives_out_no_more_and_goes_back_to_who_has_pods_there(cluster: Cluster) -> None:
-    """A node that has never seen the store before knows of no jump."""
+def both_in_one_block(cluster: Cluster) -> tuple[Agent, Agent]:
+    """Whose it was before the datastore went back, and who has claimed it since."""
     cluster.pool = pool("p", "10.0.0.0/29", 29)
     cluster.see()
     restore = cluster.copy()
@@ -270,6 +270,12 @@ def test_a_claim_that_came_later_gives_out_no_more_and_goes_back_to_who_has_pods
     cluster.see()
     late.add("pod")
     cluster.noticed("a")
+    return a, late
+
+
+def test_a_claim_that_came_later_gives_out_no_more_and_goes_back_to_who_has_pods_there(cluster: Cluster) -> None:
+    """A node that has never seen the store before knows of no jump."""
+    a, late = both_in_one_block(cluster)
     assert a.allocator.alarms == (
         "block 10.0.0.0/29 is claimed by another node: it gives out no more addresses (netloom ipam check)",
     )
@@ -292,15 +298,7 @@ def test_a_claim_that_came_later_gives_out_no_more_and_goes_back_to_who_has_pods
 
 
 def test_who_has_no_pods_there_any_more_concedes(cluster: Cluster) -> None:
-    cluster.pool = pool("p", "10.0.0.0/29", 29)
-    cluster.see()
-    restore = cluster.copy()
-    a, late = cluster.agents["a"], cluster.agents["b"]
-    a.add("pod")
-    restore()
-    cluster.see()
-    late.add("pod")
-    cluster.noticed("a")
+    a, late = both_in_one_block(cluster)
     cluster.see()
     assert late.allocator.disputed
     a.delete("pod")
