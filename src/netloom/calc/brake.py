@@ -40,9 +40,9 @@ RETURN = 30.0
 """Seconds in which a node that came back claims what it still has."""
 
 _OF_NODES = frozenset(("Node", "IPBlock", "IPBlockRequest"))
+"""What nodes write themselves, and hold on to only where it leads to pods."""
 _OF_CLUSTER = frozenset(("FelixConfiguration", "BGPConfiguration", "BGPPeer", "BGPFilter", "Secret"))
 """How nodes are reached: what goes of it while nodes are held goes with them."""
-"""What nodes write themselves, and hold on to only where it leads to pods."""
 
 Name = tuple[str, str]
 """Kind and key."""
