@@ -193,22 +193,7 @@ def test_a_connection_for_probes_is_taken_from_nodes_and_from_nobody_else(
     sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
     vteps = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
     driver.reconcile(Filter(sources=sources, pools=POOLS, vteps=vteps, probe_port=PROBE))
-    with ExitStack() as stack:
-        listener = stack.enter_context(bound(node, UPLINK[version], PROBE, socket.SOCK_STREAM))
-        listener.listen()
-        for space, address in ((away, STRANGER[version]), (pod, POD[version])):
-            stranger = stack.enter_context(bound(space, address, 0, socket.SOCK_STREAM))
-            before = driver.drops()["inet probes"].packets
-            stranger.setblocking(False)
-            with suppress(BlockingIOError):
-                stranger.connect((UPLINK[version], PROBE))
-            eventually(lambda before=before: driver.drops()["inet probes"].packets > before)
-        with bound(away, AWAY[version], 0, socket.SOCK_STREAM) as member:
-            member.connect((UPLINK[version], PROBE))
-            assert listener.accept()[1][0] == AWAY[version]
-        listener.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            listener.accept()
+    only_members_connect(driver, node, away, pod, version, PROBE, "inet probes")
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -216,19 +201,7 @@ def test_bgp_is_taken_from_peers_and_from_nobody_else(driver: Nft, node: int, aw
     sources = frozenset(Source("loom000000000aa", MAC, ipaddress.ip_address(address)) for address in POD.values())
     peers = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
     driver.reconcile(Filter(sources=sources, pools=POOLS, bgp_port=BGP, bgp_peers=peers, bgp_ports=frozenset({BGP})))
-    with ExitStack() as stack:
-        listener = stack.enter_context(bound(node, UPLINK[version], BGP, socket.SOCK_STREAM))
-        listener.listen()
-        for space, address in ((away, STRANGER[version]), (pod, POD[version])):
-            before = driver.drops()["inet bgp"].packets
-            stack.enter_context(begun(space, address, UPLINK[version]))
-            eventually(lambda before=before: driver.drops()["inet bgp"].packets > before)
-        with bound(away, AWAY[version], 0, socket.SOCK_STREAM) as peer:
-            peer.connect((UPLINK[version], BGP))
-            assert listener.accept()[1][0] == AWAY[version]
-        listener.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            listener.accept()
+    only_members_connect(driver, node, away, pod, version, BGP, "inet bgp")
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -238,7 +211,7 @@ def test_no_pod_speaks_bgp_with_a_peer_in_its_nodes_name(driver: Nft, away: int,
     peers = frozenset(ipaddress.ip_address(address) for address in AWAY.values())
     ports = frozenset({BGP})
     driver.reconcile(Filter(sources=sources, pools=POOLS, masquerade=NATTED, bgp_port=1790, bgp_peers=peers, bgp_ports=ports))
-    with bound(away, AWAY[version], BGP, socket.SOCK_STREAM) as listener, begun(pod, POD[version], AWAY[version]):
+    with bound(away, AWAY[version], BGP, socket.SOCK_STREAM) as listener, begun(pod, POD[version], AWAY[version], BGP):
         listener.listen()
         eventually(lambda: driver.drops()["inet bgp"].packets > 0)
         listener.setblocking(False)
@@ -280,12 +253,29 @@ def test_bfd_is_taken_from_peers_and_from_nobody_else(driver: Nft, node: int, aw
         assert own.recv(100) == b"no affair of ours"
 
 
-def begun(space: int, address: str, to: str) -> socket.socket:
-    """A connection to the BGP port of `to` that is being made."""
+def only_members_connect(driver: Nft, node: int, away: int, pod: int, version: int, port: int, counter: str) -> None:
+    """To that port of the node: strangers and pods are dropped, and counted."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(bound(node, UPLINK[version], port, socket.SOCK_STREAM))
+        listener.listen()
+        for space, address in ((away, STRANGER[version]), (pod, POD[version])):
+            before = driver.drops()[counter].packets
+            stack.enter_context(begun(space, address, UPLINK[version], port))
+            eventually(lambda before=before: driver.drops()[counter].packets > before)
+        with bound(away, AWAY[version], 0, socket.SOCK_STREAM) as member:
+            member.connect((UPLINK[version], port))
+            assert listener.accept()[1][0] == AWAY[version]
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def begun(space: int, address: str, to: str, port: int) -> socket.socket:
+    """A connection that is being made."""
     stranger = bound(space, address, 0, socket.SOCK_STREAM)
     stranger.setblocking(False)
     with suppress(BlockingIOError):
-        stranger.connect((to, BGP))
+        stranger.connect((to, port))
     return stranger
 
 
