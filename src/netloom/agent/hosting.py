@@ -2,9 +2,9 @@
 addresses changed; in between the same value is given, so whoever compares sees that nothing did.
 
 The node's address is not changed lightly, for everybody else knows it: a choice stands as long as an interface holds it and it is not
-deprecated, or the interface that held it is down, unless `nodeAddresses` says another one.  What is known of that interface stands, too, so an uplink that goes down takes nothing with it but what the
-kernel takes away itself.  One exception: a machine that has chosen before it knew of a cluster, and then finds one that it is not in
-yet, chooses again, for now it sees where the others are.
+deprecated, or the interface that held it is down, unless `nodeAddresses` says another one.  What is known of that interface stands,
+too, so an uplink that goes down takes nothing with it but what the kernel takes away itself.  One exception: a machine that has chosen
+before it knew of a cluster, and then finds one that it is not in yet, chooses again, for now it sees where the others are.
 
 Its MTU is that of the interfaces, and of the routes, by which the other nodes are reached; where nobody else is, that of the interface
 with its address.

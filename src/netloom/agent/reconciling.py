@@ -1,8 +1,8 @@
 """Reconciling: one pass makes every kernel table agree with what is wanted.
 
-Tables are done in an order in which nothing waits for the next: links, their rates, sysctls and addresses, the rules and
-the passages through other firewalls, tunnels of ours (what their programs look up, then the programs; forwarders, and what they are told), then what leads packets there
-(neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
+Tables are done in an order in which nothing waits for the next: links, their rates, sysctls and addresses, the rules and the passages
+through other firewalls, tunnels of ours (what their programs look up, then the programs; forwarders, and what they are told), then what
+leads packets there (neighbours, FDB, and routes last).  Each driver goes on after a refusal; a refusal is reported, and the next pass
 tries again.  While the datastore has not said "this is all", nothing is deleted, and what leads to other nodes is left as it is: it was
 right once, and later than what is remembered.
 """

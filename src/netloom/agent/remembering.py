@@ -1,8 +1,8 @@
 """Remembering: the last snapshot, kept in STATE_DIR/snapshot so that a node starts and serves pods with the datastore away.
 
-One resource as JSON per line, after a line with the revision and the identity of the datastore, and the last write that was seen there.  It is read once, at the start, as a snapshot that is not
-complete: pods are served from it and nothing is removed by it.  Written at most every few seconds, atomically; what cannot be
-read is passed over, for the datastore is the truth.
+One resource as JSON per line, after a line with the revision and the identity of the datastore, and the last write that was seen there.
+It is read once, at the start, as a snapshot that is not complete: pods are served from it and nothing is removed by it.  Written at
+most every few seconds, atomically; what cannot be read is passed over, for the datastore is the truth.
 """
 
 from __future__ import annotations

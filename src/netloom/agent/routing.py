@@ -6,8 +6,9 @@
 BIRD may be slow, or stand still; so whatever asks it is done in a thread of its own, one thing at a time, and what changes meanwhile is
 done after that as one.  Each look compares anew: a BIRD that was away, or somebody's edit of the file, needs no event.
 
-BGP is off where nothing wants it.  A node that never had it is left alone: no file, no socket, no word, and whose bird.conf is there keeps it.  One that had it gets a file
-without sessions, and BIRD takes its routes back.  A node that drains and has no pods left tells its peers of no way here any more.
+BGP is off where nothing wants it.  A node that never had it is left alone: no file, no socket, no word, and whose bird.conf is there
+keeps it.  One that had it gets a file without sessions, and BIRD takes its routes back.  A node that drains and has no pods left tells
+its peers of no way here any more.
 """
 
 from __future__ import annotations

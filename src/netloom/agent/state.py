@@ -187,9 +187,9 @@ class Problem(Part, frozen=True, kw_only=True):
 
 class AgentState(Part, frozen=True, kw_only=True, tag_field="kind", tag="AgentState", omit_defaults=False):
     """`ready`: this node serves ADD.  `in_sync_since`: from when the kernel has agreed with what is wanted; None: it does not.
-    `pass_due`: something has happened since the last pass, and the next one is called for.
-    `held`: nodes that the datastore has lost, and the ways to which are held.  `mtu`: of new pods' interfaces, in bytes.  `addresses`: those that the other nodes use; `addresses_because`: by which rule;
-    `passed_over`: what else there was."""
+    `pass_due`: something has happened since the last pass, and the next one is called for.  `held`: nodes that the datastore has lost,
+    and the ways to which are held.  `mtu`: of new pods' interfaces, in bytes.  `addresses`: those that the other nodes use;
+    `addresses_because`: by which rule; `passed_over`: what else there was."""
 
     api_version: Literal["netloom.io/v1"] = API_VERSION
     node: str

@@ -6,7 +6,8 @@ is away the last snapshot stays, and `Connection` says since when.  A record tha
 
 A datastore may jump: it was restored from an older copy, or begun anew.  It shows by its identity, by a revision that is lower than one
 that was seen, or by an object that is older than it was (for others may have written so much since that the revision passed the old
-one), or by what was written last, which its history does not have.  Each jump is counted in `Connection.jumps`; what is to be done about it others know (`calc.brake`, `ipam.restoring`).
+one), or by what was written last, which its history does not have.  Each jump is counted in `Connection.jumps`; what is to be done
+about it others know (`calc.brake`, `ipam.restoring`).
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ class _Seen:
 
 
 class Watcher:
-    """`identity`: of the store that `last` is of, empty where that is not known; `written`: the last write in it.  `on_change(snapshot, connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore
-    gave no answer, and is to be opened anew."""
+    """`identity`: of the store that `last` is of, empty where that is not known; `written`: the last write in it.  `on_change(snapshot,
+    connection)` is called from this thread; the receiver takes it to its own.  `on_loss`: the datastore gave no answer, and is to be
+    opened anew."""
 
     def __init__(
         self,

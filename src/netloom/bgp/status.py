@@ -187,8 +187,8 @@ def bfd(lines: Iterable[Line]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class BirdRoute:
-    """A route that BIRD knows.  `best`: the one that it would use; `refused`: the kernel does not take it.  `protocol`: who told it, a session's name or one of BIRD's own
-    protocols.  `via` and `device` empty: it leads nowhere (`kind`: blackhole, unreachable)."""
+    """A route that BIRD knows.  `best`: the one that it would use; `refused`: the kernel does not take it.  `protocol`: who told it, a
+    session's name or one of BIRD's own protocols.  `via` and `device` empty: it leads nowhere (`kind`: blackhole, unreachable)."""
 
     destination: str
     kind: str

@@ -217,8 +217,9 @@ def _layers(want: Mapping[K, V]) -> list[Mapping[K, V]]:
 
 
 def _difference(new: Mapping[K, V], old: Mapping[K, V]) -> tuple[dict[K, V], list[K]]:
-    """What is to be put, and what is gone.  A mapping that was made of the old one knows it.  Else: who computes only what has changed keeps the other keys, the very objects, in their order:
-    then both are walked side by side, and little is hashed, which for addresses takes longer than all the rest."""
+    """What is to be put, and what is gone.  A mapping that was made of the old one knows it.  Else: who computes only what has changed
+    keeps the other keys, the very objects, in their order: then both are walked side by side, and little is hashed, which for addresses
+    takes longer than all the rest."""
     if new is old:
         return {}, []
     if isinstance(new, Edited) and (touched := new.since(old)) is not None:

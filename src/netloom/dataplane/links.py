@@ -3,9 +3,9 @@
 A bridge, VXLAN device or ifb is made here, a pod's veth only by ADD, since its other end belongs into the pod: here it is repaired or
 taken away.  A tunnel's device is an ifb where programs of ours do the work (`tunnel.ebpf`: nothing ever reaches the device itself, and
 without a program it drops everything), the kernel's `ipip`, or a TUN for a forwarder.  What packets are finished in (`Finisher`) is a
-veth without offloads, both ends of it here: one is made with the other.  Making is followed by the same repairs as finding, so there is one list of what a link must be.  What the kernel
-cannot change (VNI, port, outer family) makes the device another one: it is taken away and made again, and what hung on it
-(addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
+veth without offloads, both ends of it here: one is made with the other.  Making is followed by the same repairs as finding, so there is
+one list of what a link must be.  What the kernel cannot change (VNI, port, outer family) makes the device another one: it is taken away
+and made again, and what hung on it (addresses, neighbours, FDB entries, routes) is put back by the drivers that come after.
 """
 
 from __future__ import annotations

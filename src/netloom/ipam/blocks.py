@@ -5,10 +5,10 @@
 A slot belongs to one node as a whole (then it is that node's block), or parts of it belong to several nodes, down to single
 addresses (blocks of one).  All claims in a slot stand in one record of the datastore, named after the slot.
 
-A slot of at least 8 addresses keeps some for the network itself: the first is the node's own (its tunnel device), the second
-the gateway of bridge wiring, and in IPv4 the last is broadcast; a part, or a slot that had to become dense, keeps none.  A network with a pool of its own is one link, and its blocks
-are of no concern to who looks at it: only the pool as a whole keeps its address, gateway and broadcast.  Pure; addresses are
-integers only inside `Block.assignable`.
+A slot of at least 8 addresses keeps some for the network itself: the first is the node's own (its tunnel device), the second the
+gateway of bridge wiring, and in IPv4 the last is broadcast; a part, or a slot that had to become dense, keeps none.  A network with a
+pool of its own is one link, and its blocks are of no concern to who looks at it: only the pool as a whole keeps its address, gateway
+and broadcast.  Pure; addresses are integers only inside `Block.assignable`.
 """
 
 from __future__ import annotations

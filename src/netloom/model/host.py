@@ -12,10 +12,10 @@ from netloom.model.forms import Form
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not
-    a cable is in it; `default`: a default route leads out of it; `accept_ra`: whether it takes router advertisements (0 no,
-    1 unless it forwards, 2 yes).  `deprecated`: addresses of its that are not to be used any more (RFC 4862, 5.5.4).  `unfinished`: nothing behind it finishes checksums, or cuts what is many packets as one; `whole`: and that comes
-    by it as it is."""
+    """An interface of the host that is not ours, with its addresses.  `mtu` in bytes; `up`: somebody set it up, whether or not a cable
+    is in it; `default`: a default route leads out of it; `accept_ra`: whether it takes router advertisements (0 no, 1 unless it
+    forwards, 2 yes).  `deprecated`: addresses of its that are not to be used any more (RFC 4862, 5.5.4).  `unfinished`: nothing behind
+    it finishes checksums, or cuts what is many packets as one; `whole`: and that comes by it as it is."""
 
     name: str
     mtu: int
@@ -52,12 +52,13 @@ class Moving:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims,
-    not the datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster
-    has none of its own.  `ways`: interfaces by which other nodes are reached.  `far`: nodes that are no neighbours whatever their
-    addresses say, and why.  `lasting`: prefixes of other nodes with a route of ours, which BIRD is to lead to, and does not yet; `birds`:
-    those that BIRD's routes lead to, and that it is to leave; `standby`: ways of BIRD's that are kept behind BIRD's.  `ipv6`: its kernel speaks it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams.
-    `former`: addresses before these, which it still has; `source`: what its packets leave with, as far as that is one of those."""
+    """This node: name and incarnation, underlay addresses, uplinks, VTEP MAC, the blocks that it holds (its durable claims, not the
+    datastore's word; less those of networks), its own addresses inside them, and the numbers of tunnels where the cluster has none of
+    its own.  `ways`: interfaces by which other nodes are reached.  `far`: nodes that are no neighbours whatever their addresses say,
+    and why.  `lasting`: prefixes of other nodes with a route of ours, which BIRD is to lead to, and does not yet; `birds`: those that
+    BIRD's routes lead to, and that it is to leave; `standby`: ways of BIRD's that are kept behind BIRD's.  `ipv6`: its kernel speaks
+    it.  `engines`: who can carry what here.  `early`: the uplink's driver may unpack datagrams.  `former`: addresses before these,
+    which it still has; `source`: what its packets leave with, as far as that is one of those."""
 
     node: str
     node_id: str

@@ -69,7 +69,8 @@ def leftovers(facts: Facts) -> Iterator[Finding]:
             begins = [begin for begin in trace.chains if any(name.startswith(begin) for name in present)]
             if begins:
                 pattern = " ".join(f"-e {begin.rstrip(':-_')}" for begin in begins)
-                command = f"{program}-save | grep -v {pattern} | {program}-restore; ip6{program[2:]}-save | grep -v {pattern} | ip6{program[2:]}-restore"
+                both = (program, f"ip6{program[2:]}")
+                command = "; ".join(f"{each}-save | grep -v {pattern} | {each}-restore" for each in both)
                 yield Finding(Level.WARNING, f"chains {begins[0]}…: left by {plugin}, or it still runs", command, where)
 
 

@@ -9,7 +9,8 @@ from netloom.model.addresses import Address, Mac, Prefix
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`addresses`: on the underlay, at most one per family; `former`: what it may still send from.  `prefixes`: its claims in one pool, all of one family."""
+    """`addresses`: on the underlay, at most one per family; `former`: what it may still send from.  `prefixes`: its claims in one pool,
+    all of one family."""
 
     name: str
     addresses: tuple[Address, ...]

@@ -1,9 +1,9 @@
 """What becomes of a tunnel's outer packets in somebody else's chains, as far as it can be told.
 
-Of that packet it is known that it is UDP to the tunnel's port (or what else an `Outer` says), that no connection was there before it (answers come to the same
-port, so there never is one), and that it does not come in by `lo`.  So of a rule's conditions some hold, some do not, and
-of the rest (addresses, interfaces, rates) it is said that they may.  The answer is therefore all ends that it may take: a passage
-is made where it may be dropped; an alarm is raised only where nothing else can become of it.
+Of that packet it is known that it is UDP to the tunnel's port (or what else an `Outer` says), that no connection was there before it
+(answers come to the same port, so there never is one), and that it does not come in by `lo`.  So of a rule's conditions some hold, some
+do not, and of the rest (addresses, interfaces, rates) it is said that they may.  The answer is therefore all ends that it may take: a
+passage is made where it may be dropped; an alarm is raised only where nothing else can become of it.
 """
 
 from __future__ import annotations

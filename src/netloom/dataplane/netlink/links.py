@@ -89,11 +89,12 @@ class VxlanData:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A link as the kernel has it.  `kind` is empty for hardware; `master` and `peer` are indexes, 0 for none.  `peer` counts in
-    the peer's namespace, whose number here is `peer_nsid`, -1 if it is this one.  `generates`: the kernel gives it a link-local
-    address.  `hairpin`: of a bridge's port.  `gullible`: a bridge that learns senders also from frames that no rule sees, see
-    `new_bridge`.  `resolves`: it asks for its neighbours' MACs.  `ipip`: the outer source of the kernel's own tunnel; such a device
-    has it for a MAC, too; `ipip_parent`: its interface's index, 0 for none.  `xdp`: the kernel's number of the program that sees packets first, 0 for none."""
+    """A link as the kernel has it.  `kind` is empty for hardware; `master` and `peer` are indexes, 0 for none.  `peer` counts in the
+    peer's namespace, whose number here is `peer_nsid`, -1 if it is this one.  `generates`: the kernel gives it a link-local address.
+    `hairpin`: of a bridge's port.  `gullible`: a bridge that learns senders also from frames that no rule sees, see `new_bridge`.
+    `resolves`: it asks for its neighbours' MACs.  `ipip`: the outer source of the kernel's own tunnel; such a device has it for a MAC,
+    too; `ipip_parent`: its interface's index, 0 for none.  `xdp`: the kernel's number of the program that sees packets first, 0 for
+    none."""
 
     index: int
     name: str

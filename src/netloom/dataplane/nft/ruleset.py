@@ -21,8 +21,9 @@ bridge a pod may ask and answer for itself: the sender in an ARP packet, the tar
 elements are those of `sources6`; nft wants another type for it).  Probes for duplicates (RFC 5227, RFC 4862) come from no address
 and are dropped: IPAM makes addresses unique, and without an answer an address counts as free.
 
-What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  BGP and BFD come from `bgp-peers` only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only
-if any does, because it switches conntrack on.
+What tunnels bring comes from `vteps` only, and no packet in it is from a pod of this very node.  BGP and BFD come from `bgp-peers`
+only.  What leaves the pools is masqueraded where the pool wants it; the chain for that is there only if any does, because it switches
+conntrack on.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ Small packets are read back to back into one room, as long as they are of one si
 call.  Looking for another packet that is not there costs a microsecond, so who is asked one question at a time is answered at once:
 when for a few turns each packet came alone, it is not waited for company, but now and then.
 
-Outer packets have the class of what is in them (`classes`), so packets of two classes are not sent by one call.  They have DF set, so that the kernel learns a path's MTU.  What does not fit is answered as a router does; what may be
-fragmented, or cannot be made smaller (IPv6 below 1280), goes in outer fragments.
+Outer packets have the class of what is in them (`classes`), so packets of two classes are not sent by one call.  They have DF set, so
+that the kernel learns a path's MTU.  What does not fit is answered as a router does; what may be fragmented, or cannot be made smaller
+(IPv6 below 1280), goes in outer fragments.
 """
 
 from __future__ import annotations
