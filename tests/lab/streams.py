@@ -26,6 +26,7 @@ _TCP_INTERVAL = 0.02  # seconds between two writes of a flow
 _CHUNK = 4096
 _PATTERN = bytes(range(251)) * 64
 _PATIENCE = 20.0  # seconds for what is under way
+_BEHIND = 0.02  # seconds that are made up for: after a longer halt a burst would overflow queues on the way
 _BUFFER = 8 << 20
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 
@@ -112,8 +113,8 @@ class Streams:
             if now >= write:
                 write = now + _TCP_INTERVAL
                 self._write()
-            due += self._interval
             now = time.monotonic()
+            due = max(due + self._interval, now - _BEHIND)
             if due > now:
                 time.sleep(due - now)
             now = time.monotonic()
