@@ -31,9 +31,9 @@ class Firewalls:
     def passed(self) -> None:
         """A pass that knew the whole cluster has ended."""
         want = self._passes.desired.filter
-        if want == self._seen:
+        seen, self._seen = self._seen, want
+        if want == seen:
             return
-        self._seen = want
         wanted = want.pools, want.taken_in, tunnels(want)
         if wanted != self._wanted:
             self._wanted = wanted

@@ -47,6 +47,9 @@ class Trials:
         self._waiting: deque[tuple[Pair, Form]] = deque()
         self._pause: asyncio.TimerHandle | None = None
         """Until more may begin."""
+        self._uses: Mapping[tuple[str, str], Use] = {}
+        self._due: Mapping[Pair, Form] = {}
+        """What waits to be tried by these uses, and what is used until then."""
         self._basis: tuple[object, ...] = ()
         self._untried: frozenset[Pair] = frozenset()
         self.refused: frozenset[Pair] = frozenset()
@@ -76,19 +79,15 @@ class Trials:
         own = own_word(snapshot, host)
         if self.prober is None or own is None:
             return
-        due = {
-            (name, use.next): use.form
-            for (name, _), use in uses.items()
-            if use.next is not None and use.form is not None and use.next != use.form
-        }
-        if self._passed:
-            self._passed &= due.keys() | {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
+        if uses is not self._uses:
+            self._uses, self._due = uses, _due(uses)
+            self._passed &= self._due.keys() | {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
         if self.refused:
             known = opened(snapshot, host).keys()
             self.refused = frozenset((name, form) for name, form in self.refused if name in snapshot.nodes and form in known)
         waiting = [
             (pair, now)
-            for pair, now in due.items()
+            for pair, now in self._due.items()
             if pair not in self._passed and pair not in self._under_way and pair[1] in parsed(own.sends)
         ]
         random.shuffle(waiting)  # else all nodes would ask the same one at the same time
@@ -120,7 +119,7 @@ class Trials:
                     self._changed()
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _RETRY[1])
-            if comes:
+            if comes and pair in self._due:
                 self._passed.add(pair)
             self.refused -= {pair}
         except Exception:
@@ -152,3 +151,11 @@ class Trials:
             return next(iter(underlay(sight.host, spec)), None)
         device = opened(sight.snapshot, sight.host).get(form)
         return tunnel(sight.host, spec, device) if device else None
+
+
+def _due(uses: Mapping[tuple[str, str], Use]) -> Mapping[Pair, Form]:
+    return {
+        (name, use.next): use.form
+        for (name, _), use in uses.items()
+        if use.next is not None and use.form is not None and use.next != use.form
+    }
