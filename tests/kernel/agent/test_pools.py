@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
+from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata, Node
 from tests.agent_process import running_machine
 from tests.cni_calls import CONFIG
 from tests.kernel.agent.conftest import Place, place_of, remote_node
@@ -71,6 +71,33 @@ def test_neighbours_get_plain_routes_where_the_pool_crosses_subnets_only(place: 
     change(place, "v4", encapsulation=Encapsulation.VXLAN_CROSS_SUBNET)
     eventually(lambda: DIRECT in routes(place))
     assert f"{FAR} via 10.244.8.0 dev loom.vxlan" in routes(place)
+
+
+def test_who_is_a_neighbour_is_decided_again_when_addresses_subnets_and_links_change(place: Place) -> None:
+    change(place, "v4", encapsulation=Encapsulation.VXLAN_CROSS_SUBNET)
+    tunnelled, direct = f"{FAR} via 10.244.8.0 dev loom.vxlan", f"{FAR} via 192.168.99.3 dev eth0"
+    eventually(lambda: DIRECT in routes(place) and tunnelled in routes(place))
+    place.run("ip address add 192.168.99.1/24 dev eth0")  # the uplink is in the other one's subnet, too
+    eventually(lambda: direct in routes(place))
+    place.run("ip address delete 192.168.99.1/24 dev eth0")
+    eventually(lambda: tunnelled in routes(place))
+    readdress(place, "remote-2", "192.168.99.2/24")
+    eventually(lambda: VXLAN in routes(place))
+    readdress(place, "remote-2", "192.168.77.2/24")
+    eventually(lambda: DIRECT in routes(place))
+    place.run("ip link add second type veth peer name elsewhere")
+    place.run("ip address add 192.168.99.1/24 dev second")
+    place.run("ip link set second up")
+    eventually(lambda: direct.replace("eth0", "second") in routes(place))
+    place.run("ip link delete second")
+    eventually(lambda: tunnelled in routes(place))
+
+
+def readdress(place: Place, name: str, address: str) -> None:
+    stored = place.store.get("Node", name)
+    assert stored is not None and isinstance(stored.resource, Node)
+    spec = msgspec.structs.replace(stored.resource.spec, addresses=(ipaddress.ip_interface(address),))
+    place.store.update(msgspec.structs.replace(stored.resource, spec=spec), stored.revision)
 
 
 def test_masquerading_is_switched_off_and_on(place: Place) -> None:
