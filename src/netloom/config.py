@@ -104,10 +104,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             within(name, parse_detection, text)
         if self.probe_port:
             check_port(self.probe_port, "probePort")
-        if not 0 <= self.probe_interval < math.inf:
-            raise ValueError(f"probeInterval: {self.probe_interval} is out of range; 0 or more seconds")
-        if not 0 <= self.cool_down < math.inf:
-            raise ValueError(f"coolDown: {self.cool_down} is out of range; 0 or more seconds")
+        for name, seconds in (("probeInterval", self.probe_interval), ("coolDown", self.cool_down)):
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name}: {seconds} is out of range; 0 or more seconds")
         if not 0 < self.resync_interval < math.inf:
             raise ValueError(f"resyncInterval: {self.resync_interval} is out of range; more than 0 seconds")
         if self.tunnel_engine not in TUNNEL_ENGINES:

@@ -72,7 +72,11 @@ class BGPPeerSpec(Spec, frozen=True, kw_only=True):
     families: tuple[Family, ...] = ()
 
     def __post_init__(self) -> None:
-        self._check_who()
+        self._check_whose()
+        if self.peer_selector:
+            self._check_nodes()
+        else:
+            self._check_outside()
         self._check_times()
         for field, number, most in (
             ("numAllowedLocalASNumbers", self.num_allowed_local_as_numbers, 255),
@@ -90,18 +94,20 @@ class BGPPeerSpec(Spec, frozen=True, kw_only=True):
         if len(set(self.families)) != len(self.families):
             raise ValueError("spec.families: each once")
 
-    def _check_who(self) -> None:
+    def _check_whose(self) -> None:
         if self.node:
             check_object_name(self.node, "spec.node")
             if self.node_selector:
                 raise ValueError("spec.nodeSelector: one of node and nodeSelector; neither means all nodes")
         for field, text in (("nodeSelector", self.node_selector), ("peerSelector", self.peer_selector)):
             within(f"spec.{field}", parse_selector, text)
-        if self.peer_selector:
-            for field, value in (("peerIP", self.peer_ip), ("asNumber", self.as_number), ("reachableBy", self.reachable_by)):
-                if value:
-                    raise ValueError(f"spec.{field}: peerSelector chooses nodes, which say that themselves")
-            return
+
+    def _check_nodes(self) -> None:
+        for field, value in (("peerIP", self.peer_ip), ("asNumber", self.as_number), ("reachableBy", self.reachable_by)):
+            if value:
+                raise ValueError(f"spec.{field}: peerSelector chooses nodes, which say that themselves")
+
+    def _check_outside(self) -> None:
         if not self.peer_ip:
             raise ValueError("spec.peerIP: is missing; one of peerIP and peerSelector says who the peer is")
         address, _ = within("spec.peerIP", parse_peer, self.peer_ip)

@@ -62,7 +62,7 @@ class Measured:
 
 
 def faults(node: str, host: Host, measured: Sequence[Measured]) -> list[Fault]:
-    return [fault for one in measured for fault in _of_one(node, host, one)] + list(_closed(node, host, measured))
+    return [fault for one in measured for fault in _of_one(node, host, one)] + list(_closed(node, measured))
 
 
 def _of_one(node: str, host: Host, one: Measured) -> Iterator[Fault]:
@@ -110,12 +110,11 @@ def _of_underlay(node: str, host: Host, one: Measured) -> Iterator[Fault]:
         yield Fault(Kind.ROUTER, node, one.way, words, far=f"{echo.hops} routers stand between, whatever its address says")
 
 
-def _closed(node: str, host: Host, measured: Iterable[Measured]) -> Iterator[Fault]:
+def _closed(node: str, measured: Sequence[Measured]) -> Iterator[Fault]:
     """The underlay carries small packets, and a tunnel not even those."""
-    found = list(measured)
-    if not any(one.largest for one in found if one.way.device == UNDERLAY and one.echo.node == node):
+    if not any(one.largest for one in measured if one.way.device == UNDERLAY and one.echo.node == node):
         return
-    for one in found:
+    for one in measured:
         if one.way.device and not one.largest and not one.bare and one.echo.failure is Failure.SILENT:
             words = (
                 f"nothing comes to {node} {one.name}, and over the underlay it does: a firewall between the nodes is suspect; "
