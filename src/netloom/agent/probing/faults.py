@@ -8,7 +8,7 @@ not, those without checksum do and those with one do not, the underlay does and 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from netloom.agent.probing.prober import Echo, Failure
