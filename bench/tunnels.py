@@ -305,8 +305,8 @@ class Tools:
     rounds: int
     milliseconds: int
 
-    def streaming(self) -> Workload:
-        return Workload("stream", lambda who: self.stream(who, ANY_CPU, GULP), slices=3, unit=" Gbit/s")
+    def streaming(self, slices: int = 3) -> Workload:
+        return Workload("stream", lambda who: self.stream(who, ANY_CPU, GULP), slices=slices, unit=" Gbit/s")
 
     def streaming_for_a_second(self, cpus: str = ANY_CPU) -> Workload:
         """For those that are slow."""
@@ -334,7 +334,7 @@ def by_hand_or_not(tools: Tools) -> bool:
             by_hand(f"{name} by hand, guarded", vxlan=vxlan, guarded=True) as guarded,
         ):
             kept &= seen.compare((mine.name, guarded.name), *map(met, (mine, guarded)))
-            workloads = [tools.streaming(), tools.carrying("pingpong")]
+            workloads = [tools.streaming(slices=5), tools.carrying("pingpong")]
             take_turns([mine, theirs, guarded], workloads, tools.rounds)
             pairs = [(mine, theirs, 0.92), (mine, guarded, 0.92), (guarded, theirs, None)]
             comparisons = [
