@@ -63,7 +63,7 @@ class EtcdDatastore(Writer):
 
     @property
     def identity(self) -> str:
-        self._require_open()
+        self.require_open()
         return f"{self._cluster:x}-{self._name}"
 
     def get(self, kind: str, key: str) -> Stored | None:
@@ -121,7 +121,10 @@ class EtcdDatastore(Writer):
         return Record(record.modified, *self._layout.read(record.key), None if deleted else record.value)
 
     def require_open(self) -> None:
-        self._require_open()
+        if self._another:
+            raise Replaced(self._another)
+        if self._closed:
+            raise Unavailable("the datastore is closed")
 
     # Reading
 
@@ -154,7 +157,7 @@ class EtcdDatastore(Writer):
                 limit = max(limit // 8, 1)
 
     def _find(self, request: bytes) -> Found:
-        self._require_open()
+        self.require_open()
         seen = self._seen
         try:
             found = messages.found(self._connection.read(messages.RANGE, request))
@@ -181,7 +184,7 @@ class EtcdDatastore(Writer):
         return done.header.revision
 
     def _do(self, conditions: Sequence[bytes], then: Sequence[bytes], otherwise: Sequence[bytes]) -> Done:
-        self._require_open()
+        self.require_open()
         seen = self._seen
         answer = self._connection.write(messages.TXN, messages.transaction(conditions, then, otherwise))
         try:
@@ -231,12 +234,6 @@ class EtcdDatastore(Writer):
         self._another = f"another store is in etcd now: {how}"
         self._connection.close()
         return Replaced(self._another)
-
-    def _require_open(self) -> None:
-        if self._another:
-            raise Replaced(self._another)
-        if self._closed:
-            raise Unavailable("the datastore is closed")
 
 
 def _conditions(where: bytes, expected: Revision | Expect) -> Sequence[bytes]:
