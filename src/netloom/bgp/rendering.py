@@ -27,7 +27,8 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 
 from netloom.bgp import tokens
-from netloom.bgp.filtering import Rules, add_community, functions, sets, to_kernel
+from netloom.bgp.filtering import functions, sets, to_kernel
+from netloom.bgp.rules import Rules, add_community
 from netloom.bgp.sessions import TEMPLATE, Writer
 from netloom.bgp.tokens import address, comment, number, prefix, quoted
 from netloom.errors import ConfigError

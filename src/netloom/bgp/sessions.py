@@ -19,7 +19,8 @@ from dataclasses import fields
 from operator import attrgetter
 
 from netloom.bgp import tokens
-from netloom.bgp.filtering import Rules, export_filter, import_filter
+from netloom.bgp.filtering import export_filter, import_filter
+from netloom.bgp.rules import Rules
 from netloom.bgp.tokens import MOST, address, asn, comment, flag, number, quoted, session_name
 from netloom.model.addresses import Address
 from netloom.model.routing import BgpConfig, NextHop, Secret, Session, Trust

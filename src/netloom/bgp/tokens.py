@@ -11,6 +11,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET6, inet_ntoa, inet_ntop
 
+from netloom.model.routing import Community
 from netloom.model.showing import shown
 
 _SESSION = re.compile(r"(?:mesh6?|peer)_[A-Za-z0-9_]{1,58}\Z")
@@ -51,6 +52,13 @@ def family(value: object) -> str:
     if type(value) is not int or value not in (4, 6):
         raise ValueError(f"{shown(value)} is no family of IP")
     return str(value)
+
+
+def community(value: Community) -> str:
+    most = {2: 2**16 - 1, 3: 2**32 - 1}.get(len(value.numbers))
+    if most is None:
+        raise ValueError(f"{shown(str(value))} is not a community: two numbers, or three")
+    return f"({', '.join(number(each, 0, most) for each in value.numbers)})"
 
 
 def flag(value: object) -> bool:
