@@ -66,7 +66,8 @@ class LikeNumber(int):
     def __str__(self) -> str:
         return '1; include "/etc/passwd"; #'
 
-    __format__ = lambda self, spec: str(self)  # noqa: E731
+    def __format__(self, spec: str) -> str:
+        return str(self)
 
 
 class LikePrefix(IPv4Network):

@@ -17,6 +17,7 @@ from netloom.lab import cluster
 from netloom.lab.cluster import Lab
 from netloom.lab.manifest import load
 from netloom.lab.topology import altered
+from netloom.model.addresses import contains
 from netloom.model.resources import Encapsulation
 from tests.lab.conftest import settled
 from tests.lab.inventory import inventory
@@ -75,7 +76,7 @@ def of_pods(lab: Lab, place: str, proto: str) -> set[str]:
 
     def inside(line: str) -> bool:
         prefix = ipaddress.ip_network(re.sub(r"^(blackhole|unreachable) ", "", line).split()[0].replace("default", "0.0.0.0/0"))
-        return any(prefix.version == pool.version and prefix.subnet_of(pool) for pool in pools)  # type: ignore[arg-type]
+        return any(contains(pool, prefix) for pool in pools)
 
     return {line for line in routes(lab, place) if f" proto {proto} " in line and inside(line)}
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 from netloom.lab.topology import Node, Router, Topology
 from netloom.model.addresses import Address, Interface
-
-DEFAULT_AS = 64512  # Calico's, and so the cluster's
+from netloom.model.bgp_configuration import DEFAULT_AS, BGPConfiguration
 
 _HEADER = """\
 # BIRD of router {name}, AS {number}, as the lab's file has it.
@@ -126,6 +125,5 @@ def _addresses(topology: Topology, part: Router | Node, switch: str = "") -> tup
 
 def cluster_as(topology: Topology) -> int:
     """What a node's AS is where nothing else is said."""
-    specs = (getattr(r, "spec", None) for r in topology.declared() if r.kind == "BGPConfiguration")
-    numbers = (getattr(spec, "as_number", None) for spec in specs)
-    return next((n for n in numbers if n), DEFAULT_AS)
+    numbers = (r.spec.as_number for r in topology.declared() if isinstance(r, BGPConfiguration))
+    return next((number for number in numbers if number), DEFAULT_AS)

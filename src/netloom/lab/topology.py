@@ -40,6 +40,8 @@ FIRST_ROUTER, FIRST_NODE = 1, 11
 UPLINK = "eth"
 """A node's interfaces into its switches: eth0, eth1…  A router's are named after the switches."""
 _LAST_AS = 2**32 - 2  # RFC 7300 reserves the last one
+Manifest = dict[str, Any]
+"""Any: what it holds is checked by who reads manifests."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -99,7 +101,7 @@ class Node(Part, frozen=True, kw_only=True):
     def switches(self) -> tuple[str, ...]:
         return (self.switch, *self.uplinks)
 
-    def manifest(self) -> dict[str, Any] | None:
+    def manifest(self) -> Manifest | None:
         """None: there is nothing to declare of it."""
         said = {"asNumber": self.as_number, "routeReflectorClusterID": self.cluster_id}
         bgp = {field: value for field, value in said.items() if value}
@@ -142,7 +144,7 @@ class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     mtu: int = 1500
     settings: dict[str, str | int | float] = {}
     bgp: bool = False
-    resources: tuple[dict[str, Any], ...] = ()  # Any: what a manifest holds is checked by who reads manifests
+    resources: tuple[Manifest, ...] = ()
 
     def __post_init__(self) -> None:
         check_place_name(self.name)
@@ -265,7 +267,7 @@ def _check_known(path: str, what: str, name: str, known: list[str]) -> None:
         raise ValueError(f"{path}: there is no {what} {name!r}; there is {', '.join(known) or 'none'}")
 
 
-def _read(path: str, given: dict[str, Any]) -> Iterator[AnyResource]:
+def _read(path: str, given: Manifest) -> Iterator[AnyResource]:
     read = manifest.read([("", json.dumps(given).encode())])
     if read.errors:
         raise ValueError(f"{path}: {str(read.errors[0]).removeprefix(':1: ')}")
@@ -376,7 +378,7 @@ def one_switch(
     )
 
 
-MESH: Mapping[str, Any] = {"apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": {"name": "default"}, "spec": {}}
+MESH: Manifest = {"apiVersion": API_VERSION, "kind": "BGPConfiguration", "metadata": {"name": "default"}, "spec": {}}
 
 
 def altered(
@@ -392,5 +394,5 @@ def altered(
     if encapsulation is not None:
         pools = tuple(msgspec.structs.replace(pool, encapsulation=encapsulation) for pool in pools)
     if mesh and not topology.bgp:
-        topology = msgspec.structs.replace(topology, bgp=True, resources=(*topology.resources, dict(MESH)))
+        topology = msgspec.structs.replace(topology, bgp=True, resources=(*topology.resources, MESH))
     return msgspec.structs.replace(topology, name=name or topology.name, wiring=wiring or topology.wiring, pools=pools)

@@ -98,7 +98,7 @@ class BGPFilterRule(Spec, frozen=True, kw_only=True):
     interface: str = ""
     peer_type: PeerType | None = None
     communities: CommunityMatch | None = None
-    as_path_prefix: tuple[AsNumber, ...] = msgspec.field(default=(), name="asPathPrefix")
+    as_path_prefix: tuple[AsNumber, ...] = ()
     priority: int | None = None
     operations: tuple[Operation, ...] = ()
 

@@ -13,7 +13,7 @@ resource cannot know alone (pools that overlap) is checked by `admission.check_a
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -403,13 +403,16 @@ _KINDS = (Node, Namespace, IPPool, IPBlock, IPBlockRequest, IPReservation, Felix
 _KINDS_OF_BGP = (BGPConfiguration, BGPPeer, BGPFilter, Secret, Service)
 KINDS: Mapping[str, type[Resource]] = {kind.__name__: kind for kind in (*_KINDS, *_KINDS_OF_BGP)}
 
-_PARSERS: Mapping[Any, Any] = {Address: parse_address, Prefix: parse_prefix, Interface: parse_interface}
+_PARSERS: Mapping[object, Callable[[str], object]] = {
+    Address: parse_address,
+    Prefix: parse_prefix,
+    Interface: parse_interface,
+}
+_NUMBERS: Mapping[object, Callable[[object], object]] = {AsNumber: parse_as_number, Duration: parse_duration}
 
 
-_NUMBERS: Mapping[Any, Any] = {AsNumber: parse_as_number, Duration: parse_duration}
-
-
-def dec_hook(kind: Any, value: Any) -> Any:  # Any: msgspec hands over types and raw JSON values
+def dec_hook(kind: object, value: object) -> object:
+    """For msgspec: fields of types that it does not know."""
     if kind in _NUMBERS:
         return _NUMBERS[kind](value)
     if not isinstance(value, str):

@@ -44,13 +44,14 @@ def up(nodes: Pair) -> Pair:
 
 def test_a_change_is_in_the_file_and_in_bird(up: Pair) -> None:
     a, b = up
-    since = a.peer(b)
+    before = a.peer(b)
     config = a.config(a.session(b), announced=a.config().announced[:1])
     assert a.apply(config)
     assert Path(a.place.config).read_text() == a.text(config)
     assert held(a) == content(a.text(config))
     eventually(lambda: "fd00:244::1:0/122" not in b.ip("-6", "route"))
-    assert a.peer(b) is not None and since is not None and a.peer(b).since == since.since, "the session went down"  # type: ignore[union-attr]
+    after = a.peer(b)
+    assert before is not None and after is not None and after.since == before.since, "the session went down"
 
 
 def test_equal_text_is_never_told_again(up: Pair) -> None:

@@ -371,7 +371,7 @@ def lose_once(place: MemoryPlace) -> None:
             raise fault
         return changes(since)
 
-    place.memory.changes = lossy  # type: ignore[method-assign]
+    place.memory.changes = lossy  # type: ignore[method-assign]  # that moment
 
 
 def test_a_lower_revision_is_a_jump() -> None:

@@ -11,7 +11,7 @@ from netloom.ipam.claims import Held
 from netloom.ipam.giving import Gift, gift, open_requests, patience, unknown_slots
 from netloom.ipam.holdings import Cool, Hold, Holdings
 from netloom.model.attachments import Wiring
-from netloom.model.resources import IPBlockRequest, IPBlockRequestSpec, Metadata
+from netloom.model.resources import Claim, IPBlockRequest, IPBlockRequestSpec, Metadata
 from netloom.model.snapshot import Snapshot
 from tests.pure.ipam.making import attachment, block, claim, node, pool, prefix
 
@@ -116,6 +116,9 @@ def test_a_request_is_open_while_its_node_has_no_more_than_it_had(request_: IPBl
 def test_what_was_given_is_a_claim_of_ours_that_we_do_not_know() -> None:
     shared = block("10.0.0.0/28", claim("10.0.0.0/29", "a"), claim("10.0.0.8/29", "b"))
     snapshot = Snapshot.of(1, [POOL, shared])
-    mine = lambda c: c.node == "b"  # noqa: E731
+
+    def mine(one: Claim) -> bool:
+        return one.node == "b"
+
     assert unknown_slots(snapshot, mine, []) == [prefix("10.0.0.0/28")]
     assert unknown_slots(snapshot, mine, [prefix("10.0.0.8/29")]) == []

@@ -193,10 +193,10 @@ def test_a_doubt_that_comes_while_the_store_is_asked_stands(cluster: Cluster) ->
         a.allocator.doubts.arise()
         return listing(kind)
 
-    a.store.list = lost  # type: ignore[method-assign]
+    a.store.list = lost  # type: ignore[method-assign]  # that moment
     a.allocator.synchronise(a.store)
     assert a.allocator.doubts.remain
-    a.store.list = listing  # type: ignore[method-assign]
+    a.store.list = listing  # type: ignore[method-assign]  # and no other
     a.allocator.synchronise(a.store)
     assert not a.allocator.doubts.remain
     assert a.add("pod")
