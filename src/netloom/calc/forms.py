@@ -70,7 +70,7 @@ class _Asked:
 
 def _kept(function: Callable[[Snapshot, Host], T]) -> Callable[[Snapshot, Host], T]:
     """Answered once for the same circumstances, of which a pass has two or three."""
-    answered = functools.lru_cache(4)(lambda asked: function(asked.snapshot, asked.host))
+    answered = functools.lru_cache(2)(lambda asked: function(asked.snapshot, asked.host))
 
     @functools.wraps(function)
     def answer(snapshot: Snapshot, host: Host) -> T:
@@ -314,7 +314,7 @@ class Word(NamedTuple):
     generation: int = 0
 
 
-@functools.lru_cache(2)
+@functools.lru_cache(1)
 def _used(uses: Same[Mapping[tuple[str, str], Use]]) -> tuple[Form, ...]:
     """Now, and next."""
     different = {(id(use.form), id(use.next)): use for use in uses.it.values()}  # nearly: thousands share a few objects

@@ -65,12 +65,12 @@ class Merged:
         return replace(self._whole, **tables)
 
     def _anew(self, base: Tables) -> Tables:
-        parts, tables = (base, *(self._groups[key] for key in sorted(self._groups))), Tables()
+        parts = base, *(self._groups[key] for key in sorted(self._groups))
+        large: dict[str, Any] = {name: Edited.of({}, {}) for name in _LARGE}  # Any: as above
+        tables = Tables(**large)
         for part in parts:
             tables.add(part)
         self._apart = {name: len(getattr(tables, name)) == sum(len(getattr(p, name)) for p in parts) for name in _LARGE}
-        for name in _LARGE:
-            setattr(tables, name, Edited.of(getattr(tables, name), {}))
         return tables
 
 

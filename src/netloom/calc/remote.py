@@ -37,7 +37,7 @@ _MOST = 8
 """Problems of one kind that are told."""
 
 
-_GROUPS = 512
+_GROUPS = 256
 
 
 class _Group(NamedTuple):

@@ -26,15 +26,13 @@ class Edited(dict[K, V]):
     @classmethod
     def of(cls, before: Mapping[K, V], put: Mapping[K, V], gone: Iterable[K] = ()) -> Edited[K, V]:
         """`before`, with `put` in it, and without `gone`."""
-        made = cls(before)
-        touched = dict.fromkeys(put)
+        made, gone = cls(before), tuple(key for key in gone if key not in put)
         for key in gone:
-            if key not in put:
-                made.pop(key, None)
-                touched[key] = None
+            made.pop(key, None)
         made.update(put)
-        made._mark, made._touched = object(), tuple(touched)
-        made._made_of = before._mark if isinstance(before, Edited) else None
+        made._mark, made._made_of, made._touched = object(), None, ()
+        if isinstance(before, Edited):
+            made._made_of, made._touched = before._mark, (*put, *gone)
         return made
 
     def since(self, before: Mapping[K, V]) -> Collection[K] | None:

@@ -91,5 +91,6 @@ class Snapshot:
 
 
 def _edited(table: Mapping[str, Any], changes: Mapping[str, Any]) -> Edited[str, Any]:  # Any: as above
-    put = {key: resource for key, resource in changes.items() if resource is not None}
-    return Edited.of(table, put, changes.keys() - put.keys())
+    gone = [key for key, resource in changes.items() if resource is None]
+    put = {key: resource for key, resource in changes.items() if resource is not None} if gone else changes
+    return Edited.of(table, put, gone)
