@@ -63,7 +63,7 @@ class Aggregation(enum.Enum):
 
 
 class BGPConfigurationSpec(Spec, frozen=True, kw_only=True):
-    """`prefix_limit`: of each session with a node; 0: as many as there are."""
+    """What is said of the mesh is for both ends of its sessions."""
 
     node_to_node_mesh_enabled: bool = True
     as_number: AsNumber | None = None
@@ -88,10 +88,12 @@ class BGPConfigurationSpec(Spec, frozen=True, kw_only=True):
         if doubled := next((name for i, name in enumerate(names) if name in names[:i]), None):
             raise ValueError(f"spec.communities: {doubled} is here twice")
         for i, advertisement in enumerate(self.prefix_advertisements):
+            path = f"spec.prefixAdvertisements[{i}].communities"
             for text in advertisement.communities:
-                within(
-                    f"spec.prefixAdvertisements[{i}].communities", parse_community if ":" in text else check_object_name, text
-                )
+                if ":" in text:
+                    within(path, parse_community, text)
+                else:
+                    check_object_name(text, path)
         for pattern in self.ignored_interfaces:
             check_interface_pattern(pattern, "spec.ignoredInterfaces")
         check_seconds(self.node_mesh_max_restart_time, 0, MAX_RESTART, "spec.nodeMeshMaxRestartTime")
