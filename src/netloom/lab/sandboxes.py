@@ -76,7 +76,7 @@ def add(lab: str, pod: Pod, container_id: str, wiring: Wiring) -> tuple[Interfac
     while True:
         try:
             output = _call("ADD", lab, pod, container_id, wiring)
-            return tuple(ip.address for ip in _decode(output, _Result).ips)
+            return tuple(ip.address for ip in _decode(output, _RESULT).ips)
         except CniError as e:
             late = given_up and e.code == _ATTACHED
             if not (late or e.code == _TRY_AGAIN) or time.monotonic() > deadline:
@@ -109,7 +109,7 @@ def _call(command: str, lab: str, pod: Pod, container_id: str, wiring: Wiring) -
     finally:
         os.close(node)
     if done.returncode != 0:
-        error = _decode(done.stdout, _Error)
+        error = _decode(done.stdout, _ERROR)
         raise CniError(error.code, f"{command} of {pod.name} on {pod.node}: {error.msg}", error.details)
     return done.stdout
 
@@ -128,10 +128,13 @@ def _parameters(command: str, lab: str, pod: Pod, container_id: str) -> dict[str
 
 
 _Document = TypeVar("_Document", _Result, _Error)
+_RESULT = msgspec.json.Decoder(_Result, dec_hook=dec_hook)
+_ERROR = msgspec.json.Decoder(_Error, dec_hook=dec_hook)
+"""Made here: msgspec looks at a type when it first meets it, and two threads that do so at once crash it."""
 
 
-def _decode(output: bytes, kind: type[_Document]) -> _Document:
+def _decode(output: bytes, decoder: msgspec.json.Decoder[_Document]) -> _Document:
     try:
-        return msgspec.json.decode(output, type=kind, dec_hook=dec_hook)
+        return decoder.decode(output)
     except msgspec.MsgspecError as e:
         raise NetloomError(f"the CNI plugin's answer cannot be read: {e}: {output[:200]!r}") from e
