@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from netloom.dataplane.foreign import ForeignFirewalls
 from netloom.dataplane.nft import Nft, ruleset
 from netloom.dataplane.nft.nfnetlink import Nfnetlink
 from netloom.model.addresses import Mac
-from netloom.model.desired import Filter, Source
+from netloom.model.desired import Filter, Outer, Source
 
 POOLS = frozenset(map(ipaddress.ip_network, ("10.244.0.0/16", "fd00:10:244::/56")))
+VXLAN = frozenset({Outer(socket.IPPROTO_UDP, 4789)})
 
 
-def pod(number: int) -> tuple[Source, Source]:
+def pod(number: int) -> tuple[Source, ...]:
+    """Of both families."""
     mac = Mac(f"0a:58:0a:f4:{number >> 8:02x}:{number & 255:02x}")
     addresses = (ipaddress.ip_address("10.244.0.0") + number, ipaddress.ip_address("fd00:10:244::") + number)
     return tuple(Source(f"loom{number:011x}", mac, address) for address in addresses)
@@ -35,7 +38,7 @@ def pod(number: int) -> tuple[Source, Source]:
 def node(pods: int, nodes: int = 50) -> Filter:
     sources = frozenset(source for number in range(1, pods + 1) for source in pod(number))
     vteps = frozenset(ipaddress.ip_address("192.0.2.0") + number for number in range(nodes))
-    return Filter(sources=sources, pools=POOLS, masquerade=POOLS, vteps=vteps, vxlan_port=4789)
+    return Filter(sources=sources, pools=POOLS, masquerade=POOLS, vteps=vteps, outers=VXLAN, carried=frozenset({4789}))
 
 
 def nft(*arguments: str, text: str | None = None) -> str:
@@ -83,10 +86,10 @@ def main(pods: int = 250, rounds: int = 31) -> None:
     driver.reconcile(large)
     compare("the same with 5000 nodes", rounds, lambda: driver.reconcile(large), lambda: nft("list", "ruleset"))
     firewalls = ForeignFirewalls()
-    compare("no other firewall here", rounds, lambda: firewalls.reconcile(POOLS))
+    compare("no other firewall here", rounds, lambda: firewalls.reconcile(want))
     nft("add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
-    firewalls.reconcile(POOLS)
-    compare("a passage through iptables stands", rounds, lambda: firewalls.reconcile(POOLS))
+    firewalls.reconcile(want)
+    compare("a passage through iptables stands", rounds, lambda: firewalls.reconcile(want))
     compare("no connection to forget", rounds, lambda: conntrack.flush([new[0].address]))
 
 
