@@ -46,6 +46,8 @@ _DOOMED = 0x6C6F6F00
 _LEADING = frozenset(("vxlan", "ifb", "ipip", "tun"))
 """Kinds of which a device under the name of a tunnel is ours, from before it was another one."""
 _KINDS = {Vxlan: "vxlan", Bridge: "bridge", Veth: "veth", Ifb: "ifb", Catcher: "ipip", Finisher: "veth"}
+_LOOPBACK = 1
+"""A catcher's parent, by which nothing comes: bound to the uplink it would take what comes to the other device's address, too."""
 _ENDS = Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02")
 """Of a finisher; nobody asks for them."""
 _ENGINES = {Engine.EBPF: "ifb", Engine.KERNEL: "ipip", Engine.FORWARDER: "tun"}
@@ -102,7 +104,7 @@ class Links:
             case Tunnel(engine=Engine.KERNEL):
                 self._netlink.transact(new_ipip(name, link.local, mtu=link.mtu))
             case Catcher():
-                self._netlink.transact(new_ipip(name, None, mtu=link.mtu, parent=self._index(name, link.parent)))
+                self._netlink.transact(new_ipip(name, None, mtu=link.mtu, parent=_LOOPBACK))
             case Tunnel():
                 self._netlink.transact(new_ifb(name, mac=link.mac, mtu=link.mtu))
             case Bridge():
@@ -119,9 +121,6 @@ class Links:
         """What only such a device has.  The kernel may adapt its MTU to a new parent, so it is read again."""
         if isinstance(link, Tunnel) and link.engine is Engine.KERNEL and have.ipip != link.local:
             self._netlink.transact(set_ipip(have.index, link.local))
-            return self._again(have.name)
-        if isinstance(link, Catcher) and have.ipip_parent != (parent := self._index(have.name, link.parent)):
-            self._netlink.transact(set_ipip(have.index, None, parent))
             return self._again(have.name)
         if not isinstance(link, Vxlan) or have.vxlan == (data := self._vxlan_data(have.name, link)):
             return have
@@ -202,7 +201,7 @@ def _is_sound(have: Device, link: Link, names: Mapping[int, str]) -> bool:
         case Tunnel():
             return _is_tunnel(have, link)
         case Catcher():
-            return _can_become(have, link) and have.mtu == link.mtu and names.get(have.ipip_parent) == link.parent
+            return _can_become(have, link) and have.mtu == link.mtu
         case Finisher():
             return _finishes(have, link, names)
     return _as_link(have, names) == link
@@ -243,7 +242,7 @@ def _can_become(have: Device, link: Link) -> bool:
     if isinstance(link, Tunnel):
         return have.kind == _ENGINES[link.engine] and (link.engine is not Engine.EBPF or have.mac == link.mac)
     if isinstance(link, Catcher):
-        return have.kind == "ipip" and have.ipip is None
+        return have.kind == "ipip" and have.ipip is None and have.ipip_parent == _LOOPBACK
     if have.kind != _KINDS[type(link)] or (isinstance(link, Finisher) and have.peer_nsid >= 0):
         return False
     if not isinstance(link, Vxlan):

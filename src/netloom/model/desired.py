@@ -107,11 +107,10 @@ class Finisher:
 
 @dataclass(frozen=True, slots=True)
 class Catcher:
-    """A second device beside the kernel's own `ipip`, which is bound to one address: takes in what comes to any other one of this node,
-    by `parent` or elsewhere.  Nothing leads to it."""
+    """A second device beside the kernel's own `ipip`, which is bound to one address: takes in what comes to any other one of this node.
+    Nothing leads to it."""
 
     mtu: int
-    parent: str
 
 
 def catcher(device: str) -> str:

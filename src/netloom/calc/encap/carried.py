@@ -68,17 +68,17 @@ def local(host: Host, form: Form, carrier: Carrier, device: str, overhead: int) 
     if engine is Engine.EBPF:  # its program looks the way to a peer up as if it came from there, which needs forwarding
         tables.sysctls[f"net/ipv{address.version}/conf/lo/forwarding"] = "1"
     if engine is Engine.KERNEL and also:
-        tables.add(_caught(host, device, mtu, uplink.name))
+        tables.add(_caught(host, device, mtu))
     return tables
 
 
-def _caught(host: Host, device: str, mtu: int, uplink: str) -> Tables:
+def _caught(host: Host, device: str, mtu: int) -> Tables:
     """The kernel's own device takes in what comes to one address; one that has none takes what is left.  An address of its own it needs
     all the same: reverse path checks, however loose, believe nothing that comes by a device without."""
     name = catcher(device)
     own = [ipaddress.ip_interface(f"{a}/32") for a in host.tunnel_addresses if a.version == 4]
     return Tables(
-        links={name: Catcher(mtu, uplink)},
+        links={name: Catcher(mtu)},
         addresses={AddressKey(name, each): None for each in own},
         sysctls={f"net/ipv4/conf/{name}/forwarding": "1", f"net/ipv4/conf/{name}/rp_filter": "2"},
     )

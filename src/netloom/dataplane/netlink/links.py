@@ -166,9 +166,9 @@ def new_ipip(name: str, local: Address | None, *, mtu: int, parent: int = 0, up:
     return _new(name, "ipip", None, mtu, 0, up, nested(IFLA_INFO_DATA, _ipip_settings(local, parent)))
 
 
-def set_ipip(index: int, local: Address | None, parent: int = 0) -> bytes:
-    """Another outer source or parent, in place."""
-    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "ipip"), nested(IFLA_INFO_DATA, _ipip_settings(local, parent)))
+def set_ipip(index: int, local: Address) -> bytes:
+    """Another outer source, in place."""
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "ipip"), nested(IFLA_INFO_DATA, _ipip_settings(local, 0)))
     return message(RTM_NEWLINK, 0, IFINFO.pack(AF_UNSPEC, 0, index, 0, 0) + info)
 
 
