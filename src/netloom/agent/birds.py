@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from netloom.calc.bgp import is_on
 from netloom.calc.bgp.taking import parted
+from netloom.calc.metrics import STANDBY
 from netloom.calc.tables import Tables
 from netloom.dataplane.netlink import Netlink
 from netloom.dataplane.netlink.tables import PROTOCOL, RTA_DST, RTMSG, RTN_UNICAST, RTPROT_BIRD, get_routes, see_route
@@ -72,9 +73,10 @@ class BirdsRoutes:
 
     def _own(self, last: Tables | None) -> Iterable[Prefix]:
         if last is not None:
-            return [key.prefix for key, route in last.routes.items() if route.gateway is not None]
+            return [key.prefix for key, route in last.routes.items() if route.gateway is not None and key.metric < STANDBY]
         bodies = (body for version in (4, 6) for body in self._kernel.dump(get_routes(version, PROTOCOL)))
-        return [route.prefix for route in map(see_route, bodies) if route is not None and route.gateway is not None]
+        routes = [route for body in bodies if (route := see_route(body)) is not None and route.gateway is not None]
+        return [route.prefix for route in routes if route.metric < STANDBY]
 
 
 Key = tuple[int, int, bytes]

@@ -141,6 +141,8 @@ class Passes:
             done = self._reconcile()
         if self.rules_changed():  # in the middle of it
             self.request(AFTER_DRIFT)
+        if done is None:  # what is remembered may be half of one pass and half of another
+            self._last, self._others, self._basis = Last(), None, None
         if done is None or done.failures:
             self.in_sync_since, self._looking = None, True
             self._try_again()
@@ -181,6 +183,7 @@ class Passes:
             self.desired, snapshot.revision, complete=snapshot.complete, looking=self._looking
         )
         self._looking = str(done.outcomes["links"]) != "same"  # the next one sees what this one has made
+        self.standby.placed = self.standby.routes
         self.number += 1
         if done.changed:
             log.info("%s", done)

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _WHAT = "BIRD", "BGP sessions"
 _STANDBY = 1.0  # seconds between looks while ways stand by
+_PASS = 10.0  # seconds that a pass has to put them in place
 _REST = 50.0  # times what a look took, until the next one that nothing calls for
 
 
@@ -131,9 +132,8 @@ class Routing:
                 known = bool(self._known)
                 if known and wanted is not None and not prepared:
                     ended = await loop.run_in_executor(self._thread, self._ended_by, wanted, secrets)
-                    if ended:
-                        self._standby.begin(ended)
-                        await asyncio.sleep(AHEAD)
+                    if ended and self._standby.begin(ended):
+                        await self._until_they_stand_by()
                         prepared = True
                         continue
                 begun = time.monotonic()
@@ -156,6 +156,13 @@ class Routing:
         words = {f"{origins[name].origin} ({origins[name].address}): {words}" for name, words in found.items()}
         self._troubles.report(_WHAT[1], *sorted(words & self._standing))
         self._standing = frozenset(words)
+
+    async def _until_they_stand_by(self) -> None:
+        """At least a second: for other nodes."""
+        await asyncio.sleep(AHEAD)
+        deadline = time.monotonic() + _PASS
+        while not self._standby.stands and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
 
     def _look_at_standby(self) -> None:
         sessions = self.view.config.sessions if self.view.config else ()

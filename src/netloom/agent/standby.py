@@ -24,44 +24,63 @@ from netloom.model.desired import Route
 
 AHEAD = 1.0
 """Seconds between these routes and the word to BIRD."""
-_LEAST, _MOST = 3.0, 15.0  # seconds that they stay
+_LEAST, _MOST = 3.0, 15.0  # seconds that they stay; the most from when BIRD led there
 
 
 class Standby:
-    """For the loop.  `changed`: a pass is wanted.  `routes`: what is kept; of several next hops one."""
+    """For the loop.  `changed`: a pass is wanted.  `routes`: what is kept; of several next hops one; `placed`: what of
+    them a pass has put in place."""
 
     def __init__(self, kernel: Netlink, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._kernel, self._changed, self._clock = kernel, changed, clock
         self._begun: float | None = None
         self._sessions: frozenset[str] = frozenset()
+        self._since: dict[Prefix, float] = {}
+        """When BIRD was last seen to lead there."""
         self.routes: dict[Prefix, Route] = {}
+        self.placed = self.routes
 
     @property
     def is_on(self) -> bool:
         return self._begun is not None
 
-    def begin(self, sessions: frozenset[str]) -> None:
-        """`sessions`: those that are going to end, besides those that are awaited already."""
+    @property
+    def stands(self) -> bool:
+        """Whether a pass has put all of them in place."""
+        return self.placed is self.routes
+
+    def begin(self, sessions: frozenset[str]) -> bool:
+        """`sessions`: those that are going to end.  Whether BIRD has to wait: False, where their ways stand by already."""
+        if self.is_on and sessions <= self._sessions:
+            return False
         names = device_names(self._kernel)
         bodies = (body for version in (4, 6) for body in self._kernel.dump(get_routes(version, RTPROT_BIRD)))
         ways = (way for body in bodies if (way := first_way(body)) is not None)
-        self.routes = self.routes | {
+        found = {
             prefix: Route(device=names[index], gateway=gateway, onlink=onlink)
             for prefix, gateway, index, onlink in ways
             if index in names
         }
-        self._begun, self._sessions = self._clock(), self._sessions | sessions
+        now = self._begun = self._clock()
+        self._sessions |= sessions
+        self._since |= dict.fromkeys(found, now)
+        self.routes = self.routes | found
         self._changed()
+        return True
 
     def look(self, wanted: Collection[str], established: Collection[str]) -> None:
         """Some time has passed, and BIRD has these sessions up of those that it should have."""
-        since = 0.0 if self._begun is None else self._clock() - self._begun
-        if since < _LEAST:
+        now = self._clock()
+        if self._begun is None or now < self._begun + _LEAST:
             return
-        missing = (self._sessions & set(wanted)) - set(established)
-        if since < _MOST and (missing or not self._leads_everywhere()):
+        kept: dict[Prefix, Route] = {}
+        if (self._sessions & set(wanted)) - set(established) or not self._leads_everywhere():
+            kept = {prefix: route for prefix, route in self.routes.items() if now < self._since[prefix] + _MOST}
+        if kept and len(kept) == len(self.routes):
             return
-        self._begun, self._sessions, self.routes = None, frozenset(), {}
+        self.routes = kept
+        if not kept:
+            self._begun, self._sessions, self._since = None, frozenset(), {}
         self._changed()
 
     def _leads_everywhere(self) -> bool:

@@ -16,7 +16,7 @@ BLACKHOLE = 0xFFFFFF00
 _NODES = 65536
 _NODES_MASK = 0xFFFFF
 
-_STANDBY = 1 << 31
+STANDBY = 1 << 31
 
 
 def node_metric(name: str) -> int:
@@ -25,4 +25,4 @@ def node_metric(name: str) -> int:
 
 
 def standby_metric(gateway: Address) -> int:
-    return _STANDBY + (zlib.crc32(gateway.packed) & _NODES_MASK)
+    return STANDBY + (zlib.crc32(gateway.packed) & _NODES_MASK)

@@ -159,10 +159,11 @@ class Allocator:
 
     def retire(self) -> tuple[Held, ...]:
         """Takes blocks that are not needed any more out of service; `give_back` does the rest.  None while claims change."""
-        own, view = self.inventory, self.inventory.view
+        own = self.inventory
         with own.at_hand() as free:
             if not free:
                 return ()
+            view = own.view
             retired = spare(
                 own.claims.held,
                 self._journal.holdings,

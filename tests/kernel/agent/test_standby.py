@@ -89,9 +89,18 @@ def test_what_never_comes_back_is_not_kept_for_ever(watched: Watched) -> None:
     assert not watched.after(2, set(), set())
 
 
-def test_another_change_meanwhile_begins_the_time_anew_and_forgets_no_way(watched: Watched) -> None:
-    run("ip route flush proto bird")
-    watched.after(14, {"mesh_b"}, set())
-    watched.standby.begin(frozenset({"mesh_c"}))
-    assert watched.after(14, {"mesh_b"}, set())
+def test_another_change_meanwhile_forgets_no_way_and_makes_none_stay_longer(watched: Watched) -> None:
+    run("ip route del 10.244.2.0/26 proto bird")
+    assert watched.after(8, {"mesh_b"}, set())
+    assert not watched.standby.begin(frozenset({"mesh_b"})), "its ways stand by already"
+    assert watched.standby.begin(frozenset({"mesh_c"}))
     assert len(watched.standby.routes) == 4
+    assert watched.after(8, {"mesh_b"}, set())
+    assert len(watched.standby.routes) == 3, "BIRD has not led there for a quarter of a minute"
+    assert not watched.after(8, {"mesh_b"}, set())
+
+
+def test_they_stand_once_a_pass_has_put_them_in_place(watched: Watched) -> None:
+    assert not watched.standby.stands
+    watched.standby.placed = watched.standby.routes
+    assert watched.standby.stands
