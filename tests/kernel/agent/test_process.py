@@ -360,14 +360,19 @@ def test_the_state_can_be_asked_for_while_pods_come_and_go(place: Place) -> None
 
 
 FAULTY = """
-import netloom.agent.passing, netloom.cli
-sound = netloom.agent.passing.desired
-def desired(snapshot, *rest):
-    if "fault" in snapshot.namespaces:
-        print("at fault", flush=True)
-        raise ZeroDivisionError("division by zero")
-    return sound(snapshot, *rest)
-netloom.agent.passing.desired = desired
+import importlib
+import netloom.cli
+def make_faulty(module, name, fault):
+    module = importlib.import_module(module)
+    sound = getattr(module, name)
+    def faulty(snapshot, *rest):
+        if fault in snapshot.namespaces:
+            print("at fault", flush=True)
+            raise ZeroDivisionError("division by zero")
+        return sound(snapshot, *rest)
+    setattr(module, name, faulty)
+make_faulty("netloom.agent.passing", "desired", "fault")
+make_faulty("netloom.calc.remote", "doubts_of", "half")
 netloom.cli.main()
 """
 
@@ -387,3 +392,17 @@ def test_a_fault_in_a_pass_is_told_once_and_neither_the_loop_nor_pods_end_with_i
         here.store.delete("Namespace", "fault")
         eventually(lambda: made.state().in_sync_since and not made.state().problems)
         assert made.state().ready
+
+
+def test_what_a_fault_left_half_computed_is_computed_anew() -> None:
+    with running_machine(command=(sys.executable, "-c", FAULTY, "agent", "--config")) as made, place_of(made) as here:
+        remote_node(here.store, 2, "10.244.2.0/26")
+        eventually(lambda: "10.244.2.0/26" in here.run("ip route"))
+        here.store.create(Namespace(metadata=Metadata(name="half")))
+        eventually(lambda: made.log().count("at fault") > 0)
+        before = made.log().count("at fault")
+        remote_node(here.store, 3, "10.244.3.0/26")
+        eventually(lambda: made.log().count("at fault") > before)
+        here.store.delete("Namespace", "half")
+        eventually(lambda: "10.244.3.0/26" in here.run("ip route"))
+        assert "10.244.2.0/26" in here.run("ip route")

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 
 import pytest
 
+from netloom.agent.birds import BirdsRoutes
 from netloom.agent.standby import Standby
+from netloom.calc import metrics
+from netloom.calc.tables import Tables
 from netloom.dataplane.netlink import Netlink
-from netloom.model.desired import Route
+from netloom.model.bgp_configuration import BGPConfiguration
+from netloom.model.desired import Route, RouteKey
+from netloom.model.host import Host
+from netloom.model.resources import Encapsulation, IPPool, IPPoolSpec, Metadata
+from netloom.model.snapshot import Snapshot
 from tests.kernel.iproute import run
 
 UPLINKS = (
@@ -30,8 +37,16 @@ OTHERS = (
 )
 
 
+ON = BGPConfiguration(metadata=Metadata(name=BGPConfiguration.NAME))
+POOL = IPPool(
+    metadata=Metadata(name="p"),
+    spec=IPPoolSpec(cidr=ipaddress.ip_network("10.244.0.0/16"), encapsulation=Encapsulation.NONE),
+)
+
+
 @dataclass
 class Watched:
+    kernel: Netlink
     standby: Standby
     wishes: list[None]
     seconds: list[float]
@@ -49,7 +64,7 @@ def watched(node: int) -> Iterator[Watched]:
         run(f"ip {line}")
     wishes, seconds = list[None](), [1000.0]
     with Netlink() as kernel:
-        made = Watched(Standby(kernel, lambda: wishes.append(None), lambda: seconds[0]), wishes, seconds)
+        made = Watched(kernel, Standby(kernel, lambda: wishes.append(None), lambda: seconds[0]), wishes, seconds)
         made.standby.begin(frozenset({"mesh_b"}))
         yield made
 
@@ -104,3 +119,14 @@ def test_they_stand_once_a_pass_has_put_them_in_place(watched: Watched) -> None:
     assert not watched.standby.stands
     watched.standby.placed = watched.standby.routes
     assert watched.standby.stands
+
+
+@pytest.mark.parametrize(("metric", "lasts"), [(70_000, True), (metrics.STANDBY + 7, False)])
+def test_what_stands_by_is_no_way_of_the_agents_own(watched: Watched, metric: int, lasts: bool) -> None:
+    """Neither as the last pass wanted it, nor where an agent that was killed has left it behind."""
+    prefix = ipaddress.ip_network("10.244.5.0/26")
+    cluster = Snapshot.of(1, [ON, POOL])
+    last = Tables(routes={RouteKey(prefix, metric): via("up0", "192.0.2.2")})
+    assert (prefix in BirdsRoutes(watched.kernel).host(cluster, Host("n", "n"), last).lasting) is lasts
+    run(f"ip route add {prefix} via 192.0.2.2 proto 79 metric {metric}")
+    assert (prefix in BirdsRoutes(watched.kernel).host(cluster, Host("n", "n"), None).lasting) is lasts
