@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import os
 import socket
 import stat
@@ -21,6 +22,7 @@ from netloom.model.resources import Metadata, Namespace
 from tests.agent_process import HASTY, machine, running_machine
 from tests.cni_calls import CONFIG, NATIVE, call
 from tests.kernel.agent.conftest import LONG, Place, place_of, remote_node
+from tests.other_nodes import its_block
 from tests.residue import differences, quiet_residue, residue, settled
 from tests.waiting import eventually
 
@@ -401,7 +403,7 @@ def test_what_a_fault_left_half_computed_is_computed_anew() -> None:
         here.store.create(Namespace(metadata=Metadata(name="half")))
         eventually(lambda: made.log().count("at fault") > 0)
         before = made.log().count("at fault")
-        remote_node(here.store, 3, "10.244.3.0/26")
+        here.store.create(its_block(ipaddress.ip_network("10.244.3.0/26"), "remote-2", "id-2"))
         eventually(lambda: made.log().count("at fault") > before)
         here.store.delete("Namespace", "half")
         eventually(lambda: "10.244.3.0/26" in here.run("ip route"))
