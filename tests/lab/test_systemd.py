@@ -78,10 +78,15 @@ def test_the_agent_is_a_service_from_install_to_uninstall(machine: Booted) -> No
     assert machine.run("ls -d /run/netloom /var/lib/netloom", check=False) == ""
 
 
+CUT = 'from netloom.dataplane import offloads; offloads.leave_checksums_to_the_kernel("eth0")'
+"""What leaves is cut to packets: programs are in the driver of such an uplink, where `ip` shows them."""
+
+
 @pytest.mark.parametrize("engine", ["ebpf", "forwarder"])
 def test_a_tunnel_outlives_the_agent_with_the_rights_that_the_unit_leaves(machine: Booted, engine: str) -> None:
     machine.run(f"mkdir -p /etc/netloom && echo 'tunnelEngine: {engine}' >/etc/netloom/agent.yaml")
     machine.run("netloom system install")
+    machine.run(f"python -c '{CUT}'")
     declare(machine, POOL % "UDP")
     eventually(lambda: "loom.udp" in machine.run("ip -br link"))
     eventually(lambda: f"UDP by {engine}" in machine.run("netloom status", check=False))
