@@ -26,6 +26,7 @@ from netloom.dataplane.netlink import Netlink
 from netloom.dataplane.sysctls import speaks_ipv6
 from netloom.errors import ConfigError
 from netloom.model.addresses import Address, Interface, Prefix
+from netloom.model.edited import alike
 from netloom.model.host import Host, Uplink
 from netloom.model.resources import Node
 
@@ -66,7 +67,8 @@ class Hosting:
 
     def heard(self, nodes: Mapping[str, Node]) -> None:
         """The nodes of the cluster, this one included once it is registered."""
-        if nodes is self._nodes:
+        if alike(nodes, self._nodes, lambda node: node.spec.addresses):
+            self._nodes = nodes
             return
         self._nodes, self.stale = nodes, True
         others = (a for name, node in nodes.items() if name != self._settings.node_name for a in node.spec.addresses)

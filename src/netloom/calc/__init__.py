@@ -30,7 +30,7 @@ def desired(snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, o
         tables.add(pod(attachment))
     others = others or remote(snapshot, host)
     leading = frozenset(name for name, link in others.links.items() if not isinstance(link, Finisher))
-    wanted = rules(snapshot, present, host, leading, others.bgp)
+    wanted = rules(snapshot, present, host, leading, others.vteps, others.bgp)
     for interface in needs_localnet(wanted.published):
         tables.sysctls |= localnet(interface, on=True)
     return tables.over(others, wanted)

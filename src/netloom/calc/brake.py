@@ -172,9 +172,14 @@ def _missing_nodes(before: Snapshot, now: Snapshot, own: str) -> Mapping[str, No
     """As they were.  A Node that somebody has prepared says nothing yet of what runs there."""
     if before.nodes is now.nodes:
         return {}
-    found = {name: before.nodes[name] for name in before.nodes.keys() - now.nodes.keys()}
-    for name, node in now.nodes.items():
-        if not node.spec.id and (old := before.nodes.get(name)) is not None and old.spec.id:
+    found: dict[str, Node] = {}
+    for name in differing(now.nodes, before.nodes):
+        node, old = now.nodes.get(name), before.nodes.get(name)
+        if old is None:
+            continue
+        if node is None:
+            found[name] = old
+        elif not node.spec.id and old.spec.id:
             found[name] = msgspec.structs.replace(node, spec=old.spec)
     found.pop(own, None)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from netloom.model.addresses import Address, Mac
+from netloom.model.edited import alike
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node
 from netloom.model.snapshot import Snapshot
@@ -14,24 +15,33 @@ _NAMED = 3  # nodes
 
 
 class Doubts(NamedTuple):
-    """MACs of VTEPs that more than one node shows, and addresses that may be another's; `nodes`, `pools`, `host`: asked about which."""
+    """MACs of VTEPs that more than one node shows, and addresses that may be another's; `told`: all that nodes say to
+    have; `nodes`, `pools`, `host`: asked about which."""
 
     nodes: Mapping[str, Node]
     pools: Mapping[str, IPPool]
     host: tuple[object, ...]
     macs: frozenset[Mac]
     addresses: Mapping[Address, str]
+    told: frozenset[Address]
     problems: tuple[str, ...]
 
 
 def doubts_of(snapshot: Snapshot, host: Host, known: Doubts | None) -> Doubts:
-    """`known`: what was found last, which is good for the same nodes."""
+    """`known`: what was found last, which is good for nodes that say the same of themselves."""
     own = (host.node, host.addresses, host.former, host.vtep_mac)
-    if known is not None and known.nodes is snapshot.nodes and known.pools is snapshot.pools and known.host == own:
-        return known
+    same = known is not None and known.pools is snapshot.pools and known.host == own
+    if known is not None and same and alike(snapshot.nodes, known.nodes, _said):
+        return known._replace(nodes=snapshot.nodes)
     problems: list[str] = []
     macs, addresses = _shared_macs(snapshot, host, problems), _disputed(snapshot, host)
-    return Doubts(snapshot.nodes, snapshot.pools, own, frozenset(macs), addresses, (*problems, *addresses.values()))
+    told = frozenset(address for node in snapshot.nodes.values() for address in _told(node))
+    return Doubts(snapshot.nodes, snapshot.pools, own, frozenset(macs), addresses, told, (*problems, *addresses.values()))
+
+
+def _said(node: Node) -> object:
+    """All that can be in conflict with another's."""
+    return node.spec.addresses, node.spec.former, node.spec.vtep_mac
 
 
 def _shared_macs(snapshot: Snapshot, host: Host, problems: list[str]) -> set[Mac]:

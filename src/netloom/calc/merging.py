@@ -19,7 +19,7 @@ Part = dict[Any, Any]  # Any: each table has its own kinds of key and value
 _LARGE = ("routes", "neighbours", "fdb", "tunnels", "senders", "uses")
 _SMALL = ("links", "addresses", "sysctls", "shaping")
 _LISTS = ("lasting", "left", "tunnelled", "problems")
-assert {*_LARGE, *_SMALL, *_LISTS, "bgp"} == {field.name for field in fields(Tables)}
+assert {*_LARGE, *_SMALL, *_LISTS, "vteps", "bgp"} == {field.name for field in fields(Tables)}
 
 
 class Merged:

@@ -73,7 +73,7 @@ def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
     doubts = last.doubts = doubts_of(snapshot, host, last.doubts)
     changed = _compute(last, snapshot, host, devices, doubts, claims)
     tables = last.merged.of(_own(last, snapshot, host, devices), changed)
-    tables = replace(tables, problems=[*problems, *doubts.problems, *tables.problems])
+    tables = replace(tables, vteps=doubts.told, problems=[*problems, *doubts.problems, *tables.problems])
     for form, device in devices.items():
         if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
             tables.links, tables.sysctls = {**tables.links}, {**tables.sysctls}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from netloom.calc.forms import opened
 from netloom.calc.networks import alone, apart, links, of_node
@@ -14,7 +14,6 @@ from netloom.model.attachments import Attachment
 from netloom.model.desired import IPIP, UDP, Carrier, Engine, Filter, Outer, Source
 from netloom.model.forms import Form, Method
 from netloom.model.host import Host
-from netloom.model.resources import Node
 from netloom.model.routing import BgpConfig, Session
 from netloom.model.snapshot import Snapshot
 
@@ -30,9 +29,14 @@ def sources(attachment: Attachment) -> frozenset[Source]:
 
 
 def rules(
-    snapshot: Snapshot, attachments: Iterable[Attachment], host: Host, tunnels: frozenset[str], bgp: BgpConfig | None = None
+    snapshot: Snapshot,
+    attachments: Iterable[Attachment],
+    host: Host,
+    tunnels: frozenset[str],
+    vteps: frozenset[Address],
+    bgp: BgpConfig | None,
 ) -> Filter:
-    """`tunnels`: the devices that lead to other nodes."""
+    """`tunnels`: the devices that lead to other nodes; `vteps`: what nodes send from."""
     attachments = tuple(attachments)
     pools = of_node(snapshot.pools.values(), host.node)
     forms = opened(snapshot, host)
@@ -45,7 +49,7 @@ def rules(
         pools=frozenset(pool.spec.cidr for pool in pools) | links(attachments),
         masquerade=frozenset(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
         blocks=frozenset(host.blocks) if tunnels else frozenset(),
-        vteps=_vteps(Same(snapshot.nodes)) if among else frozenset(),
+        vteps=vteps if among else frozenset(),
         outers=outers,
         carried=frozenset(form.port for form in forms if form.port),
         tunnels=tunnels,
@@ -60,13 +64,6 @@ def rules(
         alone=by_itself,
         published=frozenset(port for a in attachments for port in published(a)),
     )
-
-
-@functools.lru_cache(2)
-def _vteps(nodes: Same[Mapping[str, Node]]) -> frozenset[Address]:
-    """What nodes may send from."""
-    specs = [node.spec for node in nodes.it.values()]
-    return frozenset(a.ip for spec in specs for a in spec.addresses) | {a for spec in specs for a in spec.former}
 
 
 @functools.lru_cache(2)

@@ -26,7 +26,7 @@ from netloom.model.routing import BgpConfig
 @dataclass(slots=True)
 class Tables:
     """`lasting`, `left`, `tunnelled`: prefixes of other nodes to which our routes lead, as BIRD's do not yet; to which BIRD's lead as yet;
-    to which they must not (`calc.bgp.taking`)."""
+    to which they must not (`calc.bgp.taking`).  `vteps`: what nodes send from."""
 
     links: dict[str, Link] = field(default_factory=dict)
     addresses: dict[AddressKey, None] = field(default_factory=dict)
@@ -41,6 +41,7 @@ class Tables:
     lasting: list[Prefix] = field(default_factory=list)
     left: list[Prefix] = field(default_factory=list)
     tunnelled: list[Prefix] = field(default_factory=list)
+    vteps: frozenset[Address] = frozenset()
     bgp: BgpConfig | None = None
     problems: list[str] = field(default_factory=list)
 

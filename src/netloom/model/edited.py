@@ -6,7 +6,7 @@ keys alone; everybody else compares them as usual.  Nothing depends on it but ti
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import compress
 from operator import is_not
 from typing import TypeVar
@@ -51,3 +51,12 @@ def differing(now: Mapping[K, V], before: Mapping[K, V]) -> Collection[K]:
     if len(now) - sum(key not in before for key in changed) < len(before):
         changed += [key for key in before if key not in now]
     return changed
+
+
+def alike(now: Mapping[K, V], before: Mapping[K, V], part: Callable[[V], object]) -> bool:
+    """Whether this part of each entry is as it was, and there are the same ones."""
+    for key in differing(now, before):
+        value, old = now.get(key), before.get(key)
+        if value is None or old is None or part(value) != part(old):
+            return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netloom.model.edited import Edited, differing
+from netloom.model.edited import Edited, alike, differing
 
 mappings = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3).map(lambda number: f"value {number}"))
 
@@ -43,3 +43,20 @@ def test_two_mappings_of_whatever_origin_differ_where_they_hold_different_object
     different = {key for key in {*before, *now} if before.get(key) is not now.get(key)}
     assert {*differing(now, before)} == different
     assert {*differing(Edited.of(now, {}), before)} == different
+
+
+@given(
+    st.dictionaries(st.integers(0, 5), st.integers(0, 30)),
+    st.dictionaries(st.integers(0, 5), st.integers(0, 30)),
+    st.booleans(),
+)
+def test_mappings_are_alike_where_the_part_is_the_same_under_the_same_keys(
+    before: dict[int, int], now: dict[int, int], edited: bool
+) -> None:
+    parts = [{key: value // 10 for key, value in each.items()} for each in (before, now)]
+    if edited:
+        first = Edited.of(before, {})
+        assert alike(Edited.of(first, now, before.keys() - now.keys()), first, lambda value: value // 10) is (
+            parts[0] == parts[1]
+        )
+    assert alike(now, before, lambda value: value // 10) is (parts[0] == parts[1])
