@@ -36,7 +36,7 @@ from tests.vm.servant import NAME
 CHECKOUT = Path(__file__).parents[2]
 LIFETIME = 1800.0
 """Seconds after which a machine is killed, whatever goes on in it."""
-PATIENCE = 120.0
+PATIENCE = 300.0
 """For a boot, and for a command: emulated, everything takes ten to thirty times as long, and other work may go on beside it."""
 
 _MEMORY, _CPUS, _DISK = "3G", 2, 256 << 20

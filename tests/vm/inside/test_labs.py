@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+import pytest
 
 from netloom.dataplane import netns
 from netloom.lab.checks import Proof, prove
@@ -47,6 +48,18 @@ def test_neighbours_and_nodes_behind_a_router_get_it_whole_too(bring_up: Raise) 
     for _ in each(lab, ACROSS):
         assert_carried(lab, "pod-0", "pod-1")
         assert_carried(lab, "pod-0", "pod-2")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("turn", ALIKE + ACROSS, ids=lambda turn: turn.encapsulation.value)
+def test_a_lab_that_begins_with_it_carries_it_whole_too(bring_up: Raise, turn: Turn) -> None:
+    lab = bring_up(
+        racks(turn.encapsulation) if turn in ACROSS else one_switch(nodes=3, pods=3, encapsulation=turn.encapsulation)
+    )
+    assert_proven(lab)
+    make_harsh(lab)
+    for other in ("pod-1", "pod-2"):
+        assert_carried(lab, "pod-0", other)
 
 
 def each(lab: Lab, turns: Sequence[Turn]) -> Iterator[Turn]:
