@@ -22,7 +22,7 @@ from netloom.model.addresses import Prefix
 from netloom.model.resources import IPPool, Metadata
 from tests.agent_process import Machine
 from tests.agent_process import machine as prepared
-from tests.other_nodes import far_node
+from tests.other_nodes import its_block
 
 CHANGES = 100
 PAUSE = 0.2  # seconds between two changes
@@ -44,7 +44,7 @@ def main(sizes: list[int]) -> None:
 
 def churn(machine: Machine, nodes: int) -> tuple[float, list[float]]:
     store, pool = connect(machine.datastore), IPPool(metadata=Metadata(name="v4"), spec=POOLS["v4"])
-    _, block = far_node(1, [slot_at(pool, nodes + 10)])
+    block = its_block(slot_at(pool, nodes + 10), "remote-1", "id-1")
     delays = []
     idle = idle_share(machine)
     begun, before = time.monotonic(), cpu(machine)

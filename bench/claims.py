@@ -5,6 +5,7 @@ python bench/claims.py [NODES]        as root; default: 1000 nodes with 4 blocks
 
 from __future__ import annotations
 
+import ipaddress
 import statistics
 import sys
 import tempfile
@@ -19,14 +20,14 @@ from netloom.model.resources import AnyResource, decode, encode
 from netloom.model.snapshot import Snapshot
 from tests.chaos.claims import contend
 from tests.other_nodes import far_node, its_block
-from tests.pure.ipam.making import pool, prefix
+from tests.pure.ipam.making import pool
 
 POOL = pool("p", "10.0.0.0/8")
 SIZE = 5000
 
 
 def cluster() -> Snapshot:
-    slots = prefix("10.0.0.0/8").subnets(new_prefix=26)
+    slots = iter(ipaddress.IPv4Network("10.0.0.0/8").subnets(new_prefix=26))
     found: list[AnyResource] = []
     for number in range(SIZE):
         found += far_node(number, [next(slots)])
@@ -34,9 +35,9 @@ def cluster() -> Snapshot:
     return Snapshot.of(1, [POOL, *found])
 
 
-def timed(act: Callable[[], object]) -> float:
+def timed(act: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
-    act()
+    act(*arguments)
     return (time.perf_counter() - start) * 1000
 
 
@@ -52,7 +53,7 @@ def brake() -> None:
         "everything is gone": Snapshot(complete=True),
     }
     for what, now in changes.items():
-        times = [timed(lambda now=now: step(Brake(), every, now, "own", 0.0)) for _ in range(20)]
+        times = [timed(step, Brake(), every, now, "own", 0.0) for _ in range(20)]
         print(f"brake, {SIZE} nodes and {4 * SIZE} blocks, {what:<28} median {statistics.median(times):6.2f} ms")
 
 

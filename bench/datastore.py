@@ -41,9 +41,9 @@ def block(i: int) -> IPBlock:
     return IPBlock(metadata=Metadata(name=f"{cidr.network_address}-26"), spec=IPBlockSpec(cidr=cidr, claims=(claim,)))
 
 
-def timed(call: Callable[[], object]) -> float:
+def timed(call: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
-    call()
+    call(*arguments)
     return time.perf_counter() - start
 
 
@@ -60,10 +60,10 @@ def each_call(store: Datastore) -> None:
     def create(i: int) -> None:
         revisions[i] = store.create(node(i))
 
-    line("create", [timed(lambda i=i: create(i)) for i in range(500)])
-    line("update", [timed(lambda i=i: store.update(node(i), revisions[i])) for i in range(500)])
-    line("get", [timed(lambda i=i: store.get("Node", f"node-{i}")) for i in range(500)])
-    line("delete", [timed(lambda i=i: store.delete("Node", f"node-{i}")) for i in range(500)])
+    line("create", [timed(create, i) for i in range(500)])
+    line("update", [timed(store.update, node(i), revisions[i]) for i in range(500)])
+    line("get", [timed(store.get, "Node", f"node-{i}") for i in range(500)])
+    line("delete", [timed(store.delete, "Node", f"node-{i}") for i in range(500)])
 
 
 def writes(path: str) -> None:
@@ -111,7 +111,7 @@ def latency(path: str, watchers: int) -> None:
 
 def lists(path: str) -> None:
     store, memory = SqliteDatastore(path), Memory()
-    resources: list[AnyResource] = [node(i) for i in range(NODES)] + [block(i) for i in range(BLOCKS)]
+    resources: list[AnyResource] = [*(node(i) for i in range(NODES)), *(block(i) for i in range(BLOCKS))]
     records = [Record(i + 1, r.kind, r.key, encode(r)) for i, r in enumerate(resources)]
     with store._writing.transaction("IMMEDIATE") as db:
         db.executemany("INSERT INTO records (revision, kind, key, value) VALUES (?, ?, ?, ?)", records)

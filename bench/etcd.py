@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import selectors
 import signal
 import socket
@@ -23,6 +22,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from queue import SimpleQueue
 from typing import cast
 
+import msgspec
 from msgspec.structs import replace
 
 from bench.agent import cpu, resident, settle
@@ -282,7 +282,7 @@ def _sync(target: str) -> None:
 def _claim(lab: str, node_name: str) -> None:
     """For each prefix that stdin names: claims it, and says when the call began; an empty line: gives it back."""
     topology = cluster.open_lab(lab).topology
-    with closing(connect(Settings(**_snake(stores.settings(topology, node_name))).target)) as store:
+    with closing(connect(msgspec.convert(stores.settings(topology, node_name), Settings).target)) as store:
         found = store.get("Node", node_name)
         assert found is not None and isinstance(found.resource, Node)
         block: IPBlock | None = None
@@ -302,10 +302,6 @@ def _claim(lab: str, node_name: str) -> None:
                     if block is not None:
                         store.delete("IPBlock", block.key)
                 print("gone", flush=True)
-
-
-def _snake(settings: Mapping[str, str]) -> dict[str, str]:
-    return {re.sub(r"([A-Z])", r"_\1", name).lower(): value for name, value in settings.items()}
 
 
 def _churn(target: str, what: str) -> None:

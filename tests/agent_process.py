@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import yaml
 
@@ -314,7 +315,7 @@ def _join(node: int, outside: int) -> None:
                 *(put_address(uplink.index, _shifted(address, next_one)) for address in ADDRESSES),
             )
     for namespace in (node, outside):
-        eventually(lambda namespace=namespace: _is_up(namespace))
+        eventually(partial(_is_up, namespace))
 
 
 def _is_up(namespace: int) -> bool:

@@ -124,14 +124,14 @@ class Etcd:
     def member(self, number: int = 0) -> Member:
         return self.members[number]
 
-    def issue(self, name: str, **how: int) -> Certificate:
+    def issue(self, name: str) -> Certificate:
         """A client's certificate."""
         assert self.authority is not None
-        return self.authority.issue(name, **how)
+        return self.authority.issue(name)
 
     def ctl(self, *arguments: str, input: bytes | None = None) -> str:  # noqa: A002 (subprocess's word)
         """What etcdctl prints; CalledProcessError if it fails.  `credentials`: ["--user=root:secret"]."""
-        tls = ()
+        tls: tuple[str, ...] = ()
         if self.authority and self.admin:
             tls = (f"--cacert={self.authority.file}", f"--cert={self.admin.certificate}", f"--key={self.admin.key}")
         command = [program("etcdctl"), f"--endpoints={self.urls}", "--command-timeout=20s", *tls, *self.credentials, *arguments]

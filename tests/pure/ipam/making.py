@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from typing import Any
 
 from netloom.model.addresses import Interface, Mac, Prefix
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, host_interface_name
@@ -45,7 +46,7 @@ def attachment(name: str, sequence: int, *addresses: Interface | str, state: Sta
     )
 
 
-def pool(name: str, cidr: str, block_size: int = 0, **spec: object) -> IPPool:
+def pool(name: str, cidr: str, block_size: int = 0, **spec: Any) -> IPPool:  # Any: each field has a type of its own
     return IPPool(metadata=Metadata(name=name), spec=IPPoolSpec(cidr=prefix(cidr), block_size=block_size, **spec))
 
 
