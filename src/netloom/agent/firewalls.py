@@ -52,7 +52,7 @@ class Firewalls:
     async def _pass_legacy(self) -> None:
         loop, reconciler, desired = asyncio.get_running_loop(), self._passes.reconciler, self._passes.desired
         try:
-            self._troubles.report("tunnels", *await loop.run_in_executor(None, reconciler.obstacles, desired))
+            self._troubles.report("firewalls", *await loop.run_in_executor(None, reconciler.obstacles, desired))
             outcome = await loop.run_in_executor(None, reconciler.legacy_passages, desired)
         finally:
             self._looking = False
