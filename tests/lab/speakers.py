@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netloom.dataplane import netns
+from netloom.lab import processes
 from netloom.lab.cluster import Lab
 from netloom.lab.processes import marked
 from tests.daemons import environment, unpacked
@@ -27,6 +28,7 @@ from tests.waiting import eventually
 FRR = ("frr", "libyang2", "libprotobuf-c1", "libc-ares2")
 GOBGP = ("gobgpd",)
 _BIN = Path(sys.executable).parent
+_GRACE = 30.0
 
 OPENBGPD = ("openbgpd",)
 
@@ -85,6 +87,15 @@ class Speaker:
 
 
 @contextmanager
+def _speaker(lab: Lab, place: str, folder: Path, environment: dict[str, str]) -> Iterator[Speaker]:
+    """Nothing of it is alive when the block ends: children outlive their parents by a moment, and the next one wants their port."""
+    try:
+        yield Speaker(lab, place, folder, environment)
+    finally:
+        processes.end(lab.name, _GRACE, "speaker", place, signal.SIGKILL)
+
+
+@contextmanager
 def exabgp(lab: Lab, place: str, folder: Path, neighbours: Sequence[str]) -> Iterator[Speaker]:
     """`neighbours`: in the language of its configuration."""
     (folder / "exa.conf").write_text("\n".join(neighbours))
@@ -94,8 +105,10 @@ def exabgp(lab: Lab, place: str, folder: Path, neighbours: Sequence[str]) -> Ite
         "exabgp_log_destination": "stdout",
         "exabgp_api_cli": "false",
     }
-    speaker = Speaker(lab, place, folder, os.environ | settings)
-    with speaker.running(_BIN / "exabgp", "server", folder / "exa.conf"):
+    with (
+        _speaker(lab, place, folder, os.environ | settings) as speaker,
+        speaker.running(_BIN / "exabgp", "server", folder / "exa.conf"),
+    ):
         yield speaker
 
 
@@ -104,8 +117,10 @@ def gobgp(lab: Lab, place: str, folder: Path, configuration: dict[str, object]) 
     """`configuration`: its TOML's content."""
     root = unpacked(*GOBGP)
     (folder / "gobgp.json").write_text(json.dumps(configuration))
-    speaker = Speaker(lab, place, folder, dict(os.environ))
-    with speaker.running(root / "usr/bin/gobgpd", "-t", "json", "-f", folder / "gobgp.json"):
+    with (
+        _speaker(lab, place, folder, dict(os.environ)) as speaker,
+        speaker.running(root / "usr/bin/gobgpd", "-t", "json", "-f", folder / "gobgp.json"),
+    ):
         eventually(lambda: "rror" not in speaker.say(root / "usr/bin/gobgp", "global"))
         yield speaker
 
@@ -116,7 +131,7 @@ def frr(lab: Lab, place: str, folder: Path, configuration: str, bfd: str = "") -
     root = unpacked(*FRR)
     libraries = environment(root)["LD_LIBRARY_PATH"]
     below = ":".join(str(path) for path in (root / "usr/lib").glob("*-linux-gnu*/frr"))
-    speaker = Speaker(lab, place, folder, os.environ | {"LD_LIBRARY_PATH": f"{libraries}:{below}"})
+    settings = {"LD_LIBRARY_PATH": f"{libraries}:{below}"}
     (folder / "group").write_text(Path("/etc/group").read_text() + "frrvty:x:64999:root\n")
     (folder / "bgpd.conf").write_text(configuration)
     (folder / "bfdd.conf").write_text(bfd)
@@ -127,7 +142,7 @@ def frr(lab: Lab, place: str, folder: Path, configuration: str, bfd: str = "") -
     zebra, bfdd, bgpd = (
         (*inside, program, *common, "-f", folder / f"{name}.conf", "-i", folder / f"{name}.pid") for program, name in programs
     )
-    with speaker.running(*zebra), ExitStack() as stack:
+    with _speaker(lab, place, folder, os.environ | settings) as speaker, speaker.running(*zebra), ExitStack() as stack:
         eventually((folder / "zserv.api").exists)
         if bfd:
             stack.enter_context(speaker.running(*bfdd, "--bfdctl", folder / "bfdd.sock"))
@@ -144,8 +159,10 @@ def openbgpd(lab: Lab, place: str, folder: Path, configuration: str) -> Iterator
     (folder / "group").write_text(f"{Path('/etc/group').read_text()}_openbgpd:x:64998:\n")
     (folder / "bgpd.conf").write_text(f'socket "{folder / "bgpd.sock"}"\n{configuration}')
     (folder / "bgpd.conf").chmod(0o600)
-    speaker = Speaker(lab, place, folder, dict(os.environ))
     inside = (sys.executable, "-c", _WITH_FILES, folder, "passwd,group")
-    with speaker.running(*inside, root / "usr/sbin/bgpd", "-d", "-f", folder / "bgpd.conf"):
+    with (
+        _speaker(lab, place, folder, dict(os.environ)) as speaker,
+        speaker.running(*inside, root / "usr/sbin/bgpd", "-d", "-f", folder / "bgpd.conf"),
+    ):
         eventually((folder / "bgpd.sock").exists)
         yield speaker

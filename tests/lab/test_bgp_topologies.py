@@ -182,9 +182,8 @@ def test_the_fabric_as_underlay_routes_pods(underlay: Lab) -> None:
         own_pods(lab, node.name)
     for name, there in blocks(lab).items():
         tor = tors[nodes[name].switch]
-        assert {to_router(lab, tor, "fabric", "fabric").route(block, ROUTERS) for block in there} <= of_pods(
-            lab, "spine", "bird"
-        )
+        wanted = {to_router(lab, tor, "fabric", "fabric").route(block, ROUTERS) for block in there}
+        eventually(lambda wanted=wanted: wanted <= of_pods(lab, "spine", "bird"))
     no_tunnel(lab)
     assert all(block.prefixlen == 23 for there in blocks(lab).values() for block in there if block.version == 4)
 

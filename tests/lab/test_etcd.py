@@ -43,7 +43,7 @@ def test_pods_talk_and_come_while_members_go(bring_up: Raise) -> None:
     """One of three, and nobody notices for long; two of three, and pods come from claimed blocks."""
     lab = bring_up(load(EXAMPLE))
     assert settled(lab)
-    assert connected(lab) == {True}
+    eventually(lambda: connected(lab) == {True})
     processes.end(lab.name, 5.0, "etcd", "etcd-0", signal.SIGKILL)
     eventually(lambda: connected(lab) == {True})
     send(lab, "etcd-1", signal.SIGSTOP)

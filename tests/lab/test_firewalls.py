@@ -89,7 +89,7 @@ def test_tunnels_pass_nodes_that_let_nobody_in(bring_up: Raise, variant: str) ->
     for reload in ((), FLUSH):
         on_nodes(lab, variant, [*reload, *LETS_NOBODY_IN])
         assert closed_pods(lab) == []
-    assert "all is well" in status(lab, "node-0")
+    wait_for(lambda: status(lab, "node-0"), "all is well")
 
 
 def test_a_ruleset_of_somebodys_own_that_drops_tunnels_is_named_with_the_command_that_helps(bring_up: Raise) -> None:

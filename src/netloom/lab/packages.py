@@ -19,6 +19,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +70,18 @@ def unpacked(*packages: str, suite: str = "") -> Path:
     with (CACHE / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            with _alone(), tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 _unpack(packages, Path(scratch), _sources_of(suite, Path(scratch)) if suite else [])
                 (Path(scratch) / "root").rename(folder)
     return folder
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """apt-get does not wait for another one that fetches indexes, it fails; and what is downloaded meanwhile may fail, too."""
+    with (CACHE / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def environment(root: Path) -> dict[str, str]:
