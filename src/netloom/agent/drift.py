@@ -11,6 +11,7 @@ from netloom.agent.hosting import Hosting
 from netloom.agent.passing import AFTER_DRIFT, Passes
 from netloom.agent.troubles import Troubles
 from netloom.cni.removing import LinkRemover
+from netloom.cni.wiring import is_pods
 from netloom.dataplane.netlink import Events, Netlink, Touched, device_names
 from netloom.dataplane.nft import Nft
 
@@ -49,7 +50,8 @@ class Drift:
             for index in self._remover.waiting():
                 if index not in present:
                     self._remover.gone(index)
-        if touched.overrun or touched.tables.keys() & {"links", "addresses"}:
+        links = touched.tables.get("links", ())
+        if touched.overrun or "addresses" in touched.tables or not all(map(is_pods, links)):
             self._hosting.stale = True
         if self._concerns_us(touched):
             self._passes.request(AFTER_DRIFT)

@@ -4,6 +4,9 @@
 
 Asking costs nothing: wishes that come together are one pass.  Passes leave the loop four fifths of its time; what the kernel
 refuses is tried again later and later; a fault of our own ends the pass that it is in, and no other.
+
+While pods come and go a pass waits for a pause, though not for long: each ADD has brought about what it wants, calls for a pass all
+the same (the kernel tells of its link, and of blocks that it claims the datastore does), and the next ADD would wait for that.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ log = logging.getLogger(__name__)
 
 AFTER_NEWS, AFTER_DRIFT = 0.02, 0.5  # seconds between passes that follow the datastore, and between those that repair
 _REST = 4.0  # times the processor time of a pass until the next one: in a large cluster the loop has other things to do
+_PAUSE, _LONGEST = 0.02, 0.3  # seconds in which no pod came or went; seconds that a pass waits for them at most
 _RETRY = 1.0, 30.0  # seconds until a pass that was refused something is tried again: first, longest
 
 
@@ -108,6 +112,8 @@ class Passes:
         self._looking = True
         """Whether the next pass has to look at all that the kernel has."""
         self._scheduled: asyncio.TimerHandle | None = None
+        self._pods_changed, self._waits_until = 0.0, 0.0
+        """When a pod came or went last; when a pass that waits for a pause of them waits no longer, 0 where none does."""
         self._again: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._patience = _RETRY[0]
@@ -120,10 +126,19 @@ class Passes:
         gap = max(gap, _REST * self._busy)
         when = self._loop.time() + min(gap, max(0.0, last + gap - time.time()))
         if self._scheduled is not None:
-            if self._scheduled.when() <= when:
+            if self._scheduled.when() <= when or self._waits_until:
                 return
             self._scheduled.cancel()
-        self._scheduled = self._loop.call_at(when, self.run)
+        self._scheduled = self._loop.call_at(when, self._run_in_a_pause)
+
+    def _run_in_a_pause(self) -> None:
+        now = self._loop.time()
+        self._waits_until = self._waits_until or now + _LONGEST
+        pause = min(self._pods_changed + _PAUSE, self._waits_until)
+        if pause > now:
+            self._scheduled = self._loop.call_at(pause, self._run_in_a_pause)
+        else:
+            self.run()
 
     @property
     def due(self) -> bool:
@@ -131,10 +146,10 @@ class Passes:
         return self._scheduled is not None
 
     def attachments_changed(self) -> None:
-        self._basis, self._looking = None, True
+        self._basis, self._looking, self._pods_changed = None, True, self._loop.time()
 
     def run(self) -> None:
-        self._scheduled, start = None, time.thread_time()
+        self._scheduled, self._waits_until, start = None, 0.0, time.thread_time()
         done, snapshot = None, self._known().snapshot
         self._looking |= self.rules_changed()  # what the pass repairs is named before
         with self._troubles.about("pass"):

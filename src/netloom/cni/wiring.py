@@ -83,6 +83,11 @@ def index_of(attachment: Attachment) -> int:
     return _FIRST_INDEX + attachment.sequence % _INDEXES
 
 
+def is_pods(index: int) -> bool:
+    """Whether a link with this index was made for a pod: no uplink of the node is."""
+    return index >= _FIRST_INDEX
+
+
 def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, index: int) -> None:
     name = attachment.host_interface
     devices = {name: index}

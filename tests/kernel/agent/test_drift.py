@@ -16,6 +16,7 @@ import pytest
 
 from netloom.model.resources import Node
 from tests.agent_process import NODE, running_machine
+from tests.cni_calls import NATIVE, Runtime
 from tests.kernel.agent.conftest import FOREIGN_RULES, Place, place_of
 from tests.residue import Residue, differences
 from tests.waiting import eventually
@@ -168,6 +169,17 @@ def test_a_change_by_others_is_repaired_and_named(
     lines = inhabited.machine.log()[log:].splitlines()
     assert len(lines) <= 4, "a repair is told in few lines"
     assert not [line for line in lines if re.search("ERROR|WARNING", line)]
+
+
+def test_a_change_is_repaired_while_pods_come_and_go_without_a_pause(inhabited: Place, words: dict[str, str]) -> None:
+    log, deadline = len(inhabited.machine.log()), time.monotonic() + 30
+    runtime = Runtime(inhabited.machine.run_dir, NATIVE)
+    _do(inhabited, f"ip route del blackhole {words['block']}")
+    with inhabited.machine.sandbox() as sandbox:
+        while words["block"] not in inhabited.machine.log()[log:]:
+            assert time.monotonic() < deadline
+            assert runtime("ADD", sandbox).ok
+            assert runtime("DEL", sandbox).ok
 
 
 def test_what_the_kernel_tells_nobody_is_repaired_at_the_next_resync() -> None:
