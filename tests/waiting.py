@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,3 +28,13 @@ def quick(act: Callable[[], object], seconds: float, tries: int = 5) -> bool:
         if time.monotonic() - begun < seconds:
             return True
     return False
+
+
+def waited(process: subprocess.Popen[bytes], begun: float) -> float:
+    """Seconds that it has waited since then for anything but a processor, once it has ended; it is still to be reaped.  A busy machine
+    makes them hardly more."""
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    ended = time.monotonic()
+    with open(f"/proc/{process.pid}/schedstat", encoding="ascii") as file:
+        running, runnable, _ = map(int, file.read().split())
+    return ended - begun - (running + runnable) / 1e9

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from netloom.cni.protocol import Call, pack_answer, unpack_request
 from netloom.cni.results import encode_error, encode_versions
 from netloom.errors import CniError
 from tests.pure.cni.calls import COMMANDS, HOST, NETNS, hostile_calls
-from tests.waiting import quick
+from tests.waiting import waited
 
 CONFIG = b'{"cniVersion":"1.1.0","name":"blue"}'
 DOWN = b'{"cniVersion":"1.1.0","code":%d,"msg":"the agent of this node does not answer"}\n'
@@ -83,6 +84,27 @@ def call(client: Command, run_dir: Path, command: str = "ADD", stdin: bytes = CO
     output, error = process.communicate(stdin, timeout=60)
     assert error == b""
     return process.returncode, output
+
+
+def is_answered_at_once(client: Command, run_dir: Path, **variables: str) -> bool:
+    """Whether an ADD waits for no deadline.  Who measures that may get the processor late, but not every time."""
+    for _ in range(5):
+        begun = time.monotonic()
+        process = start(client, run_dir, **variables)
+        ask(process, CONFIG)
+        seconds = waited(process, begun)
+        process.communicate()
+        if seconds < AT_ONCE:
+            return True
+    return False
+
+
+def ask(process: subprocess.Popen[bytes], stdin: bytes) -> None:
+    """All that the runtime writes."""
+    assert process.stdin is not None
+    process.stdin.write(stdin)
+    process.stdin.close()
+    process.stdin = None
 
 
 def refused(code: int, answer: tuple[int, bytes]) -> str:
@@ -347,7 +369,7 @@ def test_a_path_that_is_no_namespace_holds_nothing_up(
     text = {"empty": "", "long": "/x" * 5000}.get(kind, str(path))
     counts: set[int] = set()
     with agent(run_dir, answering(0, b"{}", lambda call, fds: counts.add(len(fds)))):
-        assert quick(lambda: call(client, run_dir, CNI_NETNS=text), AT_ONCE)
+        assert is_answered_at_once(client, run_dir, CNI_NETNS=text)
         assert call(client, run_dir, CNI_NETNS=text) == (0, b"{}")
     assert counts == {passed}
 
@@ -367,7 +389,7 @@ def test_without_an_agent_each_command_has_its_answer(client: Command, run_dir: 
     for command in ("ADD", "CHECK", "GC"):
         assert call(client, run_dir, command) == (1, DOWN % 11)
     assert call(client, run_dir, "STATUS") == (1, DOWN % 50)
-    assert quick(lambda: call(client, run_dir), AT_ONCE)
+    assert is_answered_at_once(client, run_dir)
 
 
 def test_a_deletion_without_an_agent_leaves_a_tombstone(client: Command, run_dir: Path) -> None:
@@ -417,21 +439,23 @@ def test_half_a_tombstone_is_none(client: Command, tmp_path: Path, room: int) ->
 
 
 def test_an_agent_that_stands_still_is_down_after_two_seconds(all_clients: dict[Path, Command], tmp_path: Path) -> None:
-    """A busy machine may make it more, but not every time; it is never less."""
+    """Who measures may get the processor late, but not every time; it is never less."""
     times: list[float] = []
     for attempt in range(5):
-        times.append(seconds_at_one_that_stands_still(list(all_clients.values()), tmp_path / str(attempt)))
-        assert times[-1] >= protocol.ACCEPT_SECONDS
-        if times[-1] < protocol.ACCEPT_SECONDS + 1:
+        took, longest = seconds_at_one_that_stands_still(list(all_clients.values()), tmp_path / str(attempt))
+        assert took >= protocol.ACCEPT_SECONDS
+        times.append(longest)
+        if longest < protocol.ACCEPT_SECONDS + 1:
             return
     raise AssertionError(times)
 
 
-def seconds_at_one_that_stands_still(clients: list[Command], folder: Path) -> float:
-    """Stopped while connections wait; stopped with no room for more; stopped in the middle of a long request."""
+def seconds_at_one_that_stands_still(clients: list[Command], folder: Path) -> tuple[float, float]:
+    """Stopped while connections wait; stopped with no room for more; stopped in the middle of a long request.  How long it took, and how
+    long one of them has waited at most."""
     kinds = ("waiting", "full", "long")
     places = {folder / f"{number}-{kind}": (client, kind) for number, client in enumerate(clients) for kind in kinds}
-    with ExitStack() as stack:
+    with ExitStack() as stack, ThreadPoolExecutor(9 * len(clients)) as threads:
         for place, (_, kind) in places.items():
             place.mkdir(parents=True)
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -444,18 +468,17 @@ def seconds_at_one_that_stands_still(clients: list[Command], folder: Path) -> fl
         began = time.monotonic()
         processes = {(p, command): start(c, p, command) for p, (c, _) in places.items() for command in ("ADD", "DEL", "STATUS")}
         for (place, _), process in processes.items():
-            assert process.stdin is not None
-            process.stdin.write(CONFIG + b" " * (protocol.STDIN_LIMIT // 2 if places[place][1] == "long" else 0))
-            process.stdin.close()
-            process.stdin = None
-        outputs = {key: process.communicate(timeout=60)[0] for key, process in processes.items()}
+            ask(process, CONFIG + b" " * (protocol.STDIN_LIMIT // 2 if places[place][1] == "long" else 0))
+        asked = time.monotonic()
+        longest = max(threads.map(lambda process: waited(process, asked), processes.values()))
         took = time.monotonic() - began
+        outputs = {key: process.communicate(timeout=60)[0] for key, process in processes.items()}
     for place in places:
         assert outputs[place, "ADD"] == DOWN % 11
         assert outputs[place, "STATUS"] == DOWN % 50
         assert outputs[place, "DEL"] == b""
         assert len(tombstones(place)) == 1
-    return took
+    return took, longest
 
 
 @pytest.mark.parametrize(
@@ -479,7 +502,7 @@ def test_an_agent_that_dies_or_talks_nonsense_is_down(client: Command, run_dir: 
         assert call(client, run_dir, "STATUS") == (1, DOWN % 50)
         assert call(client, run_dir, "DEL") == (0, b"")
         assert len(tombstones(run_dir)) == 1
-        assert quick(lambda: call(client, run_dir, "ADD"), AT_ONCE)
+        assert is_answered_at_once(client, run_dir)
 
 
 def test_a_failure_without_a_reason_gets_one(client: Command, run_dir: Path) -> None:
