@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from tests.tunnel_pair import PATIENCE, Node
 
 _UDP_SEGMENT = 103
+_ON_THE_WAY = 200
+"""So many that have not arrived: queues on the way hold them while somebody there waits for the processor."""
 _BEHIND = 0.02  # seconds that are made up for: after a longer halt a burst would overflow queues on the way
 
 
@@ -82,6 +84,21 @@ def udp_pair(sender: Node, receiver: Node, address: str) -> Iterator[tuple[socke
         yield connected, bound
 
 
+@contextmanager
+def one_processor(*nodes: Node) -> Iterator[None]:
+    """The calling thread and the nodes' forwarders share one, so that what they send keeps its order: what the kernel puts off on one
+    processor is overtaken by what is sent on another."""
+    threads = [int(thread) for node in nodes for thread in os.listdir(f"/proc/{node.pid}/task")]
+    before = {thread: os.sched_getaffinity(thread) for thread in (0, *threads)}
+    try:
+        for thread in before:
+            os.sched_setaffinity(thread, {min(before[0])})
+        yield
+    finally:
+        for thread, processors in before.items():
+            os.sched_setaffinity(thread, processors)
+
+
 def send_segments(through: socket.socket, data: bytes, size: int) -> None:
     """By one call, which the kernel hands on as one packet (UDP_SEGMENT)."""
     through.sendmsg([data], [(17, _UDP_SEGMENT, struct.pack("=H", size))])
@@ -128,6 +145,8 @@ class Numbers:
             now = time.monotonic()
             due = max(due + self.pace, now - _BEHIND)
             time.sleep(max(0.0, due - now))
+            while self.sent - len(self.got) > _ON_THE_WAY and not self._stopping.is_set():
+                time.sleep(0.001)
 
     def _receive(self) -> None:
         last = time.monotonic()

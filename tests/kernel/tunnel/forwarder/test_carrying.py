@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from netloom.dataplane import netns
-from tests.kernel.tunnel.forwarder.carrying import answered, carried, send_segments, udp_pair
+from tests.kernel.tunnel.forwarder.carrying import answered, carried, one_processor, send_segments, udp_pair
 from tests.kernel.tunnel.forwarder.conftest import Pair
 from tests.pure.tunnel.forwarder.reference import UDP, Flow
 from tests.tunnel_pair import PORT
@@ -82,7 +82,7 @@ def test_udp_datagrams_stay_what_they_were(forwarders: Pair) -> None:
 
 def test_a_burst_of_small_datagrams_arrives_in_order(forwarders: Pair) -> None:
     a, b = forwarders
-    with udp_pair(a, b, b.pod_addresses[0]) as (sender, receiver):
+    with one_processor(a, b), udp_pair(a, b, b.pod_addresses[0]) as (sender, receiver):
         for number in range(400):
             sender.send(number.to_bytes(2, "big") + bytes(62 if number % 7 else 30))
         assert [int.from_bytes(receiver.recv(100)[:2], "big") for _ in range(400)] == list(range(400))

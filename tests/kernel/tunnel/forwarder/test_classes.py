@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from netloom.dataplane import netns
-from tests.kernel.tunnel.forwarder.carrying import family_of, send_segments, udp_pair
+from tests.kernel.tunnel.forwarder.carrying import family_of, one_processor, send_segments, udp_pair
 from tests.kernel.tunnel.forwarder.conftest import Pair
 from tests.pure.tunnel.forwarder.reference import UDP, Flow
 from tests.tunnel_pair import PATIENCE, PORT, Node
@@ -52,7 +52,7 @@ def test_the_outer_class_is_that_of_the_inner_packet(pair: str, request: pytest.
 
 def test_packets_of_several_classes_arrive_in_order(forwarders: Pair) -> None:
     a, b = forwarders
-    with udp_pair(a, b, b.pod_addresses[0]) as (sender, receiver):
+    with one_processor(a, b), udp_pair(a, b, b.pod_addresses[0]) as (sender, receiver):
         for number in range(100):
             sender.setsockopt(*SET[socket.AF_INET], EXPEDITED if number % 3 else 0)
             sender.send(number.to_bytes(2, "big") + bytes(62))
