@@ -96,7 +96,10 @@ def sysctl(path: str, value: str) -> None:
 
 
 def packet_socket(netns_fd: int) -> socket.socket:
+    """Of an interface whose other end is up, too, and seen to be: else the kernel takes what is sent there and forgets it."""
+    command = ["ip", "-br", "link", "show", "eth0"]
     with netns.entered(netns_fd):
+        eventually(lambda: b"UP" in subprocess.run(command, capture_output=True, check=True).stdout.split())
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         sock.bind(("eth0", ETH_P_ALL))
     return sock

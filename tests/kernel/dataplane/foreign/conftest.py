@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from netloom.dataplane import netns
 from netloom.dataplane.foreign import ForeignFirewalls
 from tests.kernel.arriving import received
 from tests.kernel.dataplane.foreign.iptables import Variant
+from tests.waiting import eventually
 
 ENDS = {4: ("10.244.0.2", "192.0.2.9"), 6: ("fd00:10:244::2", "2001:db8::9")}
 NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
@@ -110,11 +110,13 @@ def _connect(device: str, space: int, here: tuple[str, str], there: tuple[str, s
 
 
 def _wait_for_addresses(space: int) -> None:
-    """The kernel takes an IPv6 address into use when it has seen the link up, a moment later."""
+    """The kernel takes an IPv6 address into use when it has seen the link up, a moment later; and sends nothing through the end of a
+    pair that was up first before it has."""
     tentative = ["ip", "-6", "-o", "address", "show", "tentative"]
+    pairs = ["ip", "-br", "link", "show", "type", "veth"]
     with netns.entered(space):
-        while subprocess.run(tentative, capture_output=True, check=True).stdout:
-            time.sleep(0.01)
+        eventually(lambda: not subprocess.run(tentative, capture_output=True, check=True).stdout)
+        eventually(lambda: b"DOWN" not in subprocess.run(pairs, capture_output=True, check=True).stdout)
 
 
 def _arrives(source_space: int, source: str, target_space: int, target: str, port: int) -> bool:
