@@ -117,7 +117,7 @@ def test_what_others_put_below_the_prefix_is_named_and_the_rest_goes_on(site: Si
     assert all(f"record {key.replace('loose', 'loose/')} cannot be read" in shown for key in STRANGE)
 
     site.machine.restart()
-    assert all(f"{name} cannot be read" in site.problems for name in watched)
+    eventually(lambda: all(f"{name} cannot be read" in site.problems for name in watched))
     assert site.leads_to(20) and site.add("again").ok
     for key in STRANGE:
         site.etcd.ctl("del", f"/netloom/{key}")

@@ -68,6 +68,11 @@ def forwarder(machine: Machine) -> int | None:
         return None
 
 
+def links(machine: Machine) -> str:
+    with netns.entered(machine.netns):
+        return subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture(scope="module")
 def pods() -> Iterator[tuple[Pod, Pod]]:
     with cluster("forwarder", "forwarder") as made:
@@ -144,9 +149,7 @@ def test_it_ends_when_no_pool_wants_it(pods: tuple[Pod, Pod]) -> None:
     eventually(lambda: forwarder(a.machine) is None)
     eventually(lambda: not os.path.exists(f"/proc/{pid}"))
     eventually(lambda: a.reaches(b))
-    with netns.entered(a.machine.netns):
-        shown = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    assert "loom.udp" not in shown
+    eventually(lambda: "loom.udp" not in links(a.machine))
 
 
 def test_where_programs_are_not_allowed_a_process_does_it_and_says_why() -> None:

@@ -68,7 +68,7 @@ def locked(place: Place) -> Iterator[None]:
 def test_an_agent_starts_and_serves_from_what_it_remembers(
     place: Place, how: Callable[[Place], AbstractContextManager[None]]
 ) -> None:
-    before = place.residue()
+    before = place.quiet_residue()
     with how(place):
         place.machine.start()
         assert differences(before, place.residue()) == []
@@ -86,7 +86,7 @@ def test_an_agent_starts_and_serves_from_what_it_remembers(
 
 
 def test_an_agent_that_remembers_nothing_takes_nothing_away(place: Place) -> None:
-    before = place.residue()
+    before = place.quiet_residue()
     os.unlink(f"{place.machine.state_dir}/snapshot")
     with away(place):
         os.symlink("/proc/none", place.machine.datastore.removeprefix("sqlite:"))  # nothing can be made here

@@ -86,7 +86,7 @@ def test_the_host_is_afterwards_as_it_was_before(host: Host) -> None:
     assert host.run("cat", check).stdout == "1\n", "paths are checked as they were"
     assert "rp_filter" not in done.stderr
     put_switches_back(host, done.stderr)
-    assert differences(kernel, kernel_residue(made.netns)) == []
+    eventually(lambda: not differences(kernel, kernel_residue(made.netns)))
     again = host.netloom("system", "uninstall", "--purge")
     assert again.stdout == ""
 
@@ -113,7 +113,7 @@ def test_pods_keep_their_network_unless_it_is_forced(host: Host) -> None:
             done.stdout.splitlines()
         )
     put_switches_back(host, done.stderr)
-    assert differences(kernel, kernel_residue(made.netns)) == []
+    eventually(lambda: not differences(kernel, kernel_residue(made.netns)))
     assert host.run("ls", "/var/lib/netloom", check=False).returncode != 0
     left = set(host.run("ls", made.state_dir).stdout.split())
     assert left - {"growth.json"} == {"claims.json", "node.json", "snapshot"}

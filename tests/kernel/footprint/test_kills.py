@@ -12,6 +12,7 @@ from tests.cni_calls import CONFIG, NATIVE, Document, call
 from tests.kernel.footprint.host import Host, private_host
 from tests.kernel.iproute import run
 from tests.residue import differences, kernel_residue
+from tests.waiting import eventually
 
 BRIDGED: Document = {**CONFIG, "name": "bridged", "wiring": "bridge", "bridge": "docker9"}
 LONG = bool(os.environ.get("NETLOOM_TEST_LONG"))
@@ -60,7 +61,7 @@ def test_a_removal_that_is_killed_is_finished_by_the_next() -> None:
                 more = killed_after(host, lines)
                 host.netloom("system", "uninstall", "--force")
             assert differences(files, host.files()) == [], lines
-            assert differences(kernel, kernel_residue(made.netns)) == [], lines
+            eventually(lambda: not differences(kernel, kernel_residue(made.netns)))
             if not more:
                 break
             lines += step
