@@ -38,17 +38,17 @@ def test_pods_reach_each_other_and_what_is_outside(place: Place, family: int) ->
         targets = [addresses[family] for name, addresses in place.addresses.items() if name != pod]
         with netns.entered(place.pods[pod].netns):
             for target in (*targets, OUTSIDE[family]):
-                run(f"ping -n -q -c 1 -W 2 {target}")
+                run(f"ping -n -q -c 1 -W 10 {target}")
     with netns.entered(place.machine.outside):
         for name in place.pods:
-            run(f"ping -n -q -c 1 -W 2 {place.addresses[name][family]}")
+            run(f"ping -n -q -c 1 -W 10 {place.addresses[name][family]}")
 
 
 def test_ipv6_does_not_ask_the_interface(place: Place) -> None:
     """So nothing has to be written for it at ADD."""
     place.write_sysctl(f"net/ipv6/conf/{place.links['a']}/forwarding", "0")
     with netns.entered(place.pods["a"].netns):
-        run(f"ping -n -q -c 1 -W 2 {place.addresses['b'][1]}")
+        run(f"ping -n -q -c 1 -W 10 {place.addresses['b'][1]}")
 
 
 def test_what_new_interfaces_are_born_with_stays_the_hosts_own_affair(place: Place) -> None:

@@ -32,7 +32,7 @@ def place() -> Iterator[Place]:
 
 def reaches(namespace: int, address: str) -> bool:
     with netns.entered(namespace):
-        return subprocess.run(["ping", "-c1", "-W2", address], capture_output=True, check=False).returncode == 0
+        return subprocess.run(["ping", "-c1", "-W10", address], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("sender", [*WIRINGS, "the node"])

@@ -66,7 +66,7 @@ def test_a_dropped_packet_is_told_from_a_dropped_answer(places: list[Place]) -> 
     first = places[1]
     run(first, "nft", "add table ip t; add chain ip t i { type filter hook input priority 0; }")
     run(first, "nft", "add rule ip t i ip saddr 192.168.100.13 meta l4proto { udp, icmp } drop")
-    found = dict.fromkeys(problems(prove(places, timeout=2.0)))  # so long, for all the others have to come through
+    found = dict.fromkeys(problems(prove(places, timeout=4.0)))  # so long, for all the others have to come through
     assert list(found) == [
         "node-1 → node-2 (192.168.100.13) udp: timed out: it arrived from 192.168.100.12, but no answer came back",
         "node-1 → node-2 (192.168.100.13) icmp: timed out: it arrived from 192.168.100.12, but no answer came back",

@@ -10,7 +10,7 @@ from netloom.agent.watching import NOTHING, Connection, Watcher, Written
 from netloom.datastore import Datastore
 from netloom.model.snapshot import Snapshot
 
-SOON = 10.0  # seconds
+SOON = 30.0  # seconds
 
 
 class Received:

@@ -18,7 +18,7 @@ from netloom.model.resources import AnyResource, Endpoint, EndpointBandwidth, de
 from tests.pure.datastore.places import LONG, MemoryPlace
 from tests.pure.ipam.making import attachment
 
-SOON = 10.0
+SOON = 30.0
 
 
 def pod(name: str, number: int = 2, node: str = "a") -> Endpoint:

@@ -14,7 +14,7 @@ from netloom.errors import Compacted, Conflict, NotFound, Unavailable, Unreadabl
 from netloom.model.resources import Metadata, Namespace, Node
 from tests.pure.datastore.places import LONG, Place, node
 
-SOON = 10.0
+SOON = 30.0
 """Seconds that a test waits for what should come at once, before it calls it missing."""
 
 

@@ -43,7 +43,7 @@ def ip(namespace: int, *arguments: str) -> Any:
 
 def reaches(namespace: int, address: str) -> bool:
     with netns.entered(namespace):
-        ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", address]
+        ping = ["ping", "-n", "-q", "-c", "1", "-W", "10", address]
         return subprocess.run(ping, check=False, capture_output=True).returncode == 0
 
 

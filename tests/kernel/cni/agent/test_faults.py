@@ -86,7 +86,7 @@ def test_pods_that_are_there_keep_their_network_while_the_agent_is_away(
 
 def reaches(machine: Machine, address: str) -> bool:
     with netns.entered(machine.netns):
-        ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", address]
+        ping = ["ping", "-n", "-q", "-c", "1", "-W", "10", address]
         return subprocess.run(ping, check=False, capture_output=True).returncode == 0
 
 

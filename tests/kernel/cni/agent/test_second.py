@@ -39,7 +39,7 @@ def own_rules(sandbox: Sandbox) -> list[str]:
 
 def reaches(place: int, address: str) -> bool:
     with netns.entered(place):
-        ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", address]
+        ping = ["ping", "-n", "-q", "-c", "1", "-W", "10", address]
         return subprocess.run(ping, check=False, capture_output=True).returncode == 0
 
 
@@ -76,7 +76,7 @@ def test_both_interfaces_answer_whoever_asks(
 def test_a_pod_that_chooses_the_second_address_goes_out_by_it(both: Any, sandbox: Sandbox) -> None:
     for address, target in zip(addresses(both[1]), ("192.168.77.1", "fd00:77::1"), strict=True):
         with netns.entered(sandbox.netns):
-            run("ping", "-n", "-q", "-c", "1", "-W", "1", "-I", address, target)
+            run("ping", "-n", "-q", "-c", "1", "-W", "10", "-I", address, target)
 
 
 def test_a_check_of_the_second_looks_at_its_own_table(both: Any, config: Document, runtime: Runtime, sandbox: Sandbox) -> None:
