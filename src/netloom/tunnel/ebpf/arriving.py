@@ -4,8 +4,9 @@ device.
 It arrives there by a redirect, as if from a cable: reverse path checks, rules and captures see the device, and the
 family may change.  The firewall of the host sees the inner packet alone, and never the outer one.
 
-A datagram may have been unpacked already, before there was an skb (`early`).  Then a token lies before the packet, which nothing but a
-program on this very interface can have put there, and all that is left to do is to send it on.
+A datagram may have been unpacked already, before there was an skb (`early`), and may be many by now (GRO).  Then a mark lies before the
+packet, which nothing but a program on this very interface can have put there: the tunnel's token, and who sent it.  All that is left to
+do is to see that this is a peer, to count, and to send it on.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ from netloom.dataplane.bpf.assembler import (
     step,
     store,
     sub,
+    swap16,
 )
 from netloom.model.addresses import mac_bytes
 from netloom.model.desired import Carrier
 from netloom.tunnel.ebpf.header import ETHERNET, ETHERTYPE, IPV4, IPV6, put
-from netloom.tunnel.ebpf.judging import COUNTERS, from_peer, of_its_own, ours, readable
+from netloom.tunnel.ebpf.judging import COUNTERS, PEER, from_peer, of_its_own, ours, readable, sender
 from netloom.tunnel.ebpf.sending import plus
-from netloom.tunnel.ebpf.wire import Wire
+from netloom.tunnel.ebpf.wire import ADDRESS, MARK, TOKEN, Wire
 
 _BEHIND_ETHERNET = 1  # BPF_ADJ_ROOM_MAC
 _FIXED_GSO, _DECAP_IPV4, _DECAP_IPV6 = 1 << 0, 1 << 7, 1 << 8  # BPF_F_ADJ_ROOM_*
@@ -86,22 +88,34 @@ def arriving(name: str, wire: Wire, *, recent: bool) -> Program:
             "what is left is of this family", store(U64, FP, _FLAGS, flags), store(U16, FP, _FRAME + ETHERTYPE, TYPES[version])
         )
 
-    steps = (*_begin(wire), *ours(wire, PACKET, PACKET_END), *from_peer(wire), *_in_one_piece(wire))
-    steps += (*readable(wire, PACKET, PACKET_END), *of_its_own(wire, kept), *_unpacked(wire, recent), *_ends())
+    steps = (*_begin(wire), *ours(wire, PACKET, PACKET_END), *sender(wire), *from_peer(), *_in_one_piece(wire))
+    steps += (*readable(wire, PACKET, PACKET_END), *of_its_own(wire, kept, known=True), *_unpacked(wire, recent), *_ends())
     return Program(name, Kind.CLASSIFIER, steps)
 
 
 def _begin(wire: Wire) -> Iterator[Step]:
     yield step("the context stays in r6: a call takes r0 to r5", mov(R6, R1))
     if wire.carrier is Carrier.UDP:
-        yield step("what lies before the packet", load(R2, U32, R6, PACKET), load(R4, U32, R6, PACKET_META))
-        yield step("nothing, or too little", mov(R5, R4), add(R5, 8), jump_if(R5, ">", R2, "packed"))
-        yield step("not our token", load(R5, U64, R4), mov(R1, wire.token), jump_if(R5, "!=", R1, "packed"))
-        yield step(
-            "room for Ethernet", load(R3, U32, R6, PACKET_END), mov(R4, R2), add(R4, ETHERNET), jump_if(R4, ">", R3, "next")
-        )
-        yield step("of this family", load(R4, U16, R2, ETHERTYPE), store(U16, FP, _FRAME + ETHERTYPE, R4), jump("frame"))
+        yield from _unpacked_early(wire)
         yield at("packed", "it is as it came")
+
+
+def _unpacked_early(wire: Wire) -> Iterator[Step]:
+    yield step("what lies before the packet", load(R2, U32, R6, PACKET), load(R4, U32, R6, PACKET_META))
+    yield step("nothing, or too little", mov(R5, R4), add(R5, MARK), jump_if(R5, ">", R2, "packed"))
+    yield step("not our token", load(R5, U64, R4), mov(R1, wire.token), jump_if(R5, "!=", R1, "packed"))
+    source = (i for half in range(0, ADDRESS, 8) for i in (load(R1, U64, R4, TOKEN + half), store(U64, FP, PEER + half, R1)))
+    yield step("who sent it", *source)
+    yield step("room for headers", load(R3, U32, R6, PACKET_END), mov(R4, R2), add(R4, ETHERNET + 20),
+               jump_if(R4, ">", R3, "drop"))  # fmt: skip
+    yield step("of this family", load(R4, U16, R2, ETHERTYPE), store(U16, FP, _FRAME + ETHERTYPE, R4))
+    yield step("and as long as IPv4 says", load(R7, U16, R2, ETHERNET + 2), swap16(R7), jump_if(R4, "==", IPV4, "long"))
+    yield step("or IPv6, without its header", load(R7, U16, R2, ETHERNET + 4), swap16(R7), add(R7, 40))
+    yield at("long", "the bytes to be counted")
+    yield from from_peer("drop")
+    yield step("packets that this one is", load(R1, U32, R6, SKB_GSO_SEGMENTS), jump_if(R1, "!=", 0, "several"), mov(R1, 1))
+    yield at("several", "counted", *plus("received", R1))
+    yield step("and its bytes", *plus("received_bytes", R7), jump("frame"))
 
 
 def _in_one_piece(wire: Wire) -> Iterator[Step]:

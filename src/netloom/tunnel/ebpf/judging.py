@@ -2,7 +2,8 @@
 
     to this node, protocol 4 or 41, or UDP to our port          else it is none of ours, and goes on as it is: `next`
     whole, without options                                      fragments and the like go on, and end in the stack
-    from a peer                                                 else it goes on: somebody may have a tunnel of their own here
+    from a peer                                                 else it goes on: somebody may have a tunnel of their own here; before
+                                                                there is an skb, a prefix of the sender's is enough, and this comes later
     inner length plus headers = outer length                    from here on what is wrong is refused, and counted: `refuse`
     inner source: no prefix of another node                     no node sends in another's name; outsiders' packets are passed on
 
@@ -118,12 +119,16 @@ def _to_this_node(wire: Wire) -> Iterator[Step]:
     yield at("here", "it is for us")
 
 
-def from_peer(wire: Wire) -> Iterator[Step]:
+def sender(wire: Wire) -> Iterator[Step]:
+    """As the maps have it, on the stack."""
     size = 4 if wire.local.version == 4 else 16
-    source = ETHERNET + (12 if size == 4 else 8)
-    yield step("from a peer?", *zero(PEER, ADDRESS), *copy(PEER, R2, source, size))
-    yield step("one that we know", map_into(R1, "peers"), mov(R2, FP), add(R2, PEER), call(Helper.MAP_LOOKUP))
-    yield step("no", jump_if(R0, "==", 0, "next"), store(U64, FP, COUNTERS, R0))
+    yield step("who sent it", *zero(PEER, ADDRESS), *copy(PEER, R2, ETHERNET + (12 if size == 4 else 8), size))
+
+
+def from_peer(otherwise: str = "next") -> Iterator[Step]:
+    """The one that `sender` noted; its counters are then in r0, too."""
+    yield step("one that we know?", map_into(R1, "peers"), mov(R2, FP), add(R2, PEER), call(Helper.MAP_LOOKUP))
+    yield step("no", jump_if(R0, "==", 0, otherwise), store(U64, FP, COUNTERS, R0))
 
 
 def readable(wire: Wire, packet: int, end: int) -> Iterator[Step]:
@@ -140,9 +145,9 @@ def readable(wire: Wire, packet: int, end: int) -> Iterator[Step]:
     )
 
 
-def of_its_own(wire: Wire, kept: Kept) -> Iterator[Step]:
-    """The inner packet is as long as it says, and from a prefix of that peer.  `kept`: what is to be noted, while r2 is still at the
-    outer packet."""
+def of_its_own(wire: Wire, kept: Kept, *, known: bool) -> Iterator[Step]:
+    """The inner packet is as long as it says, and from a prefix of its sender, or of no node.  `kept`: what is to be noted, while r2 is
+    still at the outer packet.  `known`: that it is a peer; else this is asked where the prefix does not tell."""
     inner = ETHERNET + wire.overhead
     if wire.carrier is Carrier.IPIP:
         yield step("as the outer header says", jump_if(R8, "!=", IPIP, "refuse"))
@@ -160,13 +165,19 @@ def of_its_own(wire: Wire, kept: Kept) -> Iterator[Step]:
     yield step("whose is its source?", store(U32, FP, KEY, 128), *copy(KEY + 4, R2, inner + 8))
     yield from kept(6)
     yield from _peers(6)
+    if known:
+        yield at("nobodys", "from outside the cluster, and passed on by a peer")
+    else:
+        yield step("and on", jump("unpack"))
+        yield at("nobodys", "from outside the cluster: a peer may pass it on")
+        yield from from_peer()
     yield at("unpack", "it may come in")
 
 
 def _peers(version: int) -> Iterator[Step]:
     passed, other = f"passed{version}", f"other{version}"
     yield step("the longest prefix counts", map_into(R1, PREFIXES[version]), mov(R2, FP), add(R2, KEY), call(Helper.MAP_LOOKUP))
-    yield step("nobody's: from outside the cluster, and passed on", jump_if(R0, "==", 0, passed))
+    yield step("nobody's", jump_if(R0, "==", 0, "nobodys"))
     for half in (0, 8):
         yield step("the peer's", load(R1, U64, R0, half), load(R2, U64, FP, PEER + half), jump_if(R1, "!=", R2, other))
     yield step("it is", jump(passed))

@@ -38,6 +38,10 @@ class Counters(NamedTuple):
 
 COUNTERS = struct.calcsize("=6Q")
 
+TOKEN = 8
+MARK = TOKEN + ADDRESS
+"""Bytes of what lies before a packet that was unpacked in the driver: the tunnel's token, and the outer source."""
+
 SHAPES = {
     "prefixes4": Shape(maps.Kind.LPM_TRIE, key=4 + 4, value=ADDRESS, room=ROOM),
     "prefixes6": Shape(maps.Kind.LPM_TRIE, key=4 + 16, value=ADDRESS, room=ROOM),

@@ -22,7 +22,8 @@ from netloom.tunnel.ebpf.arriving import arriving
 from netloom.tunnel.ebpf.early import early
 from netloom.tunnel.ebpf.programs import is_recent
 from netloom.tunnel.ebpf.sending import sending
-from netloom.tunnel.ebpf.wire import SHAPES, Counters, Wire, pack
+from netloom.tunnel.ebpf.wire import MARK as BEFORE_A_PACKET
+from netloom.tunnel.ebpf.wire import SHAPES, TOKEN, Counters, Wire, pack
 from tests.kernel import frames as f
 from tests.kernel.iproute import run as iproute
 from tests.kernel.tunnel.ebpf.nodes import WAYS, Way
@@ -309,7 +310,7 @@ def test_nodes_that_change_their_addresses_are_known_by_both(
     found = world.gets(world.wrapped(packet, source, target))
     assert (found.verdict, found.packet[14:]) == (REDIRECT, packet)
     if world.early is not None:
-        assert world.gets_early(world.wrapped(packet, source, target)).packet[8 + 14 :] == packet
+        assert world.gets_early(world.wrapped(packet, source, target)).packet[BEFORE_A_PACKET + 14 :] == packet
     assert world.gets(world.wrapped(inner(version, THIRD_POD, POD), source, target)).verdict == DROP
 
 
@@ -342,11 +343,12 @@ def test_a_driver_unpacks_what_arrives(world: World, version: int, size: int) ->
     packet = inner(version, FAR_POD, POD, f.udp(9, random.randbytes(size - 8)))
     got = world.gets_early(world.wrapped(packet))
     assert got.verdict == XDP_PASS
-    token, frame = got.packet[:8], got.packet[8:]
-    assert token != bytes(8)
+    mark, frame = got.packet[:BEFORE_A_PACKET], got.packet[BEFORE_A_PACKET:]
+    assert mark[:TOKEN] != bytes(TOKEN)
+    assert mark[TOKEN:] == pack(ipaddress.ip_address(PEER[world.way.version]))
     assert frame[:14] == bytes.fromhex((UPLINK_MAC + NEXT_MAC).replace(":", "")) + struct.pack(">H", TYPES[version])
     assert frame[14:].rstrip(b"\0") == packet.rstrip(b"\0")
-    assert world.counted(before) == {"received": 1, "received_bytes": len(packet)}
+    assert world.counted(before) == {}  # that is done where several have been put together
 
 
 @of_udp
@@ -368,6 +370,20 @@ def test_a_driver_refuses_what_a_peer_should_not_send(world: World, version: int
     before = world.counters()
     assert world.gets_early(REFUSED[what](world, inner(version, FAR_POD, POD))).verdict == XDP_DROP
     assert world.counted(before) == {"refused": 1}
+
+
+@of_udp
+@FAMILIES
+@pytest.mark.parametrize("source", [PEER, STRANGER], ids=["a peer", "a stranger"])
+def test_a_driver_unpacks_what_is_from_outside_the_cluster_from_peers_alone(
+    world: World, version: int, source: dict[int, str]
+) -> None:
+    packet = inner(version, NO_POD, POD)
+    wrapped = world.wrapped(packet, source=source)
+    got = world.gets_early(wrapped)
+    expected = packet if source is PEER else wrapped
+    assert (got.verdict, got.packet[-len(expected) :]) == (XDP_PASS, expected)
+    assert len(got.packet) == 14 + len(expected) + (BEFORE_A_PACKET if source is PEER else 0)
 
 
 def test_noise_never_arrives(world: World) -> None:
