@@ -10,7 +10,7 @@ import pytest
 
 from netloom.model.resources import IPPoolSpec
 from tests.agent_process import POOLS, Machine, Sandbox, altered, running_machine
-from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document, Runtime
+from tests.cni_calls import CLIENTS, CONFIG, NATIVE, Document, Runtime, call
 from tests.residue import Residue, quiet_residue, settled
 
 TINY = IPPoolSpec(cidr=ipaddress.ip_network("10.99.0.0/30"), block_size=30)  # of four addresses, all for pods
@@ -50,8 +50,17 @@ def nothing_is_left(machine: Machine, pristine: list[Residue]) -> Iterator[None]
         machine.start()
     left = settled(machine, pristine[0])
     if left:
-        pristine[0] = quiet_residue(machine)
+        detach_all(machine)
+        if settled(machine, pristine[0]):
+            pristine[0] = quiet_residue(machine)
     assert left == []
+
+
+def detach_all(machine: Machine) -> None:
+    """What a test that failed has left attached is not in the way of those after it."""
+    for one in machine.state().attachments:
+        config = CONFIG | {"name": one.network}
+        call(NATIVE, "DEL", machine.run_dir, one.container_id, config=config, ifname=one.interface)
 
 
 @pytest.fixture
