@@ -65,7 +65,7 @@ def placed() -> None:
 
 def play(story: object) -> None:
     async def whole() -> None:
-        await asyncio.wait_for(story(Store(asyncio.get_running_loop())), 10)  # type: ignore[operator]  # each test's own function
+        await asyncio.wait_for(story(Store(asyncio.get_running_loop())), 30)  # type: ignore[operator]  # each test's own function
 
     asyncio.run(whole())
 

@@ -15,7 +15,7 @@ def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         listener.bind("\0" + path if abstract else path)
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + path if abstract else path)
         notify("READY=1")
-        listener.settimeout(5)
+        listener.settimeout(30)
         assert listener.recv(100) == b"READY=1"
 
 

@@ -271,7 +271,7 @@ def test_a_watch_prints_what_is_there_and_then_every_change_until_it_is_interrup
         cluster.delete("IPPool", "more", revision)
         rest = [process.stdout.readline().split()[:2] for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(30) == 130
     assert first == [["EVENT", "NAME", "CIDR"], ["ADDED", "default", "10.244.0.0/16"]]
     assert second == ["ADDED", "more", "10.9.0.0/16"]
     assert rest == [["MODIFIED", "more"], ["DELETED", "more"]]
