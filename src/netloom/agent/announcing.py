@@ -1,7 +1,7 @@
 """Announcing: when the publisher is told which Endpoints are wanted.
 
 After a short pause: attachments that come and go together are one announcement, and writing them does not hold up the ADDs
-that follow (threads share one interpreter).  In a stream without pauses a longer wait has an end, too.
+that follow (threads share one interpreter).  In a stream without pauses a longer wait has an end, too: a burst of a hundred is over by then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from netloom.ipam.journal import Journal
 from netloom.model.attachments import State
 from netloom.model.resources import Endpoint
 
-_PAUSE, _LONGEST = 0.02, 0.3  # seconds without a change; seconds since the first one
+_PAUSE, _LONGEST = 0.02, 0.5  # seconds without a change; seconds since the first one
 
 
 class Announcing:

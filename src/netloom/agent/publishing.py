@@ -93,7 +93,7 @@ class Publisher:
                 continue
             self._stopping.wait(_BREATH)
             try:
-                self._write(key, endpoint)
+                self._write(key, endpoint, known=key in have)
             except Unavailable:
                 raise
             except DatastoreError as e:
@@ -109,11 +109,12 @@ class Publisher:
         found = (stored.resource for stored in self._datastore.list(KIND).items)
         return {e.key: e for e in found if isinstance(e, Endpoint) and e.spec.node == self._node}
 
-    def _write(self, key: str, endpoint: Endpoint | None) -> None:
-        """Puts it in place; None takes it away."""
+    def _write(self, key: str, endpoint: Endpoint | None, *, known: bool) -> None:
+        """Puts it in place; None takes it away.  `known`: there is one; else nobody is asked first, for mostly there is none."""
         for _ in range(_ATTEMPTS):
             try:
-                stored = self._datastore.get(KIND, key)
+                stored = self._datastore.get(KIND, key) if known else None
+                known = True
                 if stored is None and endpoint is not None:
                     self._datastore.create(endpoint)
                 elif stored is not None and endpoint is None:

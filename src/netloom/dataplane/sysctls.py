@@ -75,4 +75,4 @@ def _path(name: str) -> str:
     parts = name.split("/")
     if not all(parts) or not {".", ".."}.isdisjoint(parts):
         raise DataplaneError("sysctls", name, "is not a path of names below /proc/sys")
-    return os.path.join(_ROOT, *parts)
+    return _ROOT + name
