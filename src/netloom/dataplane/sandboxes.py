@@ -6,6 +6,7 @@ cannot be found out counts as alive.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
 from contextlib import suppress
@@ -53,5 +54,6 @@ class Sandboxes:
             seen.add(mounts)
         except (FileNotFoundError, ProcessLookupError):
             return  # it has ended meanwhile: it holds nothing
-        except OSError:
-            self._complete &= pid == _INIT
+        except OSError as e:
+            if e.errno != errno.EINVAL:  # so the kernel answers for the mounts of one that is ending right now
+                self._complete &= pid == _INIT
