@@ -77,6 +77,19 @@ def insist(datastore: Datastore, name: str) -> int:
     return eventually(create)
 
 
+def connected(target: str) -> Datastore:
+    """As soon as its servers have elected one of theirs."""
+
+    def found() -> Datastore | None:
+        with suppress(Unavailable):
+            return connect(target)
+        return None
+
+    datastore = eventually(found)
+    assert datastore is not None
+    return datastore
+
+
 # Servers that are lost
 
 
@@ -121,12 +134,12 @@ def test_while_no_server_is_there_calls_fail_at_once_and_say_why(server: etcd.Et
 
 def test_a_server_that_stops_is_left_for_another_one(hasty: None) -> None:
     """Of three, that one to which there is a line: what is watched goes on, what is written too."""
-    with etcd.etcd(size=3) as cluster, closing(connect(f"etcd:{cluster.urls}")) as datastore:
+    with etcd.etcd(size=3) as cluster, closing(connected(f"etcd:{cluster.urls}")) as datastore:
         watching = datastore.watch(datastore.list().revision)
         before = line_of(datastore)
         stopped = next(member for member in cluster.members if member.url == before)
         stopped.send(signal.SIGSTOP)
-        with closing(connect("etcd:" + ",".join(m.url for m in cluster.members if m is not stopped))) as other:
+        with closing(connected("etcd:" + ",".join(m.url for m in cluster.members if m is not stopped))) as other:
             last = insist(other, "meanwhile")
         assert names(drain_patiently(watching, last)) == ["+meanwhile"]
         assert line_of(datastore) != before
@@ -183,7 +196,7 @@ def test_a_member_that_has_lost_the_others_is_left(hasty: None) -> None:
     """It takes connections and answers pings, and will never hear of a change."""
     with etcd.etcd(size=3, options=["--heartbeat-interval=50", "--election-timeout=500"]) as cluster:
         alone, *others = cluster.members
-        with closing(connect(f"etcd:{alone.url}")) as datastore:
+        with closing(connected(f"etcd:{alone.url}")) as datastore:
             for other in others:
                 other.send(signal.SIGSTOP)
             refused = eventually(lambda: refusal_of(datastore), 60.0)
