@@ -104,6 +104,8 @@ def test_an_agent_that_remembers_nothing_takes_nothing_away(place: Place) -> Non
 
 def test_a_node_that_was_deleted_serves_nothing_from_what_it_remembers(place: Place) -> None:
     place.machine.start()
+    eventually(lambda: place.machine.state().datastore.connected)
+    place.quiet_residue()  # it has found its Node there
     place.store.delete("Node", NODE)
     eventually(lambda: not place.machine.state().ready)
     place.machine.end()
