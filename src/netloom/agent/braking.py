@@ -18,6 +18,7 @@ import msgspec
 
 from netloom.calc import brake
 from netloom.calc.brake import Brake
+from netloom.calc.claimants import Claimants
 from netloom.durable import write_durably
 from netloom.errors import NotFound
 from netloom.model.resources import AnyResource, decode, encode
@@ -45,7 +46,7 @@ class Braking:
     def __init__(self, state_dir: str, own: str, remembered: Snapshot, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._own, self._clock = f"{state_dir}/brake.json", own, clock
         self._written, held = _read(self._path)
-        self._brake = Brake.recalled(self._written.nodes, self._written.others)
+        self._brake, self._claimants = Brake.recalled(self._written.nodes, self._written.others), Claimants()
         self.counts = self._said = brake.held(self._brake, held, remembered, own)
         self._rests_until = float("-inf")
         self._is_late = False
@@ -99,7 +100,9 @@ class Braking:
 
     def _step(self, *, jumped: bool) -> None:
         before, start = self._brake, self._clock()
-        self._brake, counts = brake.step(before, self.counts, self._said, self._own, start, jumped=jumped)
+        self._brake, counts = brake.step(
+            before, self.counts, self._said, self._own, start, jumped=jumped, claimants=self._claimants
+        )
         end = self._clock()
         self._is_late, self._rests_until = False, end + _REST * (end - start)
         if counts is self._said or counts != self.counts:  # who goes by it goes by its identity

@@ -2,7 +2,7 @@
 
 One resource as JSON per line, after a line with the revision and the identity of the datastore, and the last write that was seen there.
 It is read once, at the start, as a snapshot that is not complete: pods are served from it and nothing is removed by it.  Written at
-most every few seconds, atomically; what cannot be read is passed over, for the datastore is the truth.
+most every few seconds, in a large cluster less often, atomically; what cannot be read is passed over, for the datastore is the truth.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from netloom.model.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 _INTERVAL = 5.0  # seconds
+_REST = 1000.0  # times the processor time of a writing until the next one: of thousands of nodes some change all the time
 
 
 class Memory:
     def __init__(self, state_dir: str) -> None:
         self._path = f"{state_dir}/snapshot"
-        self._written = float("-inf")
+        self._rests_until = float("-inf")
         self._kept: Snapshot | None = None
         self.identity = ""
         """Of the datastore that the recalled snapshot, and then the last one kept, is of."""
@@ -64,16 +65,17 @@ class Memory:
             self._keep(snapshot, identity, written, at_once=at_once)
 
     def _keep(self, snapshot: Snapshot, identity: str, written: Written, *, at_once: bool) -> None:
-        now = time.monotonic()
+        now, begun = time.monotonic(), time.thread_time()
         same = snapshot is self._kept and identity == self.identity
-        if same or not snapshot.complete or (now - self._written < _INTERVAL and not at_once):
+        if same or not snapshot.complete or (now < self._rests_until and not at_once):
             return
         last = b" " + msgspec.json.encode(written) if written.revision else b""
         lines = bytearray(b"%d %s%s\n" % (snapshot.revision, identity.encode("ascii", "replace"), last))
         for resource in snapshot.resources():
             lines += encode(resource) + b"\n"
         write_durably(self._path, lines)
-        self._written, self._kept, self.identity = now, snapshot, identity
+        self._kept, self.identity = snapshot, identity
+        self._rests_until = now + max(_INTERVAL, _REST * (time.thread_time() - begun))
 
 
 def _resources(lines: list[bytes]) -> list[AnyResource]:

@@ -20,11 +20,12 @@ remembered snapshot holds the rest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from netloom.calc.claimants import Claimants
 from netloom.model.addresses import Prefix, contains, overlap
 from netloom.model.edited import differing
 from netloom.model.resources import AnyResource, Claim, IPBlock, IPPool, Node
@@ -90,13 +91,25 @@ class _Missing:
         return node in self.nodes or node in self.claims or node in self.leaving
 
 
-def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, jumped: bool = False) -> tuple[Brake, Snapshot]:
-    """`before`: the cluster as it counted until now; `own`: the node that calculates, of which nothing is held."""
-    missing = _missing(before, now, own, everything=jumped or bool(brake.others))
+def step(
+    brake: Brake,
+    before: Snapshot,
+    now: Snapshot,
+    own: str,
+    at: float,
+    *,
+    jumped: bool = False,
+    claimants: Claimants | None = None,
+) -> tuple[Brake, Snapshot]:
+    """`before`: the cluster as it counted until now; `own`: the node that calculates, of which nothing is held.  `claimants`: who has
+    them from the step before this one saves time."""
+    claimants = claimants or Claimants()
+    claimants.follow(before.blocks)
+    missing = _missing(before, now, own, claimants, everything=jumped or bool(brake.others))
     nodes, others = dict(brake.nodes), set(brake.others)
     gone = {name: since for name, since in brake.gone.items() if at - since < WINDOW}
     if gone:
-        gone = {name: gone[name] for name in gone.keys() - _reached(now, own, gone.keys())}
+        gone = {name: gone[name] for name in gone.keys() - _reached(now, own, claimants, gone.keys())}
     if jumped:
         nodes |= {
             name: name in missing.nodes for name in (*missing.nodes, *missing.claims, *missing.leaving) if name not in nodes
@@ -104,7 +117,7 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
         others |= missing.others.keys()
     elif leaving := missing.leaving - nodes.keys():
         went = gone.keys() | leaving
-        if nodes or (len(went) > FEW and len(went) > len(went | _reached(before, own) | {own}) // SHARE):
+        if nodes or (len(went) > FEW and len(went) > len(went | _reached(before, own, claimants) | {own}) // SHARE):
             nodes |= {name: name in missing.nodes for name in leaving}
         gone |= dict.fromkeys(leaving, at)
     if nodes:
@@ -125,7 +138,7 @@ def step(brake: Brake, before: Snapshot, now: Snapshot, own: str, at: float, *, 
 
 def held(brake: Brake, before: Snapshot, now: Snapshot, own: str) -> Snapshot:
     """The cluster as it counts with this brake, whatever went: for after a `without`."""
-    return _filled(before, now, brake, _missing(before, now, own, everything=bool(brake.others)))
+    return _filled(before, now, brake, _missing(before, now, own, Claimants(), everything=bool(brake.others)))
 
 
 def in_words(brake: Brake) -> Iterator[str]:
@@ -152,17 +165,17 @@ def _named(what: str, names: list[str]) -> str:
 # what is missing
 
 
-def _missing(before: Snapshot, now: Snapshot, own: str, *, everything: bool) -> _Missing:
+def _missing(before: Snapshot, now: Snapshot, own: str, claimants: Claimants, *, everything: bool) -> _Missing:
     nodes = _missing_nodes(before, now, own)
     claims = _missing_claims(before, now, own)
     others = _missing_others(before, now, everything=everything)
     leaving = frozenset[str]()
     if nodes or claims or others:
         among = nodes.keys() | claims.keys() if before.pools is now.pools else before.nodes.keys() - {own}
-        standing = _claims(now, among)
+        standing = _claims(now, claimants, among)
         leaving = frozenset(
             name
-            for name in _leading(before, _claims(before, among)) - _leading(now, standing)
+            for name in _leading(before, _claims(before, claimants, among)) - _leading(now, standing)
             if (name in claims or name in standing) and not _reborn(before, now, name)
         )
     return _Missing(nodes, claims, others, leaving)
@@ -223,15 +236,15 @@ def _reborn(before: Snapshot, now: Snapshot, name: str) -> bool:
     return old is not None and new is not None and new.spec.id not in ("", old.spec.id)
 
 
-def _reached(snapshot: Snapshot, own: str, among: Container[str] | None = None) -> set[str]:
+def _reached(snapshot: Snapshot, own: str, claimants: Claimants, among: Set[str] | None = None) -> set[str]:
     """Other nodes that something leads to; `among` these, which saves time."""
-    return _leading(snapshot, _claims(snapshot, snapshot.nodes.keys() - {own} if among is None else among))
+    return _leading(snapshot, _claims(snapshot, claimants, snapshot.nodes.keys() - {own} if among is None else among))
 
 
-def _claims(snapshot: Snapshot, among: Container[str]) -> dict[str, list[Claim]]:
+def _claims(snapshot: Snapshot, claimants: Claimants, among: Set[str]) -> dict[str, list[Claim]]:
     """Of these nodes, by node."""
     found: dict[str, list[Claim]] = {}
-    for block in snapshot.blocks.values():
+    for block in claimants.among(snapshot.blocks, among):
         for claim in block.spec.claims:
             if claim.node in among:
                 found.setdefault(claim.node, []).append(claim)

@@ -35,11 +35,11 @@ class _Said(NamedTuple):
 
 
 class Claims:
-    """Remembers what each record said, as long as the pools are the same: of thousands, few change at a time.  `touched`: nodes that may
-    hold something else than at the call before; None: any may."""
+    """Remembers what each record said, as long as the pools are the same: of thousands, few change at a time.  `before`: what nodes
+    held at the call before, of those that may hold something else now."""
 
     def __init__(self) -> None:
-        self.touched: Collection[str] | None = None
+        self.before: Mapping[str, tuple[Held, ...]] = {}
         self._blocks: Mapping[str, IPBlock] = {}
         self._pools: Mapping[str, IPPool] | None = None
         self._own: tuple[str, tuple[Prefix, ...]] | None = None
@@ -61,6 +61,7 @@ class Claims:
             if name not in blocks:
                 touched |= self._forget(name)
                 self._said.pop(name, None)
+        held = self._held
         if not same:
             self._own, self._problems, self._parts, self._held = own, {}, {}, {}
             changed = blocks
@@ -73,13 +74,16 @@ class Claims:
             if said is None or said.block is not block:
                 said = self._said[name] = _said(block, snapshot)
             touched |= self._take(name, said, host, ours=near is None or name in near)
+        self.before = {node: held.get(node, ()) for node in touched}
         for node in touched:
             if parts := self._parts.get(node):
                 self._held[node] = tuple(chain.from_iterable(parts[name] for name in sorted(parts)))
             else:
                 self._held.pop(node, None)
                 self._parts.pop(node, None)
-        self._blocks, self.touched = blocks, touched if same else None
+        if not same:
+            self.before = {node: held.get(node, ()) for node in {*held, *self._held} if held.get(node) != self._held.get(node)}
+        self._blocks = blocks
         problems += (self._problems[name] for name in sorted(self._problems))
         return self._held
 

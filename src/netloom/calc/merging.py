@@ -1,14 +1,19 @@
-"""Merging: tables of many groups of nodes as one, made out of the last one by what has changed.
+"""Merging: the tables of many nodes as one, made out of the last one by what has changed.
 
 A table of which nothing has changed stays the very same object, so whoever goes by it has nothing to do; one in which something has
-is made of the one before it (`model.edited`).  Two groups that say something under the same key, or one that says what the base says:
-then the order decides who is heard, and everything is put together anew.
+is made of the one before it (`model.edited`).  Of nodes nothing else is remembered, for tables for each of thousands would take more
+memory than all the rest: who changes one says what its part was.
+
+Where two say something under the same key the order decides who is heard, and nothing can be edited: then, and only as long as that is
+so, all parts have to be put together anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from itertools import chain
 from typing import Any
 
 from netloom.calc.tables import Tables
@@ -23,55 +28,69 @@ assert {*_LARGE, *_SMALL, *_LISTS, "vteps", "bgp"} == {field.name for field in f
 
 
 class Merged:
-    """Remembers what was put together last."""
+    """`whole`: all together.  It is not to be changed in place, any more than what it is made of."""
 
     def __init__(self) -> None:
-        self._base: Tables | None = None
-        self._groups: dict[int, Tables] = {}
-        self._whole = Tables()
-        self._apart: Mapping[str, bool] = {}
-        """Of each large table, whether no key is said twice."""
+        self.whole = Tables()
+        self._base = Tables()
+        """What is there whoever the others are."""
+        self._noted: dict[str, Tables] = {}
+        """Parts with anything in tables that are not edited."""
+        self._apart = True
+        """Whether no key of a large table is said twice."""
 
-    def of(self, base: Tables, changed: Mapping[int, Tables]) -> Tables:
-        """`changed`: groups that may be others than the last time.  The result is not to be changed in place, any more than what it is
-        made of."""
-        changed = {key: part for key, part in changed.items() if self._groups.get(key) is not part}
-        if changed or base is not self._base:
-            edited = self._edited(changed) if base is self._base else None
-            self._base, self._groups = base, self._groups | changed
-            self._whole = edited if edited is not None else self._anew(base)
-        return self._whole
+    def anew(self, base: Tables, parts: Iterable[tuple[str, Tables]]) -> None:
+        """`parts` in the order of their names."""
+        whole, self._base, self._noted = Tables(), base, {}
+        sizes: Counter[str] = Counter()
+        for name, part in chain((("", base),), parts):
+            whole.add(part)
+            sizes.update({table: len(getattr(part, table)) for table in _LARGE})
+            if part is not base and _is_noted(part):
+                self._noted[name] = part
+        self._apart = all(len(getattr(whole, table)) == sizes[table] for table in _LARGE)
+        large: dict[str, Any] = {table: Edited.of({}, getattr(whole, table)) for table in _LARGE}  # Any: as above
+        self.whole = replace(whole, **large)
 
-    def _edited(self, changed: Mapping[int, Tables]) -> Tables | None:
-        """None: it has to be done anew."""
-        if len(changed) > _FEW:
-            return None
-        pairs = [(self._groups.get(key, _NOTHING), part) for key, part in changed.items()]
-        if any(getattr(part, name) for pair in pairs for part in pair for name in (*_SMALL, *_LISTS)):
-            return None
+    def edit(self, base: Tables, changes: Mapping[str, tuple[Tables, Tables]]) -> bool:
+        """By name, what was a node's part, and what is.  Whether that could be done; else it has to be done anew."""
+        if not self._apart:
+            return False
+        pairs = [*changes.values()] if base is self._base else [(self._base, base), *changes.values()]
         tables: dict[str, Any] = {}  # Any: as above
         for name in _LARGE:
-            before: Part = getattr(self._whole, name)
             sides = [(getattr(old, name), getattr(new, name)) for old, new in pairs]
-            if all(old == new for old, new in sides):
-                continue
-            put = {key: value for old, new in sides for key, value in new.items() if key not in old or old[key] != value}
-            olds, news = (set().union(*side) for side in zip(*sides, strict=True))
-            after = Edited.of(before, put, olds - news)
-            lengths = [sum(map(len, side)) for side in zip(*sides, strict=True)]
-            if len(after) - len(before) != lengths[1] - lengths[0] or not self._apart[name]:
-                return None
-            tables[name] = after
-        return replace(self._whole, **tables)
-
-    def _anew(self, base: Tables) -> Tables:
-        parts = base, *(self._groups[key] for key in sorted(self._groups))
-        large: dict[str, Any] = {name: Edited.of({}, {}) for name in _LARGE}  # Any: as above
-        tables = Tables(**large)
-        for part in parts:
-            tables.add(part)
-        self._apart = {name: len(getattr(tables, name)) == sum(len(getattr(p, name)) for p in parts) for name in _LARGE}
-        return tables
+            if any(old != new for old, new in sides):
+                if (edited := _edited(getattr(self.whole, name), sides)) is None:
+                    return False
+                tables[name] = edited
+        noted = {name for name, pair in changes.items() if any(map(_is_noted, pair))}
+        if noted or base is not self._base:
+            self._noted = {name: part for name, part in self._noted.items() if name not in noted}
+            self._noted |= {name: changes[name][1] for name in noted if _is_noted(changes[name][1])}
+            tables |= _put_together(base, [part for _, part in sorted(self._noted.items())])
+        if tables:
+            self.whole = replace(self.whole, **tables)
+        self._base = base
+        return True
 
 
-_NOTHING, _FEW = Tables(), 32
+def _is_noted(part: Tables) -> bool:
+    return any(getattr(part, name) for name in (*_SMALL, *_LISTS))
+
+
+def _edited(before: Part, sides: Iterable[tuple[Part, Part]]) -> Mapping[Any, Any] | None:  # Any: as above
+    """None: some key would be said twice."""
+    put = {key: value for old, new in sides for key, value in new.items() if key not in old or old[key] != value}
+    olds, news = (set().union(*side) for side in zip(*sides, strict=True))
+    after = Edited.of(before, put, olds - news)
+    lengths = [sum(map(len, side)) for side in zip(*sides, strict=True)]
+    return after if len(after) - len(before) == lengths[1] - lengths[0] else None
+
+
+def _put_together(base: Tables, parts: Iterable[Tables]) -> dict[str, Any]:  # Any: as above
+    whole = Tables()
+    nothing: dict[str, Any] = {name: {} for name in _LARGE}  # Any: as above
+    for part in (base, *parts):
+        whole.add(replace(part, **nothing))
+    return {name: getattr(whole, name) for name in (*_SMALL, *_LISTS)}

@@ -11,12 +11,10 @@ circles.  In a cluster of thousands few nodes change at a time, so what was comp
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
-from zlib import crc32
+from typing import Any
 
 from netloom.calc import bgp, forms, metrics
 from netloom.calc.bgp import taking
@@ -25,7 +23,7 @@ from netloom.calc.conflicts import Doubts, doubts_of
 from netloom.calc.encap import ENCAPS, carried
 from netloom.calc.merging import Merged
 from netloom.calc.tables import Tables
-from netloom.calc.ways import Members, ways
+from netloom.calc.ways import ways
 from netloom.model.desired import Route, RouteKey, RouteKind
 from netloom.model.edited import Edited, differing
 from netloom.model.forms import Form, Method
@@ -37,15 +35,11 @@ _MOST = 8
 """Problems of one kind that are told."""
 
 
-_GROUPS = 256
+_RECENT = 64
+"""Nodes whose part is kept: who has changed is likely to change again."""
 
-
-class _Group(NamedTuple):
-    """What leads to some of the nodes, and what that was computed from besides the circumstances: each node and its claims, by name.
-    Groups, because tables for each of thousands would take more memory than they save time."""
-
-    members: Members
-    tables: Tables
+Member = tuple[Node | None, tuple[Held, ...]]
+"""All that a node's part is computed from besides the circumstances: its Node, if there is one, and what it claims."""
 
 
 class Last:
@@ -55,10 +49,10 @@ class Last:
     def __init__(self) -> None:
         self.claims = Claims()
         self.nodes: Mapping[str, Node] | None = None
-        """Those that the groups are made of; None: they are none of any more."""
+        """Those that all was put together from; None: nothing is."""
         self.pools: Mapping[str, IPPool] | None = None
         self.circumstances: tuple[object, ...] = ()
-        self.groups: dict[int, _Group] = {}
+        self.recent: dict[str, tuple[Member, Tables]] = {}
         self.own: tuple[tuple[object, ...], Tables] = (), Tables()
         self.merged = Merged()
         self.doubts: Doubts | None = None
@@ -68,18 +62,19 @@ class Last:
 def remote(snapshot: Snapshot, host: Host, last: Last | None = None) -> Tables:
     last = last or Last()
     devices = forms.opened(snapshot, host)
+    nodes, last.nodes = last.nodes, None  # until all is put together
     problems: list[str] = []
     claims = last.claims.of_others(snapshot, host, problems)
     doubts = last.doubts = doubts_of(snapshot, host, last.doubts)
-    changed = _compute(last, snapshot, host, devices, doubts, claims)
-    tables = last.merged.of(_own(last, snapshot, host, devices), changed)
+    _compute(last, snapshot, host, devices, doubts, claims, nodes)
+    tables = last.merged.whole
     tables = replace(tables, vteps=doubts.told, problems=[*problems, *doubts.problems, *tables.problems])
     for form, device in devices.items():
         if form.method is Method.UDP and device in tables.links and _to_processes(tables, snapshot, form):
-            tables.links, tables.sysctls = {**tables.links}, {**tables.sysctls}
-            tables.add(carried.finished(host, device, tables.links[device]))
+            tables.links = tables.links | carried.finished(host, device, tables.links[device]).links
     if standing := dict(taking.standing_by(host)):
-        tables.routes = Edited.of(tables.routes, standing)
+        routes: Any = Edited.of(tables.routes, standing)  # Any: as in a table that was put together
+        tables.routes = routes
     tables.bgp = bgp.config(snapshot, host, tables, doubts.addresses, last.bgp)
     return tables
 
@@ -115,26 +110,36 @@ def _compute(
     devices: Mapping[Form, str],
     doubts: Doubts,
     claims: Mapping[str, tuple[Held, ...]],
-) -> Mapping[int, Tables]:
-    """Makes the groups as they are now.  Those that may be others than they were."""
-    touched, nodes = last.claims.touched, last.nodes
-    last.nodes = None  # until this has come to its end
-    names: Collection[str]
-    if not _unchanged(last, snapshot, host, devices, doubts):
-        last.groups, last.merged, names = {}, Merged(), claims
-    elif touched is None or nodes is None:
-        names = {*claims, *(name for group in last.groups.values() for name in group.members)}
-    else:
-        names = {*touched, *differing(snapshot.nodes, nodes)}
-    touched_groups = _grouped(names)
-    for number, found in touched_groups.items():
-        group = last.groups.get(number)
-        together = sorted(found.union(group.members if group is not None else ()) & claims.keys())
-        members = {name: (snapshot.nodes.get(name), claims[name]) for name in together}
-        if group is None or group.members != members:
-            last.groups[number] = _Group(members, ways(snapshot, host, devices, doubts, members))
+    nodes: Mapping[str, Node] | None,
+) -> None:
+    """Puts together what this node needs, and what each of the others does.  `nodes`: as they were the last time."""
+    own = _own(last, snapshot, host, devices)
+
+    def part(name: str, member: Member) -> Tables:
+        known = last.recent.get(name)
+        return known[1] if known is not None and known[0] == member else ways(snapshot, host, devices, doubts, {name: member})
+
+    def edited(nodes: Mapping[str, Node]) -> bool:
+        held = last.claims.before
+        names = held.keys() | differing(snapshot.nodes, nodes)
+        if 2 * len(names) > len(claims):
+            return False
+        changes = {}
+        for name in names:
+            is_now = snapshot.nodes.get(name), claims.get(name, ())
+            was, now = part(name, (nodes.get(name), held.get(name, is_now[1]))), part(name, is_now)
+            changes[name] = was, now
+            if len(names) < _RECENT:
+                last.recent[name] = is_now, now
+        return last.merged.edit(own, changes)
+
+    unchanged = _unchanged(last, snapshot, host, devices, doubts)
+    if not unchanged or len(last.recent) > _RECENT:
+        last.recent = {}
+    if not unchanged or nodes is None or not edited(nodes):
+        members = ((name, (snapshot.nodes.get(name), claims[name])) for name in sorted(claims))
+        last.merged.anew(own, ((name, part(name, member)) for name, member in members))
     last.nodes = snapshot.nodes
-    return {number: last.groups[number].tables for number in touched_groups}
 
 
 def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form, str], doubts: Doubts) -> bool:
@@ -151,13 +156,6 @@ def _unchanged(last: Last, snapshot: Snapshot, host: Host, devices: Mapping[Form
     same = last.pools is snapshot.pools and last.circumstances == circumstances
     last.pools, last.circumstances = snapshot.pools, circumstances
     return same
-
-
-def _grouped(names: Iterable[str]) -> Mapping[int, set[str]]:
-    found: dict[int, set[str]] = defaultdict(set)
-    for name in names:
-        found[crc32(name.encode()) % _GROUPS].add(name)
-    return found
 
 
 def _to_processes(tables: Tables, snapshot: Snapshot, form: Form) -> bool:

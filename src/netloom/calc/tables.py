@@ -26,7 +26,9 @@ from netloom.model.routing import BgpConfig
 @dataclass(slots=True)
 class Tables:
     """`lasting`, `left`, `tunnelled`: prefixes of other nodes to which our routes lead, as BIRD's do not yet; to which BIRD's lead as yet;
-    to which they must not (`calc.bgp.taking`).  `vteps`: what nodes send from."""
+    to which they must not (`calc.bgp.taking`).  `vteps`: what nodes send from.
+
+    Where thousands of nodes were put together (`calc.merging`), the large ones are edited mappings, and nothing is added to them."""
 
     links: dict[str, Link] = field(default_factory=dict)
     addresses: dict[AddressKey, None] = field(default_factory=dict)

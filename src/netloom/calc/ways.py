@@ -57,23 +57,30 @@ def ways(
             want = forms.wanted(snapshot, host, pool)
             if pool.spec.encapsulation.cross_subnet and direct.is_neighbour(host, peer):
                 want = forms.DIRECT
-            tables.uses[name, pool_name] = _sent(tables, snapshot, host, peer, pool, want, devices)
+            tables.uses[name, pool_name] = _sent(tables, snapshot, host, node, peer, pool, want, devices)
     return tables
 
 
 def _sent(
-    tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, pool: IPPool, want: Form, devices: Mapping[Form, str]
+    tables: Tables,
+    snapshot: Snapshot,
+    host: Host,
+    node: Node,
+    peer: Peer,
+    pool: IPPool,
+    want: Form,
+    devices: Mapping[Form, str],
 ) -> Use:
     """Adds what the agent has to do with a peer's prefixes in one pool.  Of what is BIRD's it does only what is to last (`bgp.taking`)."""
     if not bgp.is_on(snapshot):
-        return _reach(tables, snapshot, host, peer, want, devices)
+        return _reach(tables, snapshot, host, node, peer, want, devices)
     if want == forms.DIRECT:
         rest = taking.rest(host, peer)
         if rest is None:
             return taking.BIRDS
         tables.lasting += rest.prefixes
-        return _reach(tables, snapshot, host, rest, want, devices)
-    use = _reach(tables, snapshot, host, peer, want, devices)
+        return _reach(tables, snapshot, host, node, rest, want, devices)
+    use = _reach(tables, snapshot, host, node, peer, want, devices)
     if use.form != want:
         tables.left += taking.led(host, peer)
     elif pool.spec.encapsulation.cross_subnet and peer.name in host.far:
@@ -81,7 +88,9 @@ def _sent(
     return use
 
 
-def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: Form, devices: Mapping[Form, str]) -> Use:
+def _reach(
+    tables: Tables, snapshot: Snapshot, host: Host, node: Node, peer: Peer, want: Form, devices: Mapping[Form, str]
+) -> Use:
     """Adds what it takes to send to the peer now, and, but for routes, in the form that is to be next: so that it can be tried."""
     found: dict[Form, Tables] = {}
 
@@ -96,7 +105,7 @@ def _reach(tables: Tables, snapshot: Snapshot, host: Host, peer: Peer, want: For
     def reaches(form: Form) -> bool:
         return bool(part(form).routes) or leads(form)
 
-    use = forms.use(want, host, forms.own_word(snapshot, host), snapshot.nodes[peer.name], reaches)
+    use = forms.use(want, host, forms.own_word(snapshot, host), node, reaches)
     if use.form is not None and leads(use.form):
         use = use._replace(bird=True)
     elif use.form is not None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from netloom.calc import brake
 from netloom.calc.brake import Brake
+from netloom.calc.claimants import Claimants
 from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.resources import AnyResource, Claim, FelixConfiguration, IPBlock, Metadata, Namespace, Node
 from netloom.model.snapshot import Snapshot
@@ -38,7 +39,7 @@ def cluster(numbers: Iterable[int], *more: AnyResource, revision: int = 1) -> Sn
 
 
 def led_to(snapshot: Snapshot) -> set[str]:
-    return brake._reached(snapshot, OWN)
+    return brake._reached(snapshot, OWN, Claimants())
 
 
 def numbered(numbers: Iterable[int]) -> set[str]:
@@ -274,12 +275,14 @@ histories = st.lists(st.tuples(nodes, st.floats(0, 8), st.booleans()), min_size=
 def test_within_ten_seconds_no_more_than_a_fifth_goes_and_what_is_said_counts(
     history: list[tuple[frozenset[int], float, bool]],
 ) -> None:
-    at, held, counts = 0.0, Brake(), cluster(range(30))
+    at, held, counts, claimants = 0.0, Brake(), cluster(range(30)), Claimants()
     went: list[tuple[float, str]] = []
     for numbers, pause, jumped in history:
         at += pause
         now = cluster(numbers)
+        known = brake.step(held, counts, now, OWN, at, jumped=jumped, claimants=claimants)
         before, (held, counts) = led_to(counts), brake.step(held, counts, now, OWN, at, jumped=jumped)
+        assert known == (held, counts)
         assert led_to(now) <= led_to(counts)
         assert all(counts.nodes[name] == node for name, node in now.nodes.items())
         assert all(claim in counts.blocks[name].spec.claims for name, b in now.blocks.items() for claim in b.spec.claims)
@@ -306,10 +309,13 @@ def test_no_address_ever_leads_to_two_nodes(data: st.DataObject) -> None:
             found[slot(number)] = block(slot(number), *claims)
         return Snapshot.of(1, found.values())
 
-    held, counts = Brake(), any_cluster()
+    held, counts, claimants = Brake(), any_cluster(), Claimants()
     for turn in range(data.draw(st.integers(1, 5))):
         now = any_cluster()
-        held, counts = brake.step(held, counts, now, OWN, turn, jumped=data.draw(st.booleans()))
+        jumped = data.draw(st.booleans())
+        known = brake.step(held, counts, now, OWN, turn, jumped=jumped, claimants=claimants)
+        held, counts = brake.step(held, counts, now, OWN, turn, jumped=jumped)
+        assert known == (held, counts)
         for name, record in now.blocks.items():
             taken: Mapping[Claim, None] = dict.fromkeys(counts.blocks[name].spec.claims)
             assert all(c in taken for c in record.spec.claims)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,55 @@ mappings = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3).map(lamb
 def test_it_is_what_it_was_made_of_with_the_changes_in_it(before: dict[str, str], put: dict[str, str], gone: set[str]) -> None:
     assert Edited.of(before, put, gone) == {key: before[key] for key in before if key not in gone} | put
     assert Edited.of(before, {}) == before
+
+
+steps = st.lists(st.tuples(mappings, st.sets(st.sampled_from("abcdef")), st.booleans()), max_size=30)
+
+
+@given(mappings, st.integers(0, 60), steps)
+def test_any_number_of_changes_one_after_another_is_the_same_as_each_made_in_a_dict(
+    start: dict[str, str], more: int, changes: list[tuple[dict[str, str], set[str], bool]]
+) -> None:
+    """Also where few are changed among many; those before are as they were; and whether anybody walks over one tells nobody."""
+    dicts = [start | {f"other {number}": "same" for number in range(more)}]
+    made: list[Mapping[str, str]] = [Edited.of(dicts[0], {})]
+    for put, gone, walking in changes:
+        made.append(Edited.of(made[-1], put, gone))
+        dicts.append({key: value for key, value in dicts[-1].items() if key not in gone} | put)
+        if walking:
+            assert {**made[-1]} == dicts[-1]
+    for edited, expected in zip(made, dicts, strict=True):
+        assert len(edited) == len(expected)
+        assert [edited.get(key) for key in "abcdefg"] == [expected.get(key) for key in "abcdefg"]
+        assert [key in edited for key in "abcdefg"] == [key in expected for key in "abcdefg"]
+        assert all(edited[key] == value for key, value in expected.items())
+        assert edited == expected == edited
+        assert {*edited.items()} == {*expected.items()}
+        assert sorted(edited.values()) == sorted(expected.values())
+        assert {*edited} == edited.keys() == expected.keys()
+
+
+def test_who_reads_while_another_thread_puts_it_together_reads_the_same() -> None:
+    many = {number: number for number in range(2000)}
+    for _ in range(50):
+        edited = Edited.of(Edited.of(many, {}), {0: -1, 5000: 1}, [1])
+        thread = threading.Thread(target=lambda one=edited: list(one))
+        thread.start()
+        while True:
+            alive = thread.is_alive()
+            later = Edited.of(edited, {2: -2})
+            assert (edited[0], edited[5000], edited.get(1), 1 in edited, edited[2], len(edited)) == (
+                -1,
+                1,
+                None,
+                False,
+                2,
+                2000,
+            )
+            assert (later[0], later[5000], later.get(1), later[2]) == (-1, 1, None, -2)
+            if not alive:
+                break
+        thread.join()
 
 
 @given(mappings, mappings, st.sets(st.sampled_from("abcdef")))
