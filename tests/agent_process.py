@@ -72,6 +72,7 @@ HASTY = altered(repairs=0.1, upkeep=0.3, grace=1.0)
 
 _GRACE = 15.0
 _LAST = 60  # lines of a log
+_GUARDS = 16
 _numbers = itertools.count()
 _there: dict[str, Machine] = {}
 
@@ -94,6 +95,8 @@ class Machine:
     outside: int
     settings: Mapping[str, object] = field(default_factory=dict)
     command: Sequence[str] = _AGENT
+    _numbers: dict[str, list[int]] = field(default_factory=dict)
+    """Namespaces by the sandbox whose number they guard."""
 
     @property
     def run_dir(self) -> str:
@@ -182,9 +185,24 @@ class Machine:
         netns.give_name(descriptor, path)
         return Sandbox(container_id, descriptor, path)
 
+    def make_mortal(self, container_id: str | None = None) -> Sandbox:
+        """A sandbox that is to be found dead when it was removed.  The kernel gives the lowest number that is free to whoever makes the next
+        namespace, and for as long as that is there the number is in use: so lower ones become free at the same time."""
+        lower = guards()
+        sandbox = self.make_sandbox(container_id)
+        self._numbers[sandbox.container_id] = lower
+        return sandbox
+
     def remove_sandbox(self, sandbox: Sandbox) -> None:
+        for lower in self._numbers.pop(sandbox.container_id, ()):
+            os.close(lower)
         netns.take_name(sandbox.path)
         os.close(sandbox.netns)
+
+
+def guards() -> list[int]:
+    """Namespaces whose numbers are lower than that of the next one: others take them first."""
+    return [netns.create() for _ in range(_GUARDS)]
 
 
 def logs() -> list[tuple[str, str]]:

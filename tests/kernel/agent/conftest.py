@@ -35,9 +35,9 @@ class Place:
     links: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, name: str, config: Document = CONFIG) -> Answer:
-        """A pod: its sandbox stays until the place is closed."""
-        sandbox = self.pods[name] = self.machine.make_sandbox(name)
+    def add(self, name: str, config: Document = CONFIG, *, mortal: bool = False) -> Answer:
+        """A pod: its sandbox stays until the place is closed.  `mortal`: or is to be found dead before."""
+        sandbox = self.pods[name] = self.machine.make_mortal(name) if mortal else self.machine.make_sandbox(name)
         answer = call(NATIVE, "ADD", self.machine.run_dir, sandbox.container_id, sandbox.path, config)
         if answer.ok:
             [host] = [

@@ -122,7 +122,7 @@ def test_an_attachment_is_known_without_its_neighbour_entries(place: Place, resu
 
 def test_a_sandbox_that_dies_after_the_rebuilding_is_collected(place: Place) -> None:
     before = baseline(place.machine)
-    assert place.add("dying").ok
+    assert place.add("dying", mortal=True).ok
     place.machine.end()
     deleted(f"{place.machine.run_dir}/journal")
     place.machine.start()

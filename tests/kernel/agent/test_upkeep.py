@@ -38,7 +38,7 @@ def end_of(place: Place, name: str) -> None:
 
 
 def test_a_sandbox_that_dies_without_a_delete_is_collected_and_its_address_is_free(place: Place) -> None:
-    assert place.add("dying").ok
+    assert place.add("dying", mortal=True).ok
     used = place.machine.state().blocks[0].used
     end_of(place, "dying")
     eventually(lambda: "dying" not in attached(place))
@@ -60,7 +60,7 @@ def test_a_sandbox_that_lives_is_kept_though_its_link_is_gone(place: Place) -> N
 
 def test_a_sandbox_that_is_held_by_a_process_alone_is_alive(place: Place) -> None:
     """Its mount is gone, as after `ip netns del` under a running process."""
-    assert place.add("held").ok
+    assert place.add("held", mortal=True).ok
     netns.take_name(place.pods["held"].path)
     with netns.entered(place.pods["held"].netns):
         process = subprocess.Popen(["sleep", "60"])

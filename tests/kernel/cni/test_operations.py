@@ -30,6 +30,7 @@ from netloom.ipam.networks import Declared
 from netloom.model.addresses import Address, Interface, Mac
 from netloom.model.attachments import Attachment, AttachmentKey, NetnsId, State, Wiring
 from netloom.model.desired import Filter, Published, Source
+from tests.agent_process import guards
 
 BRIDGE = "blue.br0"
 EVERYTHING = Collect("1.1.0", "net", frozenset())
@@ -142,6 +143,18 @@ def pods() -> Iterator[list[int]]:
         os.close(fd)
 
 
+@pytest.fixture
+def mortals() -> Iterator[list[int]]:
+    """Pods that are to be found dead when they were closed."""
+    lower = guards()
+    made = [netns.create() for _ in range(3)]
+    for fd in lower:
+        os.close(fd)
+    yield made
+    for fd in made:
+        os.close(fd)
+
+
 def play(folder: Path, story: Callable[[Node], Awaitable[None]]) -> None:
     async def whole() -> None:
         node = Node(folder)
@@ -225,11 +238,11 @@ def test_whatever_goes_wrong_in_an_add_nothing_of_it_stays(folder: Path, pods: l
     play(folder, story)
 
 
-def test_one_that_cannot_be_removed_does_not_hold_up_the_collection_of_others(folder: Path, pods: list[int]) -> None:
+def test_one_that_cannot_be_removed_does_not_hold_up_the_collection_of_others(folder: Path, mortals: list[int]) -> None:
     async def story(node: Node) -> None:
-        made = [await node.add(f"c{number}", sandbox) for number, sandbox in enumerate(pods)]
-        while pods:
-            os.close(pods.pop())
+        made = [await node.add(f"c{number}", sandbox) for number, sandbox in enumerate(mortals)]
+        while mortals:
+            os.close(mortals.pop())
         while any(device(node.netlink, attachment.host_interface) for attachment in made):
             await asyncio.sleep(0.01)
         node.rules.stuck = made[0].host_interface

@@ -25,7 +25,7 @@ class Pods:
     def __init__(self, runtime: Runtime, machine: Machine, stack: ExitStack) -> None:
         self._runtime, self.results = runtime, dict[str, Document]()
         self.living = [stack.enter_context(machine.sandbox()) for _ in range(2)]
-        self.dead = [machine.make_sandbox() for _ in range(3)]
+        self.dead = [machine.make_mortal() for _ in range(3)]
         for sandbox in (*self.living, *self.dead[:2]):
             self._add(sandbox, CONFIG)
         self._add(self.dead[2], BLUE)

@@ -439,7 +439,7 @@ def test_a_pod_that_goes_while_the_agent_is_away_takes_its_ports_along(
 
 
 def test_gc_takes_the_ports_of_the_dead(runtime: Runtime, machine: Machine, other: Sandbox) -> None:
-    dying = machine.make_sandbox()
+    dying = machine.make_mortal()
     assert runtime("ADD", dying, publishing(port(8080))).ok
     machine.remove_sandbox(dying)
     gone = CONFIG | {"cni.dev/valid-attachments": []}
