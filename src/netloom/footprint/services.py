@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 
 from netloom.errors import Unavailable
@@ -16,6 +17,7 @@ from netloom.footprint.files import BIRD, BIRD_PATH, UNIT
 
 _BOOTED = "/run/systemd/system"  # sd_booted(3)
 _DEADLINE = 120
+_STARTING = 15.0  # seconds
 _READERS = {
     "systemd-networkd.service": ("networkctl", "reload"),
     "NetworkManager.service": ("systemctl", "reload", "NetworkManager.service"),
@@ -62,8 +64,20 @@ def forget(*, dry: bool = False) -> Iterator[tuple[str, str]]:
 def reload_readers(*, dry: bool) -> Iterator[tuple[str, str]]:
     for unit, command in _READERS.items():
         if is_active(unit):
-            _run(*command, dry=dry)
+            _tell(unit, command, dry=dry)
             yield unit, "reloaded"
+
+
+def _tell(unit: str, command: tuple[str, ...], *, dry: bool) -> None:
+    """One that has just been started may be active before it answers: NetworkManager has its name on the bus, and nothing there yet."""
+    deadline = time.monotonic() + _STARTING
+    while True:
+        try:
+            return _run(*command, dry=dry)
+        except Unavailable:
+            if time.monotonic() > deadline or not is_active(unit):
+                raise
+        time.sleep(0.2)
 
 
 def _run(*command: str, dry: bool) -> None:
