@@ -161,6 +161,12 @@ def wait_for_sessions(lab: Lab) -> None:
         eventually(complete, PATIENCE)
 
 
+def wait_until_it_speaks(lab: Lab, place: str) -> None:
+    """A BIRD that has just started says nothing of routes before all its peers have said theirs, or it has waited long enough."""
+    [socket] = [bird.socket for bird in birds.of(lab.topology) if bird.place == place]
+    eventually(lambda: not any("recovery in progress" in line.text for line in Control(socket).ask("show status")), PATIENCE)
+
+
 def wait_for_route(lab: Lab, place: str, wanted: str) -> None:
     """This one, and no other to the same prefix; the assertion shows what is there."""
 

@@ -21,7 +21,19 @@ from netloom.model import manifest
 from netloom.model.bgp_node import NodeBGP
 from netloom.model.resources import Encapsulation, Node
 from tests.lab.conftest import settled
-from tests.lab.routing import bfd, bird_of, blocks, cut, established, peers, restart_bird, routes, to_node, to_router
+from tests.lab.routing import (
+    bfd,
+    bird_of,
+    blocks,
+    cut,
+    established,
+    peers,
+    restart_bird,
+    routes,
+    to_node,
+    to_router,
+    wait_until_it_speaks,
+)
 from tests.lab.test_live_change import streams
 from tests.pure.ipam.making import LONG
 from tests.waiting import eventually
@@ -174,6 +186,8 @@ def test_agents_restart(mesh: Lab, number: signal.Signals) -> None:
 def test_a_mesh_becomes_reflectors_and_then_a_fabric(mesh: Lab) -> None:
     """New peers first; the old ones go when the new ones are there."""
     tor, reflector = mesh.topology.routers
+    for router in (tor, reflector):  # nobody has spoken to them yet
+        wait_until_it_speaks(mesh, router.name)
     with streams(mesh) as sent:
         addresses = [a.ip for a in mesh.topology.router_addresses(reflector, "switch")]
         declare(mesh, *(peer(f"reflector-{a.version}", str(a), 64512) for a in addresses))

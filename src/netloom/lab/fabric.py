@@ -22,7 +22,7 @@ _HEADER = """\
 # BIRD of router {name}, AS {number}, as the lab's file has it.
 log stderr all;
 router id {identity};
-graceful restart wait 10;
+graceful restart wait 30;
 timeformat protocol iso long;
 
 protocol device {{ scan time 5; }}
