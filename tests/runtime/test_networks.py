@@ -58,8 +58,8 @@ def start(podman: Podman, name: str, *networks: str, options: tuple[str, ...] = 
     return {network: [address for address in addresses if address] for network, addresses in found.items()}
 
 
-def pings(podman: Podman, container: str, address: str) -> bool:
-    return podman.attempt("exec", container, "ping", "-c", "1", "-W", "1", address).returncode == 0
+def pings(podman: Podman, container: str, address: str, seconds: int = 10) -> bool:
+    return podman.attempt("exec", container, "ping", "-c", "1", "-W", str(seconds), address).returncode == 0
 
 
 def test_a_container_has_an_address_of_the_subnet_and_its_gateway(podman: Podman) -> None:
@@ -83,14 +83,14 @@ def test_containers_of_a_network_reach_each_other_their_node_and_the_world(podma
 def test_networks_are_kept_apart(podman: Podman) -> None:
     [addresses] = start(podman, "one", RED).values()
     start(podman, "two", BLUE)
-    assert [pings(podman, "two", address) for address in addresses] == [False, False]
+    assert [pings(podman, "two", address, 1) for address in addresses] == [False, False]
 
 
 def test_an_internal_network_has_no_way_out(podman: Podman) -> None:
     [addresses] = start(podman, "one", INNER).values()
     start(podman, "two", INNER)
     assert pings(podman, "two", addresses[0])
-    assert not pings(podman, "two", OUTSIDE[0])
+    assert not pings(podman, "two", OUTSIDE[0], 1)
     assert "default" not in podman.run("exec", "two", "ip", "route")
 
 

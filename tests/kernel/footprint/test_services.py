@@ -16,7 +16,10 @@ STAND_IN = f"""#!/bin/sh
 here=without
 [ ! -e {CONFLIST} ] || here=with
 echo "$(basename "$0") $* $here" >>/run/said
-case "$2" in --quiet) [ -e "/run/active/$3" ];; esac
+case "$1 $2" in
+"reload "*) [ ! -e /run/starting ] || {{ rm /run/starting; exit 1; }} ;;
+*" --quiet") [ -e "/run/active/$3" ] ;;
+esac
 """
 
 
@@ -86,3 +89,11 @@ def test_a_service_that_does_not_start_is_an_error_and_no_pod_comes(host: Host) 
         "hint: journalctl -u netloom-agent.service -n 20",
     ]
     assert host.run("ls", CONFLIST, check=False).returncode != 0
+
+
+def test_a_manager_that_is_still_starting_is_told_again(host: Host) -> None:
+    """It is active, and does not answer yet."""
+    host.run("touch", "/run/active/NetworkManager.service", "/run/starting")
+    host.machine.start()
+    assert "service/NetworkManager.service reloaded" in host.netloom("system", "install").stdout.splitlines()
+    assert said(host).count("systemctl reload NetworkManager.service without") == 2
