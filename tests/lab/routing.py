@@ -140,14 +140,23 @@ def restart_bird(lab: Lab, place: str) -> None:
     eventually(lambda: bird_of(lab, place) not in (0, before))
 
 
-def bfd(lab: Lab, place: str) -> set[str]:
-    """States of its BFD sessions."""
+def bfd(lab: Lab, place: str) -> dict[str, str]:
+    """States of its BFD sessions by the peers' addresses."""
     [socket] = [bird.socket for bird in birds.of(lab.topology) if bird.place == place]
     try:
-        lines = Control(socket).ask("show bfd sessions")
+        return {peer: state.lower() for peer, state in status.bfd(Control(socket).ask("show bfd sessions")).items()}
     except NetloomError:  # nobody there, or nobody who needs it
-        return set()
-    return {line.text.split()[2].lower() for line in lines if re.match(r"[0-9a-f:.]+ ", line.text)}
+        return {}
+
+
+def bfd_is_up(lab: Lab, place: str) -> bool:
+    """With every peer."""
+    return set(bfd(lab, place).values()) == {"up"}
+
+
+def wait_for_bfd(lab: Lab, place: str, *peers: Address) -> None:
+    """From now on it notices when one of them falls silent.  A BGP session is up first, and alone it waits for minutes."""
+    eventually(lambda: all(bfd(lab, place).get(str(peer)) == "up" for peer in peers), PATIENCE)
 
 
 def wait_for_sessions(lab: Lab) -> None:

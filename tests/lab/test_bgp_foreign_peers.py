@@ -19,7 +19,7 @@ from netloom.model.resources import Encapsulation
 from tests.daemons import unpacked
 from tests.lab import speakers
 from tests.lab.conftest import settled
-from tests.lab.routing import bfd, blocks, established, peers, prefixes, routes, say
+from tests.lab.routing import bfd_is_up, blocks, established, peers, prefixes, routes, say
 from tests.lab.test_bgp_loss import Manifest, configuration, declare, peer, withdraw
 from tests.waiting import eventually
 
@@ -117,7 +117,7 @@ def test_frr_with_bfd_is_gone_as_soon_as_it_is_silent(peered: Lab, tmp_path: Pat
     declare(peered, *with_router(bfd={"multiplier": 30}))
     with speakers.frr(peered, "router", tmp_path, "\n".join(lines) + "\n", PATIENT) as router:
         for node in NODES:
-            eventually(lambda node=node: bfd(peered, node) == {"up"} and told <= prefixes(peered, node, "proto", "bird"), 60)
+            eventually(lambda node=node: bfd_is_up(peered, node) and told <= prefixes(peered, node, "proto", "bird"), 60)
         router.stand_still()
         for node in NODES:
             eventually(lambda node=node: not told & prefixes(peered, node, "proto", "bird"), 60)

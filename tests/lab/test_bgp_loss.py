@@ -23,6 +23,7 @@ from netloom.model.resources import Encapsulation, Node
 from tests.lab.conftest import settled
 from tests.lab.routing import (
     bfd,
+    bfd_is_up,
     bird_of,
     blocks,
     cut,
@@ -258,7 +259,7 @@ def test_bfd_comes_and_goes(mesh: Lab) -> None:
     """A patient one: on a busy machine nobody is to be taken for dead."""
     with streams(mesh) as sent:
         declare(mesh, configuration(nodeMeshBFD={"multiplier": 30}))
-        eventually(lambda: all(bfd(mesh, node) == {"up"} for node in NODES), PATIENCE)
+        eventually(lambda: all(bfd_is_up(mesh, node) for node in NODES), PATIENCE)
         declare(mesh, configuration())
         eventually(lambda: all(not bfd(mesh, node) for node in NODES), PATIENCE)
     assert "\n".join(sent.lost) == ""
@@ -267,7 +268,7 @@ def test_bfd_comes_and_goes(mesh: Lab) -> None:
 
 def test_with_bfd_a_dead_nodes_routes_go_long_before_the_hold_time(mesh: Lab) -> None:
     declare(mesh, configuration(nodeMeshBFD={}))
-    eventually(lambda: all(bfd(mesh, node) == {"up"} for node in NODES), PATIENCE)
+    eventually(lambda: all(bfd_is_up(mesh, node) for node in NODES), PATIENCE)
     with cut(mesh, "switch", "node-2"):
         eventually(lambda: not to_dead(mesh))
     eventually(lambda: all_go(mesh, "bird"), PATIENCE)

@@ -34,6 +34,7 @@ from tests.lab.routing import (
     shown,
     to_node,
     to_router,
+    wait_for_bfd,
     wait_for_route,
     wait_for_sessions,
 )
@@ -207,6 +208,7 @@ def test_two_uplinks_share_the_load_and_one_is_enough() -> None:
             for block in blocks(lab)["b"]
         }
         wait_for_pod_routes(lab, "a", wanted)
+        wait_for_bfd(lab, "a", *both[1][0].via.values())
         with cut(lab, "a-right", "right"):
             wait_for_pod_routes(lab, "a", set(shown(both[0][0], blocks(lab)["b"])))
         wait_for_pod_routes(lab, "a", wanted)
@@ -219,6 +221,7 @@ def test_two_nodes_announce_one_prefix_and_the_one_that_is_left_answers() -> Non
         both = "nexthop via 192.168.100.11 dev switch nexthop via 192.168.100.12 dev switch"
         wait_for_route(lab, "router", f"198.51.100.0/24 proto bird metric 32 {both}")
         say(lab, "client", "ping", "-c1", "-W10", "198.51.100.10")
+        wait_for_bfd(lab, "router", *to_node(lab, lab.topology.nodes[0]).via.values())
         with cut(lab, "switch", "node-0"):
             wait_for_route(lab, "router", "198.51.100.0/24 via 192.168.100.12 dev switch proto bird metric 32")
             say(lab, "client", "ping", "-c1", "-W10", "198.51.100.10")

@@ -63,7 +63,7 @@ def test_a_table_is_built_and_the_second_pass_writes_nothing(routes: Routes, ker
     events = Events()
     assert not routes.changes(WANTED)
     assert not Routes(kernel).changes(dict(WANTED))
-    assert not events.read()
+    assert "routes" not in events.read().tables  # of the addresses that it has just got the kernel tells a moment later
     events.close()
 
 

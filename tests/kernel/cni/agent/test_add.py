@@ -134,7 +134,7 @@ def test_48_thirty_at_once_share_no_address(either: Runtime, machine: Machine) -
     sandboxes = [machine.make_sandbox() for _ in range(30)]
     try:
         answers = [finish(process) for process in [either.begin("ADD", sandbox) for sandbox in sandboxes]]
-        assert all(answer.ok for answer in answers)
+        assert all(answer.ok for answer in answers), [answer for answer in answers if not answer.ok]
         shown = addresses_in_use(sandbox.netns for sandbox in sandboxes)
         assert len(set(shown)) == len(shown) == 60
         assert sorted(shown) == sorted(a.partition("/")[0] for answer in answers for a in answer.addresses)
