@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 AFTER_NEWS, AFTER_DRIFT = 0.02, 0.5  # seconds between passes that follow the datastore, and between those that repair
 _REST = 4.0  # times the processor time of a pass until the next one: in a large cluster the loop has other things to do
-_PAUSE, _LONGEST = 0.02, AFTER_DRIFT  # seconds in which no pod came or went; seconds that a pass waits for them at most
+_PAUSE, _LONGEST = 0.02, 0.1  # seconds in which no pod came or went; seconds that a pass waits for them at most
 _RETRY = 1.0, 30.0  # seconds until a pass that was refused something is tried again: first, longest
 
 
