@@ -346,7 +346,8 @@ class Agent:
         if done is not None:
             self._metrics.passed(done, in_sync=self._passes.in_sync_since is not None)
         host = self._passes.host
-        if complete and self._asserting.asked and host is not None and not self._registration.due(self._snapshot, host):
+        asked = complete and self._asserting.asked and host is not None and not self.settled.is_set()
+        if asked and host is not None and not self._registration.due(self._snapshot, host):
             self.settled.set()
         if complete and self._resizing.due:
             self._background.begin("MTU", self._resizing.run())

@@ -27,6 +27,7 @@ from netloom.calc.forms import tunnel_pools
 from netloom.datastore import Datastore
 from netloom.errors import Conflict, NotFound
 from netloom.model.addresses import Address
+from netloom.model.edited import differing
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Metadata, Node, NodeSpec
 from netloom.model.snapshot import Snapshot
@@ -92,16 +93,18 @@ class Registration:
 
     def heard(self, snapshot: Snapshot) -> None:
         """What this node has published before is true until it is registered: peers route by it."""
-        if snapshot.nodes is not self._nodes:
-            self._nodes = snapshot.nodes
-            self._double = next(
-                (n.name for n in snapshot.nodes.values() if n.spec.id == self._id and n.name != self._name), None
-            )
+        changed, self._nodes = differing(snapshot.nodes, self._nodes), snapshot.nodes
+        if self._double in changed or any(map(self._is_double, changed)):
+            self._double = next(filter(self._is_double, snapshot.nodes), None)
         node = snapshot.nodes.get(self._name)
         if node is not None and node.spec.id == self._id:
             self._seen = node
         if self.membership is Membership.UNKNOWN and node is not None and node.spec.id == self._id:
             self.tunnel_addresses = node.spec.tunnel_addresses or self.tunnel_addresses
+
+    def _is_double(self, name: str) -> bool:
+        node = self._nodes.get(name)
+        return node is not None and node.spec.id == self._id and name != self._name
 
     def forget(self) -> None:
         """Another store, or one that went back, may know nothing of this node; that is no deletion."""

@@ -27,6 +27,7 @@ from typing import NamedTuple, TypeVar
 
 from netloom.calc.encap import ENCAPS
 from netloom.calc.same import Same
+from netloom.model.edited import alike
 from netloom.model.forms import Form, Method, Use, parse_form
 from netloom.model.host import Host
 from netloom.model.resources import IPPool, Node, NodeSpec
@@ -119,11 +120,28 @@ class _Senders(NamedTuple):
     first: str
 
 
-@functools.lru_cache(2)
-def _senders(same: Same[Mapping[str, Node]]) -> Mapping[Form, _Senders]:
-    """Asked several times in each pass, and there may be thousands of nodes."""
+class _Counted:
+    """Who sends what, of the nodes that were asked about last, and of others who send the same: it is asked several times in each pass, and
+    there may be thousands."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mapping[str, Node], Mapping[Form, _Senders]] = {}, {}
+
+    def of(self, nodes: Mapping[str, Node]) -> Mapping[Form, _Senders]:
+        known, found = self._last
+        if nodes is not known:
+            if not alike(nodes, known, lambda node: node.spec.sends):
+                found = _count(nodes)
+            self._last = nodes, found
+        return found
+
+
+_senders = _Counted().of
+
+
+def _count(nodes: Mapping[str, Node]) -> Mapping[Form, _Senders]:
     found: dict[Form, _Senders] = {}
-    for node in same.it.values():
+    for node in nodes.values():
         for place, form in enumerate(dict.fromkeys(parsed(node.spec.sends))):
             known = found.get(form)
             if known is None:
@@ -143,7 +161,7 @@ def to_receive(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
 @_kept
 def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
     found, refused = dict.fromkeys(wanted_of_all(snapshot, host)), privileged(snapshot, host)
-    sent = _senders(Same(snapshot.nodes))
+    sent = _senders(snapshot.nodes)
     others = [f for f, by in sent.items() if f not in found and f not in refused and by[::2] != (1, host.node)]
     others.sort(key=lambda form: (-sent[form].nodes, sent[form].place, str(form)))
     return (*found, *others[:_MOST])
@@ -153,7 +171,7 @@ def _heard(snapshot: Snapshot, host: Host) -> tuple[Form, ...]:
 def privileged(snapshot: Snapshot, host: Host) -> Mapping[Form, str]:
     """Forms that are not taken in, with a node that sends in each: no pool wants them, this node never had them, and their ports are
     those of services."""
-    sent = _senders(Same(snapshot.nodes))
+    sent = _senders(snapshot.nodes)
     if not any(0 < form.port < _PRIVILEGED for form in sent):
         return {}
     had = {*wanted_of_all(snapshot, host), *_said(snapshot, host), *host.moving.devices.values()}
@@ -168,7 +186,7 @@ def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
     methods = {(form.port, form.method) for form in candidates if form.port}
     if len(methods) == len({port for port, _ in methods}):
         return {}
-    sent, said, standing = _senders(Same(snapshot.nodes)), _said(snapshot, host), host.moving.devices.values()
+    sent, said, standing = _senders(snapshot.nodes), _said(snapshot, host), host.moving.devices.values()
     wants = wanted_of_all(snapshot, host)
 
     def age(form: Form) -> tuple[object, ...]:
@@ -187,7 +205,7 @@ def clashes(snapshot: Snapshot, host: Host) -> Mapping[Form, Form]:
 @_kept
 def leftover(snapshot: Snapshot, host: Host) -> frozenset[Form]:
     """Forms that no pool wants any more, and somebody sends in all the same."""
-    sent = _senders(Same(snapshot.nodes))
+    sent = _senders(snapshot.nodes)
     return frozenset(sent).difference(wanted_of_all(snapshot, host), privileged(snapshot, host))
 
 

@@ -9,6 +9,8 @@ from typing import cast
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netloom.agent.claiming import Claiming
 from netloom.agent.registering import Membership, Registration, register
@@ -321,3 +323,20 @@ def test_a_node_whose_identity_another_node_has_is_not_made() -> None:
     one.store.delete("Node", "a")
     two.settle()
     assert cast(object, two.registration.membership) is Membership.MEMBER
+
+
+some = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["mine", "another"]), max_size=2)
+
+
+@given(st.lists(st.tuples(some, st.sets(st.sampled_from("abcd"))), min_size=1, max_size=8))
+def test_another_node_with_this_identity_is_seen_whenever_it_is_there(steps: list[tuple[dict[str, str], set[str]]]) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        registration = Registration(MemoryDatastore(), thread, cast(Claiming, None), "a", "mine")
+        snapshot = Snapshot()
+        for put, gone in steps:
+            nodes = {name: Node(metadata=Metadata(name=name), spec=NodeSpec(id=identity)) for name, identity in put.items()}
+            changes = [*((name, None) for name in gone - put.keys()), *nodes.items()]
+            snapshot = snapshot.updated(snapshot.revision + 1, (("Node", name, node) for name, node in changes))
+            registration.heard(snapshot)
+            doubles = {name for name, node in snapshot.nodes.items() if node.spec.id == "mine" and name != "a"}
+            assert registration._double in (doubles or {None})

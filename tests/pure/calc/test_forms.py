@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netloom.calc import desired, forms
 from netloom.model.desired import Tunnel, Vxlan
@@ -98,3 +100,16 @@ def test_what_is_remembered_takes_no_device_from_a_form_that_stands_here() -> No
     snapshot = Snapshot.of(1, [pool(), says(1)])
     assert [*desired(replace(snapshot, complete=False), [], here).links] == ["loom.vxlan2"]
     assert [*desired(replace(snapshot, complete=True), [], here).links] == ["loom.vxlan"]
+
+
+sent = st.dictionaries(st.integers(1, 4), st.sampled_from(["", "IPIP", f"{OLD} IPIP", f"IPIP {OLD} UDP:1024"]), max_size=3)
+
+
+@given(st.lists(st.tuples(sent, st.sets(st.integers(1, 4))), max_size=10))
+def test_who_sends_what_is_the_same_whatever_was_asked_before(steps: list[tuple[dict[int, str], set[int]]]) -> None:
+    snapshot = Snapshot()
+    for said, gone in steps:
+        nodes = {f"node{number}": says(number, sends=text) for number, text in said.items()}
+        changes = [("Node", f"node{number}", None) for number in gone - said.keys()]
+        snapshot = snapshot.updated(snapshot.revision + 1, [*changes, *(("Node", name, made) for name, made in nodes.items())])
+        assert forms._senders(snapshot.nodes) == forms._count(snapshot.nodes)
