@@ -56,6 +56,8 @@ class Hosting:
         self.engines = engines.choose(settings.tunnel_engine)
         """Who carries IPIP and UDP, and why."""
         self.stale = True
+        self._last: tuple[tuple[tuple[Prefix, ...], tuple[Address, ...], Mapping[str, str], bool], Host] | None = None
+        """The value that was given last, and what it was made from besides what was read."""
 
     @property
     def addressed(self) -> bool:
@@ -84,6 +86,15 @@ class Hosting:
     def host(self, blocks: Iterable[Prefix], tunnel_addresses: Iterable[Address], bridges: Collection[str]) -> Host:
         if self.stale:
             self._read(bridges)
+            self._last = None
+        basis = (tuple(sorted(blocks, key=lambda b: (b.version, b))), tuple(tunnel_addresses), self.far, speaks_ipv6())
+        if self._last is None or self._last[0] != basis:
+            self._last = basis, self._made(*basis)
+        return self._last[1]
+
+    def _made(
+        self, blocks: tuple[Prefix, ...], tunnel_addresses: tuple[Address, ...], far: Mapping[str, str], ipv6: bool
+    ) -> Host:
         settings = self._settings
         return Host(
             node=settings.node_name,
@@ -91,16 +102,16 @@ class Hosting:
             addresses=self._choice.addresses,
             uplinks=self._uplinks,
             vtep_mac=self._identity.vtep_mac,
-            blocks=tuple(sorted(blocks, key=lambda b: (b.version, b))),
-            tunnel_addresses=tuple(tunnel_addresses),
+            blocks=blocks,
+            tunnel_addresses=tunnel_addresses,
             mtu=self._uplink_mtu(),
             vni=settings.vxlan_vni,
             port=settings.vxlan_port,
             udp_port=settings.udp_port,
             probe_port=settings.probe_port,
             ways=tuple(sorted(self._ways)),
-            far=self.far,
-            ipv6=speaks_ipv6(),
+            far=far,
+            ipv6=ipv6,
             engines=engines.chosen(self.engines),
             early=settings.tunnel_xdp,
         )

@@ -269,7 +269,6 @@ class Agent:
         if told:  # who starts from what is remembered goes by what this node has told last
             self._background.begin("remembering", self._upkeep.remember(at_once=True))
         if snapshot.complete:
-            self._joining.look()
             self._passes.request(AFTER_NEWS, looking=False)
 
     def _resized(self) -> None:
