@@ -55,7 +55,7 @@ class Claims:
         touched: set[str] = set()
         if self._pools is not snapshot.pools:
             self._pools, self._own, self._said = snapshot.pools, None, {}
-        same = self._own == own
+        same, self._own = self._own == own, None  # until all is put together: a fault half-way is no basis for the next call
         changed = differing(blocks, self._blocks)
         for name in changed:
             if name not in blocks:
@@ -63,7 +63,7 @@ class Claims:
                 self._said.pop(name, None)
         held = self._held
         if not same:
-            self._own, self._problems, self._parts, self._held = own, {}, {}, {}
+            self._problems, self._parts, self._held = {}, {}, {}
             changed = blocks
         near = _near(snapshot, host) if changed else ()
         for name in changed:
@@ -83,7 +83,7 @@ class Claims:
                 self._parts.pop(node, None)
         if not same:
             self.before = {node: held.get(node, ()) for node in {*held, *self._held} if held.get(node) != self._held.get(node)}
-        self._blocks = blocks
+        self._blocks, self._own = blocks, own
         problems += (self._problems[name] for name in sorted(self._problems))
         return self._held
 

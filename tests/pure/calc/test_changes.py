@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
+from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from netloom.calc import Last, remote
+from netloom.calc.claims import Claims
 from netloom.model.addresses import Mac
 from netloom.model.bgp_configuration import BGPConfiguration
 from netloom.model.forms import Form, Method
@@ -118,3 +121,23 @@ def test_who_has_not_changed_keeps_the_very_same_entries() -> None:
     after = remote(whole.updated(2, [("IPBlock", its_block(SLOTS[5], "node-5", "id-5").key, None)]), host, last).routes
     assert before.keys() - after.keys() == {key for key in before if key.prefix == SLOTS[5]}
     assert {id(key) for key in after if key.prefix not in host.blocks} <= {id(key) for key in before}
+
+
+def test_a_fault_half_way_is_no_basis_for_the_next_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = IPPool(metadata=Metadata(name="v4"), spec=IPPoolSpec(cidr=CIDRS["v4"], encapsulation=Encapsulation.VXLAN))
+    members = [other_node(f"node-{n}", f"id-{n}", n, interface(f"192.0.2.{20 + n}/24"), [SLOTS[n]]) for n in range(1, 4)]
+    whole = Snapshot.of(1, [pool, *members, *(its_block(SLOTS[n], f"node-{n}", f"id-{n}") for n in range(1, 4))])
+    last, moved = Last(), replace(HOST, blocks=(SLOTS[5],), vtep_mac=Mac("66:00:00:00:00:63"))
+    remote(whole, HOST, last)
+    with monkeypatch.context() as faulty, pytest.raises(MemoryError):
+        take, taken = Claims._take, []
+
+        def take_one(claims: Claims, name: str, *rest: Any, **more: Any) -> set[str]:  # Any: passed on as it came
+            taken.append(name)
+            if len(taken) > 1:
+                raise MemoryError
+            return take(claims, name, *rest, **more)
+
+        faulty.setattr(Claims, "_take", take_one)
+        remote(whole, moved, last)
+    assert remote(whole, moved, last) == remote(whole, moved)
