@@ -55,5 +55,6 @@ class Sandboxes:
         except (FileNotFoundError, ProcessLookupError):
             return  # it has ended meanwhile: it holds nothing
         except OSError as e:
-            if e.errno != errno.EINVAL:  # so the kernel answers for the mounts of one that is ending right now
+            # one that is ending right now: the kernel answers EINVAL for its mounts, and EACCES for its namespaces
+            if e.errno != errno.EINVAL and os.path.exists(f"/proc/{pid}"):
                 self._complete &= pid == _INIT
