@@ -197,6 +197,7 @@ class Programs:
             if programs.early is None:
                 detach_early(self._netlink, index, device + _EARLY)
             elif not attach_early(self._netlink, index, programs.early):
+                detach_early(self._netlink, index, device + _EARLY)  # one from before might leave another mark
                 self._unable.add((index, program_info(programs.early.fd).tag))
         for index in self._places & names.keys() - uplinks:
             self._leave(device, index)
