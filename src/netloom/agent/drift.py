@@ -51,7 +51,8 @@ class Drift:
                 if index not in present:
                     self._remover.gone(index)
         links = touched.tables.get("links", ())
-        if touched.overrun or "addresses" in touched.tables or not all(map(is_pods, links)):
+        near = any(not is_pods(index) or index in self._hosting.indexes for index in links)
+        if near or touched.overrun or "addresses" in touched.tables:
             self._hosting.stale = True
         if self._concerns_us(touched):
             self._passes.request(AFTER_DRIFT)

@@ -22,7 +22,7 @@ from netloom.agent import addressing, engines
 from netloom.agent.facts import default_devices, read_uplinks, way_to, ways_to
 from netloom.agent.identity import Identity
 from netloom.config import Settings
-from netloom.dataplane.netlink import Netlink
+from netloom.dataplane.netlink import Netlink, device_names
 from netloom.dataplane.sysctls import speaks_ipv6
 from netloom.errors import ConfigError
 from netloom.model.addresses import Address, Interface, Prefix
@@ -41,6 +41,8 @@ class Hosting:
     def __init__(self, settings: Settings, identity: Identity, kernel: Netlink, last: tuple[Interface, ...] = ()) -> None:
         self._settings, self._identity, self._kernel = settings, identity, kernel
         self._uplinks: Mapping[str, Uplink] = {}
+        self.indexes: frozenset[int] = frozenset()
+        """Of the uplinks, as read last."""
         self._choice = addressing.Choice(last, "as remembered")
         self.problem: str | None = None
         """Why no address can be chosen now; the last choice stands."""
@@ -119,6 +121,7 @@ class Hosting:
     def _read(self, bridges: Collection[str]) -> None:
         default = default_devices(self._kernel)
         found = read_uplinks(self._kernel, bridges, default)
+        self.indexes = frozenset(index for index, name in device_names(self._kernel).items() if name in found)
         choice, self.problem = self._chosen(found, default)
         self._free = False
         if choice != self._choice:

@@ -53,7 +53,7 @@ from netloom.model.addresses import host_prefix
 from netloom.model.attachments import Attachment, Wiring
 from netloom.model.desired import Bridge, NeighbourKey, Route, RouteKey
 
-_FIRST_INDEX = 1 << 30  # above what a kernel gives out by itself in a boot: it counts up from 1
+FIRST_INDEX = 1 << 30  # above what a kernel gives out by itself in a boot: it counts up from 1
 _INDEXES = 1 << 29
 _LOOPBACK_UP = set_link(1, up=True)
 _INTAKE = 0.05  # seconds
@@ -80,12 +80,12 @@ def attach(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, home
 
 def index_of(attachment: Attachment) -> int:
     """Of both ends."""
-    return _FIRST_INDEX + attachment.sequence % _INDEXES
+    return FIRST_INDEX + attachment.sequence % _INDEXES
 
 
 def is_pods(index: int) -> bool:
-    """Whether a link with this index was made for a pod: no uplink of the node is."""
-    return index >= _FIRST_INDEX
+    """Whether a link with this index was made for a pod, which may be what a node runs in."""
+    return index >= FIRST_INDEX
 
 
 def _host_end(kernel: Netlink, attachment: Attachment, part: Tables, pod: int, index: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from netloom.cni.wiring import FIRST_INDEX
 from netloom.dataplane import netns
 from netloom.model.resources import IPPoolSpec, Node
 from tests.agent_process import NODE, POOLS, altered, machine, running_machine
@@ -80,6 +81,19 @@ def test_the_tunnel_follows_the_way_to_the_other_nodes(place: Place) -> None:
     eventually(lambda: "mtu 1300" in place.run("ip link show loom.vxlan"))
     place.run("ip route del 203.0.113.0/24")
     eventually(lambda: "mtu 1450" in place.run("ip link show loom.vxlan"))
+
+
+def test_the_tunnel_follows_an_uplink_that_is_numbered_as_pods_links_are(place: Place) -> None:
+    """A node may run inside a pod."""
+    place.run(f"ip link add eth9 index {FIRST_INDEX + 9} mtu 1400 type veth peer name eth9p")
+    place.run("ip link set eth9 addrgenmode none")  # nobody tells of an address of its own
+    place.run("ip link set eth9p up")
+    place.run("ip link set eth9 up")
+    place.run("ip address add 203.0.113.1/24 dev eth9")
+    remote_node(place.store, 9, "10.244.9.0/26", address="203.0.113.9/24")
+    eventually(lambda: "mtu 1350" in place.run("ip link show loom.vxlan"))
+    place.run("ip link set eth9 mtu 1300")
+    eventually(lambda: "mtu 1250" in place.run("ip link show loom.vxlan"))
 
 
 def test_a_new_address_is_published_and_the_tunnel_leaves_from_it(place: Place) -> None:
