@@ -1,6 +1,6 @@
 """Tests in `inside` run in a virtual machine with a stock Debian kernel; the others hold it in their hands (`vm`).
 
-The machine is booted once, by the first test that needs it.  pytest collects everything here, on the host; in place of running a test of
+The machine is booted once for all of `inside`, by the first test that needs it, and again for each that holds it.  pytest collects everything here, on the host; in place of running a test of
 `inside`, it waits for the reports that another pytest, in the machine, sends of it.  So names, -k, -x and reports work as everywhere:
 
     ./test vm -- -k ipip
@@ -36,11 +36,16 @@ class _Held:
         self.waiting = list[str]()
         self.died: Died | None = None
 
-    def get(self) -> Vm:
+    def get(self, *, fresh: bool = False) -> Vm:
+        """`fresh`: with nothing in it that is left of what ran there before."""
         if self.died:
             raise self.died
         try:
-            self.vm = self.vm or self.stack.enter_context(booted())
+            if self.vm is None:
+                self.vm = self.stack.enter_context(booted())
+            elif fresh:
+                self.vm.cut_power()
+                self.vm.boot()
         except Died as e:
             self.died = e
             raise
@@ -52,7 +57,7 @@ _held = _Held()
 
 @pytest.fixture
 def vm() -> Iterator[Vm]:
-    yield _held.get()
+    yield _held.get(fresh=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -91,10 +91,10 @@ class Vm:
         self.release = self.hear(PATIENCE)["ready"]
 
     def run(self, *arguments: str, seconds: float = PATIENCE) -> str:
-        """What a command prints inside; raises AssertionError with it when the command fails."""
+        """What a command prints inside; raises AssertionError with it, and with the console's end, when the command fails."""
         self.start(*arguments, seconds=seconds)
         ended = self.hear(seconds + PATIENCE)
-        assert ended["ended"] == 0, f"{' '.join(arguments)}: exit code {ended['ended']}\n{ended['output']}"
+        assert ended["ended"] == 0, f"{' '.join(arguments)}: exit code {ended['ended']}\n{ended['output']}\n{self._said_last()}"
         return str(ended["output"])
 
     def start(self, *arguments: str, seconds: float) -> None:
@@ -134,8 +134,11 @@ class Vm:
             self._process = None
 
     def died(self, how: str) -> Died:
+        return Died(f"the virtual machine {how}; {self._said_last()}")
+
+    def _said_last(self) -> str:
         lines = self.console.read_text(errors="replace").splitlines()[-_CONSOLE_LINES:]
-        return Died("\n    ".join((f"the virtual machine {how}; its console:", *lines)))
+        return "\n    ".join(("its console:", *lines))
 
     @property
     def console(self) -> Path:

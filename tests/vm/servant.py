@@ -2,7 +2,7 @@
 
     host → servant    {"run": ["ip", "link"], "seconds": 30}
     servant → host    {"ready": "6.1.0-56-amd64"}                        once
-                      {"ended": 0, "output": "…"}                        after each command; 124: it took too long
+                      {"ended": 0, "output": "…"}                        after each command; 124: it took too long, and where all stood
 
 One JSON document a line.  A command inherits the port (PORT says its number), so that pytest can send its reports while it runs; only
 one of the two writes at a time.  When the host hangs up, whoever reads gets the end of the file; then the machine is switched off.
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 NAME = "netloom"
@@ -55,6 +56,7 @@ def _run(arguments: list[str], seconds: float, port: int) -> tuple[int, str]:
         )
         ended = _wait(process.pid, seconds, port)
         if not ended:
+            os.write(output.fileno(), _stand().encode())
             os.killpg(process.pid, signal.SIGKILL)
         status = process.wait() if ended else _TIMED_OUT
         size = output.seek(0, os.SEEK_END)
@@ -75,6 +77,18 @@ def _wait(pid: int, seconds: float, port: int) -> bool:
         return pidfd in events
     finally:
         os.close(pidfd)
+
+
+def _stand() -> str:
+    """Where in the kernel everything stands that is not idle: of a command that took too long, this is what was seen of it."""
+    stands = list[str]()
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        with suppress(OSError):  # it has ended since
+            name, _, rest = (task / "stat").read_text().rpartition(")")
+            stack = (task / "stack").read_text()
+            if rest.split()[0] != "I":
+                stands.append(f"{name}) {rest.split()[0]}\n{stack}")
+    return "\n".join(("", *stands))
 
 
 def say(port: int, **words: object) -> None:
