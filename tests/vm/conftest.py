@@ -1,7 +1,8 @@
 """Tests in `inside` run in a virtual machine with a stock Debian kernel; the others hold it in their hands (`vm`).
 
-The machine is booted once for all of `inside`, by the first test that needs it, and again for each that holds it.  pytest collects everything here, on the host; in place of running a test of
-`inside`, it waits for the reports that another pytest, in the machine, sends of it.  So names, -k, -x and reports work as everywhere:
+The machine is booted once for all of `inside`, by the first test that needs it, and again for each that holds it.  pytest collects
+everything here, on the host; in place of running a test of `inside`, it waits for the reports that another pytest, in the machine, sends
+of it.  So names, -k, -x and reports work as everywhere:
 
     ./test vm -- -k ipip
 """
