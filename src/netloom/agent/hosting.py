@@ -58,7 +58,8 @@ class Hosting:
         self.engines = engines.choose(settings.tunnel_engine)
         """Who carries IPIP and UDP, and why."""
         self.stale = True
-        self._last: tuple[tuple[tuple[Prefix, ...], tuple[Address, ...], Mapping[str, str], bool], Host] | None = None
+        self._ipv6 = True
+        self._last: tuple[tuple[tuple[Prefix, ...], tuple[Address, ...], Mapping[str, str]], Host] | None = None
         """The value that was given last, and what it was made from besides what was read."""
 
     @property
@@ -89,14 +90,12 @@ class Hosting:
         if self.stale:
             self._read(bridges)
             self._last = None
-        basis = (tuple(sorted(blocks, key=lambda b: (b.version, b))), tuple(tunnel_addresses), self.far, speaks_ipv6())
+        basis = (tuple(sorted(blocks, key=lambda b: (b.version, b))), tuple(tunnel_addresses), self.far)
         if self._last is None or self._last[0] != basis:
             self._last = basis, self._made(*basis)
         return self._last[1]
 
-    def _made(
-        self, blocks: tuple[Prefix, ...], tunnel_addresses: tuple[Address, ...], far: Mapping[str, str], ipv6: bool
-    ) -> Host:
+    def _made(self, blocks: tuple[Prefix, ...], tunnel_addresses: tuple[Address, ...], far: Mapping[str, str]) -> Host:
         settings = self._settings
         return Host(
             node=settings.node_name,
@@ -113,7 +112,7 @@ class Hosting:
             probe_port=settings.probe_port,
             ways=tuple(sorted(self._ways)),
             far=far,
-            ipv6=ipv6,
+            ipv6=self._ipv6,
             engines=engines.chosen(self.engines),
             early=settings.tunnel_xdp,
         )
@@ -127,7 +126,7 @@ class Hosting:
         if choice != self._choice:
             log.info("node address %s", choice)
         self._choice, self._uplinks, self.stale = choice, _with_those_that_held(choice.addresses, found, self._uplinks), False
-        self._ways = self._towards()
+        self._ways, self._ipv6 = self._towards(), speaks_ipv6()
 
     def _chosen(self, found: Mapping[str, Uplink], default: Sequence[str]) -> tuple[addressing.Choice, str | None]:
         """The choice, and why it is not a better one."""

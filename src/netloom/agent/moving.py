@@ -2,13 +2,14 @@
 
 What has been offered or promised to others in a write that may have landed counts before the datastore shows it: a form is not closed
 that others may already read in `receives`, and none is sent in that is being taken out of `sends`.  What nobody needs any more stays
-open for a moment, for packets that are on their way.
+open for a moment, for packets that are on their way.  As long as nothing is on its way, the same question has the very same answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import is_
 
 from netloom.calc import forms
 from netloom.calc.forms import Word
@@ -34,6 +35,8 @@ class Moving:
         """What has been given to the datastore, and is not seen there yet."""
         self._open: frozenset[Form] = frozenset()
         self._fading: dict[Form, float] = {}
+        self._rest: tuple[tuple[object, ...], Host] | None = None
+        """What was asked last and answered, while nothing is under way."""
 
     def word(self, snapshot: Snapshot, host: Host) -> Word:
         """What is to be published; what is published already, until a pass by the whole cluster has shown more."""
@@ -51,9 +54,13 @@ class Moving:
         """It is going to be in the datastore, now or later."""
         if word not in self._written:
             self._written.append(word)
+            self._rest = None
 
     def host(self, snapshot: Snapshot, host: Host, now: float) -> Host:
         """With what a pass at this moment has to mind."""
+        asked = snapshot.nodes, snapshot.pools, snapshot.configurations, snapshot.complete, host
+        if self._rest is not None and all(map(is_, asked, self._rest[0])):
+            return self._rest[1]
         own = forms.own_word(snapshot, host)
         self._written = [word for word in self._written if word.generation > (own.generation if own else 0)]
         offered = frozenset(form for word in self._written for form in forms.parsed(word.receives))
@@ -66,7 +73,9 @@ class Moving:
             self._fading.setdefault(form, now)
         self._fading = {form: since for form, since in self._fading.items() if form not in needed and now < since + self._grace}
         self._open = frozenset((*needed, *self._fading))
-        return replace(host, moving=replace(host.moving, held=offered | self._fading.keys()))
+        made = replace(host, moving=replace(host.moving, held=offered | self._fading.keys()))
+        self._rest = None if self._written or self._fading else (asked, made)
+        return made
 
     def due(self, now: float) -> float | None:
         """Seconds until something is to be closed."""
@@ -82,4 +91,4 @@ class Moving:
 
     def forget(self) -> None:
         """The datastore is another one: what was written into the last counts for nobody."""
-        self._word, self._written = None, []
+        self._word, self._written, self._rest = None, [], None

@@ -7,11 +7,15 @@ refuses is tried again later and later; a fault of our own ends the pass that it
 
 While pods come and go a pass waits for a pause, though not for long: each ADD has brought about what it wants, calls for a pass all
 the same (the kernel tells of its link, and of blocks that it claims the datastore does), and the next ADD would wait for that.
+
+Of thousands of changes elsewhere most are another node's claims, which change nothing of `host`.  So each who adds something to it gives
+the very same object where there is nothing new, and who goes by it compares no fields.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -27,10 +31,11 @@ from netloom.agent.reconciling import Pass, Reconciler
 from netloom.agent.resizing import Resizing
 from netloom.agent.standby import Standby
 from netloom.agent.troubles import Troubles
-from netloom.agent.trying import Trials
+from netloom.agent.trying import Pair, Trials
 from netloom.calc import Last, desired, remote
 from netloom.calc.networks import routed_blocks
 from netloom.calc.reasons import form_of
+from netloom.calc.same import Same
 from netloom.calc.tables import Tables
 from netloom.dataplane.foreign.tables import TABLES as FIREWALL_TABLES
 from netloom.dataplane.netlink import Netlink, device_names
@@ -39,7 +44,7 @@ from netloom.dataplane.nft.driver import TABLES as OWN_TABLES
 from netloom.ipam.journal import Journal
 from netloom.model.addresses import Address, Prefix
 from netloom.model.attachments import PREFIX, Attachment, State
-from netloom.model.desired import Desired, Tunnel
+from netloom.model.desired import Desired, Route, Tunnel
 from netloom.model.forms import Form
 from netloom.model.host import Host
 from netloom.model.snapshot import Snapshot
@@ -185,12 +190,11 @@ class Passes:
         host = self._hosting.host(blocks, known.tunnel_addresses, {a.bridge for a in attachments if a.bridge})
         host = self._readdressing.host(snapshot, host, self._loop.time())
         host = self.birds.host(snapshot, host, self._others[2] if self._others else None)
-        host = replace(host, standby=self.standby.routes)
-        host = known.moving.host(snapshot, self._with_tunnels(host), self._loop.time())
+        host = _with_ways(Same(host), Same(self.standby.routes), tuple(self._devices().items()))
+        host = known.moving.host(snapshot, host, self._loop.time())
         largest = known.resizing.largest(snapshot, host, attachments)
         untried = known.trials.untried(snapshot, host, self.desired.uses)
-        moving = replace(host.moving, pods=largest, untried=untried, refused=known.trials.refused)
-        host = self.host = replace(host, moving=moving)
+        host = self.host = _with_limits(Same(host), largest, untried, known.trials.refused)
         basis = (snapshot, host, self.missing)
         if self._basis is None or self._basis[0] is not snapshot or self._basis[1:] != basis[1:]:
             self.desired, self._basis = desired(snapshot, attachments, host, self._others_of(snapshot, host)), basis
@@ -216,15 +220,15 @@ class Passes:
             self._closing.cancel()
         self._closing = None if pause is None else self._loop.call_later(pause, self.request, 0.0)
 
-    def _with_tunnels(self, host: Host) -> Host:
-        """What the kernel has of them."""
+    def _devices(self) -> dict[str, Form]:
+        """What the kernel has of tunnels."""
         if self.last is None:
             devices = read_labelled_tunnels(self._kernel)
         else:
             devices = {name: form_of(link) for name, link in self.desired.links.items() if isinstance(link, Tunnel)}
         if self._looking or self._tunnels is None:  # else the kernel would have told of another one
             self._tunnels = read_tunnels(self._kernel)
-        return replace(host, moving=replace(host.moving, devices=devices | self._tunnels))
+        return devices | self._tunnels
 
     def _try_again(self) -> None:
         """Later and later, as long as the kernel refuses: what happens to it meanwhile calls for a pass by itself."""
@@ -249,3 +253,13 @@ class Passes:
         self.missing = frozenset(a.host_interface for a in attachments if a.host_interface not in names)
         self._attachments = [a for a in attachments if a.host_interface in names]
         return self._attachments
+
+
+@functools.lru_cache(1)
+def _with_ways(host: Same[Host], standby: Same[dict[Prefix, Route]], devices: tuple[tuple[str, Form], ...]) -> Host:
+    return replace(host.it, standby=standby.it, moving=replace(host.it.moving, devices=dict(devices)))
+
+
+@functools.lru_cache(1)
+def _with_limits(host: Same[Host], pods: int, untried: frozenset[Pair], refused: frozenset[Pair]) -> Host:
+    return replace(host.it, moving=replace(host.it.moving, pods=pods, untried=untried, refused=refused))

@@ -6,6 +6,8 @@
 
 Meanwhile packets to either arrive.  An old address that is taken away at once takes with it what is on its way to it: the others learn
 of the new one some milliseconds later.
+
+Mostly nothing of this is under way: who asks with the same host then gets the very same answer, and has nothing to compare.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import replace
 from netloom.calc.forms import own_word
 from netloom.model.addresses import Address, Interface
 from netloom.model.host import Host
+from netloom.model.resources import NodeSpec
 from netloom.model.snapshot import Snapshot
 
 GRACE = 3.0
@@ -30,10 +33,14 @@ class Readdressing:
         """What packets leave with, by family; another choice follows later."""
         self._shown: tuple[tuple[Interface, ...], float] | None = None
         """Which addresses the datastore shows as this node's, and since when."""
+        self._rest: tuple[NodeSpec, Host, Host] | None = None
+        """What was asked last and answered, while nothing is under way."""
 
     def host(self, snapshot: Snapshot, host: Host, now: float) -> Host:
         """With what is left of addresses before these, and the one that packets leave with."""
         own = own_word(snapshot, host)
+        if self._rest is not None and self._rest[0] is own and self._rest[1] is host:
+            return self._rest[2]
         shown = own.addresses if own else ()
         if self._shown is None:
             self._shown = shown, -self._grace  # as an agent before this one had it
@@ -48,11 +55,13 @@ class Readdressing:
             last = self._sources.get(address.version) or next((a for a in shown if a.version == address.version), address)
             self._sources[address.version] = address if told or last.ip not in former else last
         source = next((self._sources[a.version] for version in (4, 6) for a in host.addresses if a.version == version), None)
-        return replace(host, former=_by_family(former), source=source)
+        made = replace(host, former=_by_family(former), source=source)
+        self._rest = (own, host, made) if own is not None and told and not former else None
+        return made
 
     def due(self, host: Host, now: float) -> float | None:
         """Seconds until packets leave from the new address."""
-        if self._shown is None or self._shown[0] != host.addresses or host.source in (None, *host.addresses):
+        if self._shown is None or host.source in (None, *host.addresses) or self._shown[0] != host.addresses:
             return None
         return max(0.0, self._shown[1] + self._grace - now)
 

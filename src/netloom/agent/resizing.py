@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
+from operator import is_
 
 from netloom.calc.forms import pod_mtu
 from netloom.dataplane import netns
@@ -38,9 +39,16 @@ class Resizing:
         self._wanted: list[tuple[Attachment, int]] = []
         self._basis: tuple[dict[str, int], list[Attachment]] = {}, []
         self._not_before = 0.0
+        self._asked: tuple[object, ...] | None = None
+        """What `_largest` is the answer to."""
+        self._largest = 0
 
     def largest(self, snapshot: Snapshot, host: Host, attachments: Iterable[Attachment]) -> int:
         """MTU among pods that are to become smaller, 0 where none is; and notes which are to become anything else."""
+        asked = snapshot.pools, snapshot.configurations, snapshot.complete, host, attachments
+        if self._asked is not None and all(map(is_, asked, self._asked)):
+            return self._largest
+        self._asked = asked
         pools = [pool for pool in snapshot.pools.values() if not pool.spec.network]
         sizes = {pool.name: pod_mtu(snapshot, host, [pool], self._setting) for pool in pools}
         basis = (sizes, list(attachments) if snapshot.complete else [])
@@ -53,7 +61,8 @@ class Resizing:
                 found = [mtu for cidr, mtu in cidrs if any(a.ip in cidr for a in attachment.addresses)]
                 if found and min(found) != attachment.mtu:
                     self._wanted.append((attachment, min(found)))
-        return max((a.mtu for a, mtu in self._wanted if a.mtu > mtu), default=0)
+        self._largest = max((a.mtu for a, mtu in self._wanted if a.mtu > mtu), default=0)
+        return self._largest
 
     @property
     def due(self) -> bool:

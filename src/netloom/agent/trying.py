@@ -71,7 +71,8 @@ class Trials:
         if not self._basis or basis[0] is not self._basis[0] or basis[1:] != self._basis[1:]:
             used = {(name, use.form) for (name, _), use in uses.items() if use.form is not None}
             found = {(name, form) for name, _ in used for form in known} - used
-            self._basis, self._untried = basis, frozenset(found - self._passed)
+            untried = frozenset(found - self._passed)
+            self._basis, self._untried = basis, self._untried if untried == self._untried else untried
         return self._untried
 
     def begin(self, snapshot: Snapshot, host: Host, uses: Mapping[tuple[str, str], Use]) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import is_
 from typing import NamedTuple, TypeVar
 
 from netloom.calc.encap import ENCAPS
@@ -70,12 +71,17 @@ class _Asked:
 
 
 def _kept(function: Callable[[Snapshot, Host], T]) -> Callable[[Snapshot, Host], T]:
-    """Answered once for the same circumstances, of which a pass has two or three."""
+    """Answered once for the same circumstances, of which a pass has two or three; at once for the very same objects as last."""
     answered = functools.lru_cache(2)(lambda asked: function(asked.snapshot, asked.host))
+    last: tuple[tuple[object, ...], T] | None = None
 
     @functools.wraps(function)
     def answer(snapshot: Snapshot, host: Host) -> T:
-        return answered(_Asked(snapshot, host))
+        nonlocal last
+        these = snapshot.nodes, snapshot.pools, snapshot.configurations, snapshot.complete, host
+        if last is None or not all(map(is_, these, last[0])):
+            last = these, answered(_Asked(snapshot, host))
+        return last[1]
 
     return answer
 

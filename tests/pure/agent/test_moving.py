@@ -79,6 +79,12 @@ def host(number: int) -> Host:
     )
 
 
+@functools.cache
+def read(number: int, devices: tuple[tuple[str, Form], ...], far: tuple[tuple[str, str], ...]) -> Host:
+    """The very same one, as an agent has it, where nothing is new."""
+    return replace(host(number), moving=Facts(dict(devices)), far=dict(far))
+
+
 @dataclass
 class Machine:
     """A node.  `devices` and `ways` are its kernel's, which outlive its agent.  `seen`: how much of the log its agent has read;
@@ -137,7 +143,7 @@ class Cluster:
         """`killed`: after the devices, before anything is sent another way."""
         assert machine.agent is not None
         snapshot = self.snapshot(machine)
-        here = replace(host(machine.number), moving=Facts(dict(machine.devices)), far=dict(machine.far))
+        here = read(machine.number, tuple(machine.devices.items()), tuple(machine.far.items()))
         here = machine.agent.host(snapshot, here, 0.0)
         here = replace(here, moving=replace(here.moving, untried=_untried(machine, snapshot, here)))
         wanted = desired(snapshot, [], here)
@@ -346,3 +352,17 @@ def test_a_node_that_is_no_neighbour_any_more_is_tunnelled_to_before_a_probe_has
     assert ("node2", tunnel) in machine.now.moving.untried
     assert machine.ways == {"node2": tunnel}
     assert cluster.lost() == []
+
+
+def test_who_has_nothing_under_way_gives_the_very_same_answer_until_it_writes() -> None:
+    cluster = Cluster(2)
+    for _ in range(6):
+        cluster.round()
+    machine = cluster.machines[0]
+    assert machine.agent is not None
+    snapshot, here = cluster.snapshot(machine), read(machine.number, tuple(machine.devices.items()), ())
+    seen = machine.agent.host(snapshot, here, 0.0)
+    assert machine.agent.host(replace(snapshot, revision=99), here, 0.0) is seen
+    word = machine.agent.word(snapshot, seen)
+    machine.agent.writes(Word((*word.receives, "IPIP"), word.sends, word.generation + 1))
+    assert Form(Method.IPIP) in machine.agent.host(snapshot, here, 0.0).moving.held

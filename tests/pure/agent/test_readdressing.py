@@ -32,6 +32,15 @@ def test_who_keeps_its_address_leaves_with_it() -> None:
     assert (seen.former, seen.outer, steps.due(seen, 1.0)) == ((), OLD, None)
 
 
+def test_a_host_that_is_not_on_its_way_is_the_very_same_until_something_is_another() -> None:
+    steps, plain = Readdressing(), host(OLD)
+    cluster = shown(plain, OLD)
+    seen = steps.host(cluster, plain, 0.0)
+    assert steps.host(cluster, plain, 1.0) is seen
+    assert steps.host(cluster, host(NEW), 2.0).former == (OLD.ip,)
+    assert steps.host(shown(plain, NEW), plain, 3.0) is not seen
+
+
 def test_another_address_is_told_first_and_used_when_others_have_had_time_to_hear_of_it() -> None:
     steps = Readdressing()
     now = steps.host(shown(host(), OLD), host(OLD), 0.0)
