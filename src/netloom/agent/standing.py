@@ -64,10 +64,14 @@ class Standing:
             return "it is starting"
         if not snapshot.revision:
             return f"the datastore was never reached: {connection.error or 'connecting'}"
-        if not snapshot.complete and self.settings.node_name not in snapshot.nodes:
-            return "its Node object was not in the datastore when that last answered"
         if not self.registration.membership.serves:
             return str(self.registration.membership.value)
+        if self.settings.node_name not in snapshot.nodes:
+            return (
+                "it is not registered yet"
+                if snapshot.complete
+                else "its Node object was not in the datastore when that last answered"
+            )
         return None if self.hosting.addressed else self.hosting.problem
 
     def drained(self) -> str | None:
