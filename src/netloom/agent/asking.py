@@ -71,9 +71,11 @@ class Asking:
         await self._ask(need.pools)
         await self._wait()
         if self._allocator.claims.serving == before:
-            seconds = asyncio.get_running_loop().time() - self._since
-            asked = f"the other nodes have been asked for {seconds:.0f} s, and none has had a free part of a block"
-            raise (PoolExhausted if seconds > _HOPE else Unavailable)(f"{why}; {asked}", hint=why.hint)
+            if asyncio.get_running_loop().time() - self._since > _HOPE:
+                answer = f"the other nodes have been asked for more than {_HOPE:.0f} s, and none has had a free part of a block"
+                raise PoolExhausted(f"{why}; {answer}", hint=why.hint)
+            answer = "the other nodes have been asked, and none has given a part of a block yet"
+            raise Unavailable(f"{why}; {answer}", hint=why.hint)
 
     def heard(self, snapshot: Snapshot) -> None:
         """Whether others have given something."""

@@ -36,7 +36,7 @@ class Joining:
             return
         if self._registration.due(snapshot, host):
             self._under_way = True
-            self._background.begin(f"node {host.node}", self._write(snapshot, host))
+            self._background.begin("registration", self._write(snapshot, host))
 
     def _moves_in(self, host: Host) -> bool:
         """Whether it has another address that it does not take packets in by yet: others would send them there at once."""
