@@ -134,6 +134,7 @@ class Containerd:
     def start(self) -> None:
         """Returns when it answers."""
         self.inside.thaw()
+        self._forget_results_that_were_cut_off()
         self._program = self.inside.start(["containerd", "--config", f"{self.folder}/config.toml"], self.environment, self.log)
         deadline = time.monotonic() + _READY
         while not self.answers():
@@ -141,6 +142,15 @@ class Containerd:
             assert alive and time.monotonic() < deadline, Path(self.log).read_text()[-3000:]
             time.sleep(0.05)
         self._open.append(Cri(self.socket))
+
+    def _forget_results_that_were_cut_off(self) -> None:
+        """Its libcni writes the result of an ADD in place, and with one that it was killed over it calls no plugin for DEL any more,
+        until somebody takes the file away."""
+        for path in self.inside.path(CACHE).glob("*"):
+            try:
+                json.loads(path.read_bytes())
+            except ValueError:
+                path.unlink()
 
     def answers(self) -> bool:
         """Whether anybody does on its socket."""
