@@ -83,7 +83,7 @@ def open_requests(snapshot: Snapshot, node: str) -> list[IPBlockRequest]:
     asking = {r.name: r for r in snapshot.requests.values() if r.name != node and _lives(r, snapshot)}
     if not asking:
         return []
-    has = holdings_of(asking, snapshot)
+    has = holdings_of({(r.name, r.spec.node_id) for r in asking.values()}, snapshot)
     return [r for r in asking.values() if all(has[r.name, pool] <= before for pool, before in r.spec.pools.items())]
 
 
@@ -92,12 +92,13 @@ def _lives(request: IPBlockRequest, snapshot: Snapshot) -> bool:
     return node is not None and node.spec.id == request.spec.node_id
 
 
-def holdings_of(nodes: Collection[str], snapshot: Snapshot) -> Counter[tuple[str, str]]:
-    """How many addresses each of these nodes has claimed, per pool."""
+def holdings_of(nodes: Collection[tuple[str, str]], snapshot: Snapshot) -> Counter[tuple[str, str]]:
+    """How many addresses each of these nodes, by name and identity, has claimed, per pool.  What another machine of that name has left is
+    of no use to it."""
     found = Counter[tuple[str, str]]()
     for block in snapshot.blocks.values():
         for claim in block.spec.claims:
-            if claim.node in nodes and (pool := pool_of(block.spec.cidr, snapshot.pools.values())) is not None:
+            if (claim.node, claim.node_id) in nodes and (pool := pool_of(block.spec.cidr, snapshot.pools.values())) is not None:
                 found[claim.node, pool.name] += claim.cidr.num_addresses
     return found
 

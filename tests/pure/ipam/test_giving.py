@@ -113,6 +113,12 @@ def test_a_request_is_open_while_its_node_has_no_more_than_it_had(request_: IPBl
     assert (open_requests(snapshot, "a") == [request_]) is is_open
 
 
+def test_what_another_machine_of_that_name_has_left_answers_no_request() -> None:
+    request = IPBlockRequest(metadata=Metadata(name="b"), spec=IPBlockRequestSpec(node_id="b-2", pools={"p": 0}))
+    left = block("10.0.0.0/28", claim("10.0.0.0/29", "b"))
+    assert open_requests(Snapshot.of(1, [POOL, node("b", "b-2"), request, left]), "a") == [request]
+
+
 def test_what_was_given_is_a_claim_of_ours_that_we_do_not_know() -> None:
     shared = block("10.0.0.0/28", claim("10.0.0.0/29", "a"), claim("10.0.0.8/29", "b"))
     snapshot = Snapshot.of(1, [POOL, shared])
