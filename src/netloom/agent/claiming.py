@@ -17,7 +17,7 @@ from contextlib import suppress
 from netloom.agent.asking import Asking
 from netloom.agent.networks import Networks
 from netloom.datastore import Datastore
-from netloom.errors import ConfigError, PoolExhausted, Unavailable
+from netloom.errors import ConfigError, NetloomError, PoolExhausted, Unavailable
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.networks import Declared
@@ -124,14 +124,25 @@ class Claiming:
             await loop.run_in_executor(self._thread, self._allocator.give_back, retired, self._datastore)
         return bool(retired)
 
-    async def own_addresses(self, pools: Iterable[IPPool], present: Collection[Address]) -> tuple[Address, ...]:
-        """The node's own addresses in these pools, one per family where they have one.  `present`: those that it has now, which
-        stay if they can: peers route by them."""
+    async def own_addresses(
+        self, pools: Iterable[IPPool], present: Collection[Address]
+    ) -> tuple[tuple[Address, ...], NetloomError | None]:
+        """The node's own addresses in these pools, one per family where they have one; and why a family has found none.  `present`:
+        those that it has now, which stay if they can, and where nothing else is found: peers route by them."""
         found: dict[int, Address] = {}
+        lacking: dict[int, NetloomError] = {}
         for pool in sorted(pools, key=lambda pool: (not any(a in pool.spec.cidr for a in present), pool.name)):
-            if pool.spec.cidr.version not in found and (address := await self._own_address(pool)):
-                found[address.version] = address
-        return tuple(found[version] for version in sorted(found))
+            version = pool.spec.cidr.version
+            if version not in found:
+                try:
+                    address = await self._own_address(pool)
+                except (PoolExhausted, Unavailable) as e:
+                    lacking.setdefault(version, e)
+                else:
+                    found |= {version: address} if address else {}
+        unmet = {version: why for version, why in lacking.items() if version not in found}
+        found |= {address.version: address for address in present if address.version in unmet}
+        return tuple(found[version] for version in sorted(found)), next(iter(unmet.values()), None)
 
     async def _own_address(self, pool: IPPool) -> Address | None:
         for _ in range(_CLAIMS):

@@ -127,8 +127,10 @@ class Registration:
         if disputed:
             self._become(Membership.CLONED)  # and the other one will, for it has been written once more
         elif self.membership is Membership.MEMBER:
-            self.tunnel_addresses = await self._claiming.own_addresses(situation.tunnels, self.tunnel_addresses)
+            self.tunnel_addresses, lacking = await self._claiming.own_addresses(situation.tunnels, self.tunnel_addresses)
             await self._put(situation.spec, create=False)
+            if lacking is not None:
+                raise lacking
         self._done = replace(situation, node=self._node)
 
     def _situation(self, snapshot: Snapshot, host: Host) -> _Situation:

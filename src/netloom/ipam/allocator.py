@@ -18,8 +18,8 @@ from dataclasses import replace
 from netloom.datastore import Datastore
 from netloom.errors import ConfigError, PoolExhausted, Unavailable
 from netloom.ipam import claiming
-from netloom.ipam.blocks import SMALLEST_THAT_KEEPS, Block, node_address, slot_of
-from netloom.ipam.choosing import NeedBlock, Request, Situation, choose, lacking
+from netloom.ipam.blocks import Block, node_address, pool_of, slot_of
+from netloom.ipam.choosing import FAMILIES, NeedBlock, Request, Situation, choose, lacking, least_recent
 from netloom.ipam.claiming import Records
 from netloom.ipam.claims import Claims, Held
 from netloom.ipam.figures import exhaustion
@@ -30,7 +30,7 @@ from netloom.ipam.restoring import concede, withdraw
 from netloom.ipam.serving import serving
 from netloom.ipam.sharing import Sharing
 from netloom.ipam.sparing import spare
-from netloom.model.addresses import Address, Interface, Prefix, contains
+from netloom.model.addresses import Address, Interface, Prefix, contains, host_prefix
 from netloom.model.resources import IPPool, block_name
 from netloom.model.snapshot import Snapshot
 
@@ -133,28 +133,29 @@ class Allocator:
 
     def own_address(self, pool: IPPool) -> Address | NeedBlock | None:
         """The node's own address in the pool, for its tunnel device: always the same while the node has the block.
-        None where blocks are too small to have one."""
+        None where the pool's blocks are too small to have one."""
         if node_address(slot_of(pool, pool.spec.cidr.network_address)) is None:
             return None
         blocks = [b for b in self.inventory.view.blocks.get(pool.name, ()) if b.own is not None or b.is_dense]
-        if not blocks:
-            return NeedBlock((pool,), held=self.claims.serving)
         kept = [block.own for block in blocks if block.own is not None]
-        pinned = self.inventory.pinned()
-        here = sorted(a for a in pinned if a.version == pool.spec.cidr.version and any(a in block.cidr for block in blocks))
-        address = next((a for a in kept if a in pinned), next(iter((*here, *kept)), self._free_of_parts(blocks)))
-        if address is not None:
-            self.inventory.pin(address)
+        present = sorted(a for a in self.inventory.pinned() if self._is_own(a, blocks))
+        address = next(iter((*(a for a in kept if a in present), *present, *kept)), None) or self._free_of_parts(blocks)
+        if address is None:
+            return NeedBlock((pool,), held=self.claims.serving)
+        self.inventory.pin(address)
         return address
 
+    def _is_own(self, address: Address, blocks: Iterable[Block]) -> bool:
+        """Whether what the node has taken in these blocks is still its own: what it took in a life of which nothing but its journal is
+        left may be a pod's by now."""
+        return any(address in block.cidr for block in blocks) and self._journal.holdings.holder(address) is None
+
     def _free_of_parts(self, blocks: Iterable[Block]) -> Address | None:
-        """Where nothing is kept, one that nobody has; small parts are for pods."""
-        holdings = self._journal.holdings
+        """Where nothing is kept for the node, it takes what a pod might have."""
+        holdings, cooled = self._journal.holdings, self.inventory.cooled()
         for block in blocks:
-            version = block.cidr.version
-            free = block.assignable.difference(holdings.used[version], holdings.released[version])
-            if block.is_dense and free and block.cidr.num_addresses >= SMALLEST_THAT_KEEPS:
-                return address_of(version, min(free))
+            if block.is_dense and (number := least_recent(block, holdings, cooled)) is not None:
+                return address_of(block.cidr.version, number)
         return None
 
     def retire(self) -> tuple[Held, ...]:
@@ -205,6 +206,7 @@ class Allocator:
             if anew and own.knows_all:
                 withdraw(datastore, own.claims, Records.of(datastore.list(claiming.KIND)), own.uses)
             own.assert_claims(datastore, listed=True)
+            self._claim_what_pods_have(datastore)
             own.doubtful, own.knows_all = False, True
             self.doubts.end(raised)
 
@@ -241,6 +243,16 @@ class Allocator:
         if listed:
             raise self._exhausted(need.pools, records)
         self._claim(need, datastore, listed=True)  # what is known may be old, and a block be free by now
+
+    def _claim_what_pods_have(self, datastore: Datastore) -> None:
+        """Where neither our own copy nor the datastore says any more whose it is.  What another node has by now stays that node's."""
+        for version in FAMILIES:
+            for address in [address_of(version, number) for number in tuple(self._journal.holdings.used[version])]:
+                pool = pool_of(host_prefix(address), self.inventory.view.pools)
+                if pool is not None and not any(address in held.cidr for held in self.claims.held):
+                    held = Held(cidr=host_prefix(address), slot=slot_of(pool, address))
+                    if claiming.claim_exactly(datastore, self.claims, held.slot, held.cidr):
+                        self.inventory.add(held)
 
     def _claim_named(self, datastore: Datastore, pool: IPPool, cidr: Prefix) -> None:
         slot = slot_of(pool, cidr.network_address)

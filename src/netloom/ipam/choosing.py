@@ -143,7 +143,7 @@ def _next(
     pools: Sequence[IPPool], wiring: Wiring, situation: Situation, elsewhere: Sequence[Attachment]
 ) -> Interface | NeedBlock:
     for block in _usable(pools, wiring, situation, elsewhere):
-        number = _least_recent(block, situation)
+        number = least_recent(block, situation.holdings, situation.cooled)
         if number is not None:
             return _interface(number, block, wiring)
     claimable = _claimable(pools, wiring)
@@ -171,14 +171,15 @@ def _is_single(block: Block, pool: IPPool) -> bool:
     return not block.is_dense and block.cidr.prefixlen == block.cidr.max_prefixlen != pool.spec.block_size
 
 
-def _least_recent(block: Block, situation: Situation) -> int | None:
-    used, released = situation.holdings.used[block.cidr.version], situation.holdings.released[block.cidr.version]
+def least_recent(block: Block, holdings: Holdings, cooled: float) -> int | None:
+    """The address of the block that comes next; None: each is taken, or has not cooled down yet."""
+    used, released = holdings.used[block.cidr.version], holdings.released[block.cidr.version]
     free = block.assignable.difference(used)
     fresh = free.difference(released)
     if fresh:
         return min(fresh)
     oldest = min(free, key=released.__getitem__, default=None)
-    return oldest if oldest is not None and released[oldest] <= situation.cooled else None
+    return oldest if oldest is not None and released[oldest] <= cooled else None
 
 
 def _named(

@@ -117,7 +117,7 @@ class Inventory:
     def uses(self, cidr: Prefix) -> bool:
         """Whether an attachment has an address of it."""
         first, last = int(cidr.network_address), int(cidr.broadcast_address)
-        return any(first <= number <= last for number in self.journal.holdings.used[cidr.version])
+        return any(first <= number <= last for number in tuple(self.journal.holdings.used[cidr.version]))  # the loop goes on
 
     def cooled(self) -> float:
         """What was released before this has cooled down."""

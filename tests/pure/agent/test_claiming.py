@@ -14,7 +14,7 @@ import pytest
 from netloom.agent.claiming import Claiming
 from netloom.agent.networks import Networks
 from netloom.datastore.memory import MemoryDatastore
-from netloom.errors import PoolExhausted
+from netloom.errors import NetloomError, PoolExhausted
 from netloom.ipam.allocator import Allocator
 from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.journal import Journal
@@ -47,6 +47,8 @@ class Bench:
         self.allocator = Allocator(self.journal, str(folder / "claims.json"), "a", "a-1", cool_down=0)
         self.networks = Networks("a", self.store, self.thread, lambda: None)
         self.told: list[int] = []
+        self.lacking: NetloomError | None = None
+        """Why a family had no address when the node was last asked for its own."""
         self.claiming = Claiming(self.allocator, self.store, self.thread, lambda addresses: 1450, self.networks, self.tell)
 
     def tell(self) -> None:
@@ -64,10 +66,8 @@ class Bench:
         return asyncio.run(work())
 
     def own(self, *pools: IPPool, present: tuple[str, ...] = ()) -> list[str]:
-        async def work() -> list[str]:
-            return [str(a) for a in await self.claiming.own_addresses(pools, [ipaddress.ip_address(p) for p in present])]
-
-        return self.run(work)
+        found, self.lacking = self.run(lambda: self.claiming.own_addresses(pools, [ipaddress.ip_address(p) for p in present]))
+        return list(map(str, found))
 
 
 @pytest.fixture
@@ -123,16 +123,21 @@ def test_no_block_is_claimed_in_a_disabled_pool(bench: Bench) -> None:
     assert bench.blocks == 0
 
 
-def test_a_pool_that_is_used_up_is_an_error(bench: Bench, tmp_path: Path) -> None:
+def test_a_pool_that_is_used_up_holds_neither_the_other_family_nor_another_pool_up(bench: Bench, tmp_path: Path) -> None:
     small = pool("small", "10.3.0.0/26", encapsulation=Encapsulation.VXLAN)
-    bench.know(small)
+    bench.know(small, V4, V6)
     theirs = Allocator(bench.journal, f"{tmp_path}/theirs.json", "b", "b-1", cool_down=0)
     theirs.update(Snapshot.of(1, [node("b", "b-1"), small]))
     need = theirs.own_address(small)
     assert isinstance(need, NeedBlock)
     theirs.claim(need, bench.store)
-    with pytest.raises(PoolExhausted):
-        bench.own(small)
+    assert bench.own(small) == []
+    assert isinstance(bench.lacking, PoolExhausted)
+    assert [ipaddress.ip_address(a).version for a in bench.own(small, V6)] == [6]
+    assert isinstance(bench.lacking, PoolExhausted)
+    assert bench.own(small, present=("10.3.0.0",)) == ["10.3.0.0"]
+    assert [ipaddress.ip_address(a).version for a in bench.own(small, V4, V6)] == [4, 6]
+    assert bench.lacking is None
 
 
 def test_those_who_wait_for_the_same_block_wait_together(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from netloom.agent.claiming import Claiming
 from netloom.agent.registering import Membership, Registration, register
 from netloom.datastore.memory import MemoryDatastore
-from netloom.errors import Conflict, DatastoreError, PoolExhausted
+from netloom.errors import Conflict, DatastoreError, NetloomError, PoolExhausted
 from netloom.model.addresses import Address, Mac
 from netloom.model.bgp_node import NodeBGP
 from netloom.model.host import Host
@@ -146,12 +146,14 @@ class Addresses:
         self.exhausted = False
         self.asked: list[tuple[str, ...]] = []
 
-    async def own_addresses(self, pools: Iterable[IPPool], present: Collection[Address]) -> tuple[Address, ...]:
+    async def own_addresses(
+        self, pools: Iterable[IPPool], present: Collection[Address]
+    ) -> tuple[tuple[Address, ...], NetloomError | None]:
         names = tuple(p.name for p in pools)
         self.asked.append(names)
         if self.exhausted:
-            raise PoolExhausted("none left")
-        return (TUNNEL,) if names else ()
+            return tuple(present), PoolExhausted("none left")
+        return (TUNNEL,) if names else (), None
 
 
 class Bench:
@@ -257,6 +259,17 @@ def test_tunnel_addresses_that_are_published_are_not_published_away_at_a_start()
         bench.run()
     assert stored(bench.store).spec.tunnel_addresses == (TUNNEL,)
     assert bench.registration.due(bench.snapshot, HOST)
+
+
+def test_a_node_without_an_address_in_the_tunnels_is_registered_and_due_until_it_has_one() -> None:
+    bench = Bench(POOL)
+    bench.addresses.exhausted = True
+    with pytest.raises(PoolExhausted):
+        bench.run()
+    assert stored(bench.store).spec.addresses == HOST.addresses
+    bench.addresses.exhausted = False
+    assert bench.settle() == 1
+    assert stored(bench.store).spec.tunnel_addresses == (TUNNEL,)
 
 
 def test_a_node_without_tunnels_has_no_addresses_there() -> None:

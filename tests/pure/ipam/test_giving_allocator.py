@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from netloom.datastore import Revision
 from netloom.datastore.memory import Memory, MemoryDatastore
 from netloom.errors import Conflict, Unavailable
+from netloom.ipam.choosing import NeedBlock, Request
 from netloom.ipam.claims import load
 from netloom.model.resources import AnyResource, IPBlock
-from tests.pure.ipam.making import claim, pool
+from netloom.model.snapshot import Snapshot
+from tests.pure.ipam.making import claim, node, pool
 from tests.pure.ipam.test_allocator import Agent
 
 POOL = pool("p", "10.244.0.0/28", 28)
@@ -114,3 +117,35 @@ def test_what_was_claimed_before_it_was_asked_for_is_no_gift(owner: Agent, memor
     assert asker.allocator.sharing.take_up([gift.held.slot], revision - 1, asker.store)
     assert asker.blocks == [UPPER]
     asker.journal.close()
+
+
+def test_a_node_takes_its_own_address_out_of_any_part_and_waits_where_none_is_free(owner: Agent, memory: Memory) -> None:
+    gift = owner.allocator.sharing.part_with("p")
+    assert gift is not None and owner.allocator.sharing.give(gift, TO, owner.store)
+    other = Agent(owner.directory.parent, memory, "n2").sees(POOL)
+    assert other.allocator.sharing.take_up([gift.held.slot], 0, other.store)
+    for name in "abcdefgh":
+        other.add(name)
+    assert isinstance(other.allocator.own_address(POOL), NeedBlock)
+    other.delete("c")
+    assert isinstance(other.allocator.own_address(POOL), NeedBlock), "it cools"
+    other.now += 1000
+    address = other.allocator.own_address(POOL)
+    assert address == ipaddress.ip_address("10.244.0.10")
+    assert isinstance(other.allocator.allocate(Request()), NeedBlock)
+    other.journal.close()
+
+
+def test_what_a_pod_has_got_of_the_nodes_own_stays_the_pods(owner: Agent, memory: Memory) -> None:
+    """The agent was killed when the datastore had the address and its own copy did not say so, and the datastore was away then."""
+    gift = owner.allocator.sharing.part_with("p")
+    assert gift is not None and owner.allocator.sharing.give(gift, TO, owner.store)
+    other = Agent(owner.directory.parent, memory, "n2").sees(POOL)
+    assert other.allocator.sharing.take_up([gift.held.slot], 0, other.store)
+    own = other.allocator.own_address(POOL)
+    other.restart()
+    other.sees(POOL)
+    assert other.add("pod") == [f"{own}/32"]
+    other.allocator.update(Snapshot.of(2, [node("n2", "n2-1", str(own)), POOL]))
+    assert other.allocator.own_address(POOL) == ipaddress.ip_address("10.244.0.9")
+    other.journal.close()
