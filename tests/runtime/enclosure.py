@@ -6,7 +6,7 @@
         inside.path("/var/lib/cni/results")              a file in there, seen from here
 
 In there are the machine's network namespace, and namespaces of the enclosure's own for mounts, processes, cgroups, host name and
-IPC.  /run is empty; /etc, /opt and /var are the host's with a layer over it that takes what is written; /run/netloom is the
+IPC.  /run and /dev/shm are empty; /etc, /opt and /var are the host's with a layer over it that takes what is written; /run/netloom is the
 machine's.  The cgroups that a runtime makes lie below one of ours.  The first process holds it all: with it, the kernel ends
 whatever runs in there, however many times it has forked and whatever it thinks of signals.  That one ends with this process.
 """

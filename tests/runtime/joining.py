@@ -44,6 +44,7 @@ def serve(folder: str) -> None:
         os.makedirs(work, exist_ok=True)
         mount("-t", "overlay", "-o", f"lowerdir=/{place},upperdir={upper},workdir={work}", "overlay", f"/{place}")
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
     for made in ("/run/lock", "/run/netloom", "/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni"):
         os.makedirs(made, exist_ok=True)
     mount("--bind", wanted["runDir"], "/run/netloom")
